@@ -1,0 +1,3 @@
+//! The fairlead command, as the developer runs it.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The laptop daemon: one per user, unprivileged; link, carriers and streams.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the fairlead command, the daemon and the supervisor say to each other over Unix sockets.

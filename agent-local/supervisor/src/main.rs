@@ -1,0 +1,3 @@
+//! The laptop supervisor: root, tiny; applies footprints and keeps the daemon running.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Who may: pure decisions over Cedar policies.

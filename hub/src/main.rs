@@ -1,0 +1,3 @@
+//! The hub: HTTP, login, links and the actions behind them.
+
+fn main() {}

@@ -1,0 +1,24 @@
+//! The nouns every part of Fairlead shares, valid by construction.
+//!
+//! Whoever holds one of these values holds a checked value: there is no other way to get one than its `parse`
+//! or `new`. No I/O lives here, no SQL, no protocol encoding beyond plain strings.
+
+mod id;
+mod pattern;
+mod secret;
+mod service;
+mod session;
+mod thumbprint;
+pub mod timers;
+
+pub use id::{
+    CarrierId, DeviceId, GrantId, GroupId, InvalidId, JoinTokenId, OrgId, SessionId, TeamspaceId,
+    UserId,
+};
+pub use pattern::{InvalidPattern, Pattern, Patterns};
+pub use secret::{InvalidToken, Token, TokenKind};
+pub use service::{
+    InvalidName, InvalidPort, Namespace, Port, Protocol, ServiceName, ServicePort, ServiceRef,
+};
+pub use session::{InterceptPort, InvalidInterceptPort, Phase, SessionKind};
+pub use thumbprint::{InvalidThumbprint, Thumbprint};

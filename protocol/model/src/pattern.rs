@@ -1,0 +1,243 @@
+//! Which services a developer wants: `shop/cart`, `shop/cart:8080`, `shop/*`, `!shop/payment`.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Namespace, Port, ServiceName, ServiceRef, service::InvalidName};
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    #[error(
+        "`{text}` has no namespace: write `namespace/service`, for example `shop/cart` or `shop/*`"
+    )]
+    NoNamespace { text: String },
+    #[error("in `{text}`: {source}")]
+    Name { text: String, source: InvalidName },
+    #[error("in `{text}`: `{port}` is not a port (1 to 65535)")]
+    Port { text: String, port: String },
+    #[error(
+        "`{text}` excludes one port; only whole services can be excluded: write `!namespace/service`"
+    )]
+    PortOfExclusion { text: String },
+    #[error("only exclusions: say first what to consume, for example `shop/*`")]
+    OnlyExclusions,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Name {
+    Any,
+    One(ServiceName),
+}
+
+/// One word of a consume: which services of a namespace, perhaps one port of them, or an exclusion.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern {
+    excludes: bool,
+    namespace: Namespace,
+    name: Name,
+    port: Option<Port>,
+}
+
+impl Pattern {
+    #[must_use]
+    pub const fn excludes(&self) -> bool {
+        self.excludes
+    }
+
+    #[must_use]
+    pub const fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Returns the service when the pattern names exactly one.
+    #[must_use]
+    pub fn names_one(&self) -> Option<ServiceRef> {
+        match &self.name {
+            Name::One(name) => Some(ServiceRef::new(self.namespace.clone(), name.clone())),
+            Name::Any => None,
+        }
+    }
+
+    #[must_use]
+    pub const fn port(&self) -> Option<Port> {
+        self.port
+    }
+
+    fn covers(&self, service: &ServiceRef) -> bool {
+        self.namespace == service.namespace
+            && match &self.name {
+                Name::Any => true,
+                Name::One(name) => *name == service.name,
+            }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        let (excludes, rest) = match text.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let named = |source| InvalidPattern::Name { text: text.to_owned(), source };
+        let Some((namespace, rest)) = rest.split_once('/') else {
+            return Err(InvalidPattern::NoNamespace { text: text.to_owned() });
+        };
+        let (name, port) = match rest.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (rest, None),
+        };
+        let port = match port {
+            None => None,
+            Some(_) if excludes => {
+                return Err(InvalidPattern::PortOfExclusion { text: text.to_owned() });
+            }
+            Some(port) => Some(port.parse().map_err(|_| InvalidPattern::Port {
+                text: text.to_owned(),
+                port: port.to_owned(),
+            })?),
+        };
+        let name = match name {
+            "*" => Name::Any,
+            name => Name::One(ServiceName::parse(name).map_err(named)?),
+        };
+        Ok(Self { excludes, namespace: Namespace::parse(namespace).map_err(named)?, name, port })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.excludes {
+            f.write_str("!")?;
+        }
+        match &self.name {
+            Name::Any => write!(f, "{}/*", self.namespace)?,
+            Name::One(name) => write!(f, "{}/{name}", self.namespace)?,
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = InvalidPattern;
+
+    fn try_from(text: String) -> Result<Self, InvalidPattern> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.to_string()
+    }
+}
+
+/// The patterns of one consume, in any order; an exclusion wins over every inclusion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Pattern>", into = "Vec<Pattern>")]
+pub struct Patterns(Vec<Pattern>);
+
+impl Patterns {
+    pub fn new(patterns: Vec<Pattern>) -> Result<Self, InvalidPattern> {
+        if patterns.iter().all(Pattern::excludes) {
+            return Err(InvalidPattern::OnlyExclusions);
+        }
+        Ok(Self(patterns))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
+        self.0.iter()
+    }
+
+    /// Says whether this port of this service is wanted.
+    #[must_use]
+    pub fn want(&self, service: &ServiceRef, port: Port) -> bool {
+        let covering = |pattern: &&Pattern| pattern.covers(service);
+        let excluded = self.0.iter().filter(covering).any(Pattern::excludes);
+        !excluded
+            && self
+                .0
+                .iter()
+                .filter(covering)
+                .any(|pattern| !pattern.excludes() && pattern.port.is_none_or(|p| p == port))
+    }
+}
+
+impl TryFrom<Vec<Pattern>> for Patterns {
+    type Error = InvalidPattern;
+
+    fn try_from(patterns: Vec<Pattern>) -> Result<Self, InvalidPattern> {
+        Self::new(patterns)
+    }
+}
+
+impl From<Patterns> for Vec<Pattern> {
+    fn from(patterns: Patterns) -> Self {
+        patterns.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(words: &[&str]) -> Patterns {
+        Patterns::new(words.iter().map(|w| w.parse().expect("valid")).collect())
+            .expect("some wanted")
+    }
+
+    fn wants(words: &[&str], service: &str, port: u16) -> bool {
+        patterns(words).want(&service.parse().expect("valid"), Port::new(port).expect("not 0"))
+    }
+
+    #[test]
+    fn a_pattern_is_written_as_it_was_read() {
+        for text in ["shop/cart", "shop/cart:8080", "shop/*", "!shop/payment", "shop/*:80"] {
+            assert_eq!(text.parse::<Pattern>().expect("valid").to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_star_wants_the_whole_namespace_and_nothing_else() {
+        assert!(wants(&["shop/*"], "shop/cart", 80));
+        assert!(!wants(&["shop/*"], "pay/cart", 80));
+    }
+
+    #[test]
+    fn a_port_narrows() {
+        assert!(wants(&["shop/cart:8080"], "shop/cart", 8080));
+        assert!(!wants(&["shop/cart:8080"], "shop/cart", 80));
+    }
+
+    #[test]
+    fn an_exclusion_wins_wherever_it_stands() {
+        assert!(!wants(&["!shop/payment", "shop/*"], "shop/payment", 80));
+        assert!(!wants(&["shop/payment", "shop/*", "!shop/payment"], "shop/payment", 80));
+    }
+
+    #[test]
+    fn malformed_patterns_say_what_to_write() {
+        for (text, expected) in [
+            ("cart", "namespace/service"),
+            ("shop/", "not a service name"),
+            ("shop/cart:0", "not a port"),
+            ("shop/cart:http", "not a port"),
+            ("!shop/cart:80", "whole services"),
+            ("Shop/cart", "not a namespace"),
+            ("shop/ca*", "not a service name"),
+        ] {
+            let error = text.parse::<Pattern>().expect_err(text).to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        assert_eq!(
+            Patterns::new(vec!["!shop/cart".parse().expect("valid")]),
+            Err(InvalidPattern::OnlyExclusions)
+        );
+    }
+}

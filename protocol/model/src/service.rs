@@ -1,0 +1,232 @@
+//! Services as Kubernetes names them: namespace, name, port.
+
+use std::{fmt, num::NonZeroU16, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest DNS label (RFC 1123), which bounds namespaces and service names.
+const LABEL_MAX_BYTES: usize = 63;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not a {noun}: 1 to 63 of a-z, 0-9 and `-`, beginning and ending with a letter or digit"
+)]
+pub struct InvalidName {
+    noun: &'static str,
+    text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a port: a number from 1 to 65535")]
+pub struct InvalidPort {
+    text: String,
+}
+
+pub(crate) fn is_dns_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    bytes.len() <= LABEL_MAX_BYTES
+        && bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+        && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
+}
+
+macro_rules! label {
+    ($name:ident, $noun:literal) => {
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks `text` against RFC 1123's rule for a label.
+            pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
+                let text = text.into();
+                if is_dns_label(&text) {
+                    Ok(Self(text))
+                } else {
+                    Err(InvalidName { noun: $noun, text })
+                }
+            }
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                Self::parse(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                Self::parse(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+    };
+}
+
+label!(Namespace, "namespace");
+label!(ServiceName, "service name");
+
+/// One Service of a teamspace, written `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceRef {
+    pub namespace: Namespace,
+    pub name: ServiceName,
+}
+
+impl ServiceRef {
+    #[must_use]
+    pub const fn new(namespace: Namespace, name: ServiceName) -> Self {
+        Self { namespace, name }
+    }
+
+    /// Checks both halves; for values that arrive apart.
+    pub fn parse_parts(namespace: &str, name: &str) -> Result<Self, InvalidName> {
+        Ok(Self { namespace: Namespace::parse(namespace)?, name: ServiceName::parse(name)? })
+    }
+}
+
+impl fmt::Display for ServiceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/{}", self.namespace, self.name))
+    }
+}
+
+impl FromStr for ServiceRef {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let Some((namespace, name)) = text.split_once('/') else {
+            return Err(InvalidName {
+                noun: "service (write `namespace/name`)",
+                text: text.to_owned(),
+            });
+        };
+        Self::parse_parts(namespace, name)
+    }
+}
+
+/// A TCP or UDP port; never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Port(NonZeroU16);
+
+impl Port {
+    #[must_use]
+    pub const fn new(number: u16) -> Option<Self> {
+        match NonZeroU16::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Port {
+    type Err = InvalidPort;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPort> {
+        text.parse().map(Self).map_err(|_| InvalidPort { text: text.to_owned() })
+    }
+}
+
+impl TryFrom<u32> for Port {
+    type Error = InvalidPort;
+
+    fn try_from(number: u32) -> Result<Self, InvalidPort> {
+        u16::try_from(number)
+            .ok()
+            .and_then(Self::new)
+            .ok_or_else(|| InvalidPort { text: number.to_string() })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// One port of a Service as the catalogue knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// Empty where the Service has a single unnamed port.
+    pub name: String,
+    pub port: Port,
+    pub protocol: Protocol,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_follows_rfc_1123() {
+        for good in ["a", "shop", "a-b", "0a", &"a".repeat(63)] {
+            assert!(ServiceName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a.b", "a_b", "ä", "a/b", &"a".repeat(64)] {
+            assert!(ServiceName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_namespace_and_name() {
+        let cart: ServiceRef = "shop/cart".parse().expect("valid");
+        assert_eq!(cart.to_string(), "shop/cart");
+        let error = "cart".parse::<ServiceRef>().expect_err("no namespace");
+        assert!(error.to_string().contains("namespace/name"), "{error}");
+    }
+
+    #[test]
+    fn port_zero_is_no_port() {
+        assert!("0".parse::<Port>().is_err());
+        assert!(Port::try_from(65_536_u32).is_err());
+        assert_eq!("80".parse::<Port>().expect("valid").get(), 80);
+    }
+
+    #[test]
+    fn a_name_that_is_not_valid_cannot_be_deserialized() {
+        assert!(serde_json::from_str::<Namespace>("\"UPPER\"").is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! The one table of timers: code and documents take them from here.
+
+use std::time::Duration;
+
+const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Both ends of a link say something at least this often.
+pub const LINK_HEARTBEAT: Duration = s(5);
+/// A link this long silent is dead.
+pub const LINK_DEAD: Duration = s(15);
+
+/// h2 PING on a carrier with nothing to carry.
+pub const CARRIER_PING: Duration = s(15);
+/// A carrier this long without an answer is dead.
+pub const CARRIER_DEAD: Duration = s(30);
+/// `TCP_USER_TIMEOUT` of every carrier and link socket.
+pub const TCP_USER_TIMEOUT: Duration = s(20);
+
+/// The agent pings the laptop this often while it intercepts.
+pub const INTERCEPT_BEAT: Duration = s(1);
+/// This many beats missed in a row: away.
+pub const INTERCEPT_BEATS_MISSED: u32 = 3;
+/// A connection to the laptop's port that is not made within this time: away.
+pub const INTERCEPT_CONNECT: Duration = s(1);
+/// Between *away* and the end of the intercept.
+pub const INTERCEPT_GRACE: Duration = s(15);
+/// The longest grace a policy may give.
+pub const INTERCEPT_GRACE_MAX: Duration = s(300);
+
+/// Life of a grant, which bounds how long a flow survives a hub that can push nothing.
+pub const GRANT_LIFE: Duration = s(15 * 60);
+pub const GRANT_RENEWAL: Duration = s(5 * 60);
+/// Clocks may differ by this much.
+pub const CLOCK_SKEW: Duration = s(60);
+
+pub const TICKET_LIFE: Duration = s(30);
+pub const JOIN_TOKEN_LIFE: Duration = s(30 * 60);
+pub const SETUP_LINK_LIFE: Duration = s(30 * 60);
+
+pub const DEVICE_CERTIFICATE_LIFE: Duration = s(12 * 3600);
+/// Renewed at half of its life.
+pub const REPLICA_CERTIFICATE_LIFE: Duration = s(24 * 3600);
+
+pub const WEB_SESSION_IDLE: Duration = s(12 * 3600);
+pub const WEB_SESSION_LIFE: Duration = s(7 * 24 * 3600);
+pub const ACCESS_TOKEN_LIFE: Duration = s(10 * 60);
+pub const REFRESH_TOKEN_IDLE: Duration = s(30 * 24 * 3600);
+pub const AUTHORIZATION_CODE_LIFE: Duration = s(60);
+pub const LOGIN_ATTEMPT_LIFE: Duration = s(10 * 60);
+
+pub const HUB_LEASE_BEAT: Duration = s(2);
+pub const HUB_LEASE_DEAD: Duration = s(6);
+/// Renewal of an agent replica's Lease.
+pub const AGENT_LEASE_RENEWAL: Duration = s(5);
+/// Every agent Lease this long expired and no agent pod ready: the janitor acts.
+pub const JANITOR_PATIENCE: Duration = s(15);
+
+pub const RECONNECT_FIRST: Duration = Duration::from_millis(500);
+pub const RECONNECT_MAX: Duration = s(30);
+/// New connections on the laptop wait this long for a carrier, then fail visibly.
+pub const LAPTOP_QUEUE: Duration = s(3);
+
+/// Open streams of a hub or agent that is being stopped may finish within this time.
+pub const DRAIN_MAX: Duration = s(10 * 60);

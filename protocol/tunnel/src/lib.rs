@@ -1,0 +1,1 @@
+//! How it is carried: dialling, carriers, streams, keepalive, backoff.

@@ -1,0 +1,1 @@
+//! The harness of the scenario suites: World, personas, a temporary laptop, the lab.
