@@ -1,1 +1,58 @@
 //! What is remembered: every SQL statement, one file per noun.
+//!
+//! Reads live on a [`Scoped`], which knows the organization; writes on behalf of a person ask for the `Permit` that a
+//! decision gave. Sign-in, set-up and the tasks have neither yet: they say why, through [`Store::unscoped`].
+//! No decision is made here and no clock is read: time is an argument.
+
+mod error;
+mod organizations;
+mod scope;
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgPool, PgPoolOptions};
+
+pub use error::StoreError;
+pub use organizations::Organization;
+pub use scope::{Scoped, Unscoped};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// More would only queue inside Postgres: a hub's statements are short.
+const CONNECTIONS: u32 = 20;
+/// Whoever waits longer than this for a connection is told that the database is overloaded.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The door to Postgres, which is the only state of the hub. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) pool: PgPool,
+}
+
+impl Store {
+    /// Opens the pool; fails when no connection can be made at once.
+    pub async fn connect(database_url: &str) -> Result<Self, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect(database_url)
+            .await?;
+        Ok(Self { pool })
+    }
+
+    /// Brings the schema up to date. Replicas that start together wait for each other (advisory lock).
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(MIGRATIONS.run(&self.pool).await?)
+    }
+
+    /// Says whether Postgres answers: what `/readyz` asks.
+    pub async fn is_reachable(&self) -> Result<(), StoreError> {
+        sqlx::query!("select 1 as one").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Waits until every connection has been given back, and closes the pool.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
