@@ -1,0 +1,240 @@
+//! Cedar's side of a question: caller, action and resource as entities, and the engine's answer.
+//!
+//! Only the entities a question is about are built: the caller with the roles that count where the resource lies,
+//! and the resource with what it lies in.
+
+use std::{
+    collections::{HashMap, HashSet},
+    str::FromStr,
+    sync::LazyLock,
+};
+
+use cedar_policy::{
+    Authorizer, Context, Decision as Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid,
+    PolicySet, Request, Response, RestrictedExpression,
+};
+
+use crate::{
+    Action, Caller, Facts, Resource, ServiceFacts, TeamspaceFacts, Verb,
+    actions::Particulars,
+    policies::{Heads, SCHEMA},
+    resource::OWNERS_LABEL,
+};
+
+/// What the engine said.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Permitted { by: Vec<String> },
+    Forbidden { by: Vec<String> },
+    NobodyAllows,
+    /// The question could not be put or a policy failed: a no, and a fault to be looked at.
+    Failed { problem: String },
+}
+
+/// One question in Cedar's terms.
+pub(crate) struct Question {
+    entities: Entities,
+    request: Request,
+    heads: Heads,
+}
+
+impl Question {
+    pub(crate) fn new(
+        caller: &Caller,
+        action: &impl Action,
+        resource: &Resource,
+        facts: &Facts,
+    ) -> Result<Self, String> {
+        let principal = user(caller, resource);
+        let chain = chain_of(resource)?;
+        let resource_uid = chain[0].uid();
+        let action_uid = action_uid(action.verb());
+        let context = context(action.particulars(), facts)?;
+        let heads = Heads {
+            principals: with_ancestors(&principal, std::slice::from_ref(&principal)),
+            actions: ancestors_of_action(&action_uid),
+            resources: chain.iter().map(Entity::uid).collect(),
+        };
+        let request = Request::new(
+            principal.uid(),
+            action_uid,
+            resource_uid,
+            context,
+            Some(&SCHEMA),
+        )
+        .map_err(|error| error.to_string())?;
+        let entities = std::iter::once(principal).chain(chain);
+        let entities = Entities::from_entities(entities, Some(&SCHEMA))
+            .map_err(|error| format!("{error:?}"))?;
+        Ok(Self { entities, request, heads })
+    }
+
+    pub(crate) const fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    pub(crate) fn ask(&self, policies: &PolicySet) -> Answer {
+        answer(&Authorizer::new().is_authorized(&self.request, policies, &self.entities))
+    }
+}
+
+/// Asks the policies that can match.
+pub(crate) fn evaluate(
+    caller: &Caller,
+    action: &impl Action,
+    resource: &Resource,
+    facts: &Facts,
+) -> Answer {
+    match Question::new(caller, action, resource, facts) {
+        Ok(question) => question.ask(&facts.policies.slice(question.heads())),
+        Err(problem) => Answer::Failed { problem },
+    }
+}
+
+fn answer(response: &Response) -> Answer {
+    let diagnostics = response.diagnostics();
+    if let Some(error) = diagnostics.errors().next() {
+        return Answer::Failed { problem: error.to_string() };
+    }
+    let mut by: Vec<_> = diagnostics.reason().map(ToString::to_string).collect();
+    by.sort();
+    match response.decision() {
+        Effect::Allow => Answer::Permitted { by },
+        Effect::Deny if by.is_empty() => Answer::NobodyAllows,
+        Effect::Deny => Answer::Forbidden { by },
+    }
+}
+
+macro_rules! entity_types {
+    ($($name:ident),*) => {
+        #[expect(non_snake_case, reason = "the names are those of the schema")]
+        struct Types { $($name: EntityTypeName),* }
+
+        static TYPES: LazyLock<Types> = LazyLock::new(|| Types {
+            $($name: EntityTypeName::from_str(stringify!($name)).expect("an identifier")),*
+        });
+    };
+}
+
+entity_types!(Action, Organization, Role, Group, User, Teamspace, Namespace, Service, Session, Device);
+
+fn uid(kind: &EntityTypeName, id: impl AsRef<str>) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+}
+
+pub(crate) fn action_uid(verb: Verb) -> EntityUid {
+    uid(&TYPES.Action, verb.as_str())
+}
+
+static ACTIONS: LazyLock<Entities> =
+    LazyLock::new(|| SCHEMA.action_entities().expect("the committed schema has no action cycle"));
+
+fn ancestors_of_action(action: &EntityUid) -> HashSet<EntityUid> {
+    let above = ACTIONS.ancestors(action).into_iter().flatten().cloned();
+    above.chain(std::iter::once(action.clone())).collect()
+}
+
+fn user(caller: &Caller, resource: &Resource) -> Entity {
+    let roles = caller.roles_in(resource.teamspace().map(|teamspace| teamspace.id));
+    let roles = roles.into_iter().map(|role| uid(&TYPES.Role, role.as_str()));
+    let groups = caller.groups.iter().map(|group| uid(&TYPES.Group, group));
+    let email = RestrictedExpression::new_string(caller.actor.email().to_owned());
+    Entity::new(
+        uid(&TYPES.User, caller.actor.user().to_string()),
+        HashMap::from([("email".to_owned(), email)]),
+        roles.chain(groups).collect(),
+    )
+    .expect("a string attribute cannot fail to evaluate")
+}
+
+fn with_ancestors(entity: &Entity, chain: &[Entity]) -> HashSet<EntityUid> {
+    let parents = entity.clone().into_inner().2;
+    parents.into_iter().chain(chain.iter().map(Entity::uid)).collect()
+}
+
+/// Returns the resource first, then everything it lies in.
+fn chain_of(resource: &Resource) -> Result<Vec<Entity>, String> {
+    let organization = Entity::new_no_attrs(
+        uid(&TYPES.Organization, resource.org().to_string()),
+        HashSet::new(),
+    );
+    let mut chain = match resource {
+        Resource::Organization(_) => vec![],
+        Resource::Teamspace(teamspace) => vec![teamspace_entity(teamspace, &organization)],
+        Resource::Service(target) => {
+            let teamspace = teamspace_entity(&target.teamspace, &organization);
+            let namespace = namespace_entity(target, &teamspace);
+            vec![service_entity(target, &namespace)?, namespace, teamspace]
+        }
+        Resource::Session { id, owner, teamspace } => {
+            let teamspace = teamspace_entity(teamspace, &organization);
+            let owner = owner_attribute(*owner);
+            vec![entity(uid(&TYPES.Session, id.to_string()), owner, &teamspace)?, teamspace]
+        }
+        Resource::Device { id, owner, .. } => {
+            let owner = owner_attribute(*owner);
+            vec![entity(uid(&TYPES.Device, id.to_string()), owner, &organization)?]
+        }
+    };
+    chain.push(organization);
+    Ok(chain)
+}
+
+fn teamspace_entity(teamspace: &TeamspaceFacts, organization: &Entity) -> Entity {
+    let parents = HashSet::from([organization.uid()]);
+    Entity::new_no_attrs(uid(&TYPES.Teamspace, teamspace.name.as_str()), parents)
+}
+
+fn namespace_entity(target: &ServiceFacts, teamspace: &Entity) -> Entity {
+    let name = format!("{}/{}", target.teamspace.name, target.service.namespace);
+    Entity::new_no_attrs(uid(&TYPES.Namespace, name), HashSet::from([teamspace.uid()]))
+}
+
+fn service_entity(target: &ServiceFacts, namespace: &Entity) -> Result<Entity, String> {
+    let labels = target.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let labels = RestrictedExpression::new_set(labels.map(RestrictedExpression::new_string));
+    let mut attributes = HashMap::from([("labels".to_owned(), labels)]);
+    if let Some(owners) = target.labels.get(OWNERS_LABEL) {
+        let owners = RestrictedExpression::new_entity_uid(uid(&TYPES.Group, owners));
+        attributes.insert("owners".to_owned(), owners);
+    }
+    let name = format!("{}/{}", target.teamspace.name, target.service);
+    entity(uid(&TYPES.Service, name), attributes, namespace)
+}
+
+fn owner_attribute(owner: fairlead_model::UserId) -> HashMap<String, RestrictedExpression> {
+    let owner = RestrictedExpression::new_entity_uid(uid(&TYPES.User, owner.to_string()));
+    HashMap::from([("owner".to_owned(), owner)])
+}
+
+fn entity(
+    uid: EntityUid,
+    attributes: HashMap<String, RestrictedExpression>,
+    parent: &Entity,
+) -> Result<Entity, String> {
+    Entity::new(uid, attributes, HashSet::from([parent.uid()])).map_err(|error| error.to_string())
+}
+
+fn context(particulars: Particulars, facts: &Facts) -> Result<Context, String> {
+    let now = facts.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut pairs = vec![("now".to_owned(), RestrictedExpression::new_datetime(now))];
+    if let Some(ip) = facts.ip {
+        pairs.push(("ip".to_owned(), RestrictedExpression::new_ip(ip.to_string())));
+    }
+    if let Some(age) = facts.mfa_age_s {
+        pairs.push(("mfaAgeS".to_owned(), RestrictedExpression::new_long(age)));
+    }
+    match particulars {
+        Particulars::None => {}
+        Particulars::Intercept { header_filtered, grace_s } => {
+            let filtered = RestrictedExpression::new_bool(header_filtered);
+            pairs.push(("headerFiltered".to_owned(), filtered));
+            pairs.push(("graceS".to_owned(), RestrictedExpression::new_long(grace_s)));
+        }
+        Particulars::Roles { touches_owner } => {
+            let touches = RestrictedExpression::new_bool(touches_owner);
+            pairs.push(("touchesOwner".to_owned(), touches));
+        }
+    }
+    Context::from_pairs(pairs).map_err(|error| error.to_string())
+}
