@@ -1,0 +1,258 @@
+//! Starting and stopping it.
+//!
+//! The kernel's parent-death signal belongs to the *thread* that started a child. So one thread starts Postgres, stays,
+//! and stops it when the handle is dropped.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{Installation, PostgresError, owner::Owner};
+
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(200);
+/// `sun_path` holds 108 bytes, of which `/.s.PGSQL.5432.lock` and the end take twenty.
+const LONGEST_FOLDER: usize = 107 - ".s.PGSQL.5432.lock/".len();
+const SUPERUSER: &str = "fairlead";
+
+/// Whether data must survive a crash of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    Durable,
+    /// For tests: nothing is flushed to the disk.
+    Throwaway,
+}
+
+/// A running Postgres; dropping it stops it.
+#[derive(Debug)]
+pub struct PrivatePostgres {
+    installation: Installation,
+    folder: PathBuf,
+    stop_tx: Option<mpsc::Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl PrivatePostgres {
+    /// Starts Postgres in `folder`, which becomes its own; makes the cluster the first time. Blocks until it answers.
+    pub fn start(
+        installation: Installation,
+        folder: &Path,
+        durability: Durability,
+    ) -> Result<Self, PostgresError> {
+        if folder.as_os_str().len() > LONGEST_FOLDER {
+            return Err(PostgresError::PathTooLong {
+                path: folder.to_owned(),
+                limit: LONGEST_FOLDER,
+            });
+        }
+        let owner = Owner::choose()?;
+        owner.own(folder)?;
+        if !folder.join("data/PG_VERSION").exists() {
+            initdb(&installation, &owner, folder, durability)?;
+        }
+        let (stop_tx, stop_rx) = mpsc::channel();
+        let (ready_tx, ready_rx) = mpsc::channel();
+        let keeper = {
+            let (installation, folder) = (installation.clone(), folder.to_owned());
+            thread::Builder::new()
+                .name("postgres".to_owned())
+                .spawn(move || {
+                    keep(&installation, &owner, &folder, durability, &ready_tx, &stop_rx)
+                })
+                .map_err(|source| PostgresError::Run { program: "a thread".into(), source })?
+        };
+        let started = Self {
+            installation,
+            folder: folder.to_owned(),
+            stop_tx: Some(stop_tx),
+            keeper: Some(keeper),
+        };
+        ready_rx.recv().expect("the keeper answers before it ends")?;
+        Ok(started)
+    }
+
+    /// Returns the URL of one of its databases.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        let socket = self.folder.to_string_lossy().replace('%', "%25").replace('/', "%2F");
+        format!("postgres://{SUPERUSER}@localhost/{database}?host={socket}")
+    }
+
+    /// Makes an empty database unless it is there.
+    pub fn ensure_database(&self, name: &str) -> Result<(), PostgresError> {
+        let exists = format!("select 1 from pg_database where datname = '{name}'");
+        if self.psql("postgres", &["-tAc", &exists])?.trim() == "1" {
+            return Ok(());
+        }
+        self.psql("postgres", &["-c", &format!("create database \"{name}\"")]).map(drop)
+    }
+
+    pub fn drop_database(&self, name: &str) -> Result<(), PostgresError> {
+        let drop_it = format!("drop database if exists \"{name}\" with (force)");
+        self.psql("postgres", &["-c", &drop_it]).map(drop)
+    }
+
+    /// Runs a file of SQL in one transaction.
+    pub fn run_file(&self, database: &str, file: &Path) -> Result<(), PostgresError> {
+        let file = file.to_string_lossy();
+        self.psql(database, &["--single-transaction", "-f", &file]).map(drop)
+    }
+
+    fn psql(&self, database: &str, arguments: &[&str]) -> Result<String, PostgresError> {
+        let program = self.installation.program("psql");
+        let output = std::process::Command::new(&program)
+            .env_clear()
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", SUPERUSER, "-d", database, "-h"])
+            .arg(&self.folder)
+            .args(arguments)
+            .output()
+            .map_err(|source| PostgresError::Run { program, source })?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(PostgresError::Failed { program: "psql".to_owned(), said });
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+impl Drop for PrivatePostgres {
+    fn drop(&mut self) {
+        drop(self.stop_tx.take());
+        if let Some(keeper) = self.keeper.take() {
+            // A panic of the keeper has been printed by it; there is nothing to add.
+            drop(keeper.join());
+        }
+    }
+}
+
+fn initdb(
+    installation: &Installation,
+    owner: &Owner,
+    folder: &Path,
+    durability: Durability,
+) -> Result<(), PostgresError> {
+    let program = installation.program("initdb");
+    let mut command = owner.command(&program, folder);
+    command.args(["-D", "data", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8"]);
+    // Whoever reaches the socket is trusted: the folder lets in its owner and root only.
+    command.args(["-A", "trust", "--no-instructions"]);
+    if durability == Durability::Throwaway {
+        command.arg("--no-sync");
+    }
+    let output = command
+        .output()
+        .map_err(|source| PostgresError::Run { program: program.clone(), source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(PostgresError::Failed { program: "initdb".to_owned(), said })
+}
+
+/// Runs Postgres until the handle is dropped.
+fn keep(
+    installation: &Installation,
+    owner: &Owner,
+    folder: &Path,
+    durability: Durability,
+    ready_tx: &mpsc::Sender<Result<(), PostgresError>>,
+    stop_rx: &mpsc::Receiver<()>,
+) {
+    let started =
+        spawn(installation, owner, folder, durability).and_then(|child| await_ready(child, folder));
+    let mut child = match started {
+        Ok(child) => child,
+        // Whoever waits for the answer holds the other end until it comes.
+        Err(error) => return ready_tx.send(Err(error)).expect("the starter waits"),
+    };
+    ready_tx.send(Ok(())).expect("the starter waits");
+    // A Postgres that ends by itself is noticed by its connections; the thread has no more to do then.
+    while let Err(mpsc::RecvTimeoutError::Timeout) = stop_rx.recv_timeout(LOOK) {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+    }
+    stop(&mut child);
+}
+
+fn spawn(
+    installation: &Installation,
+    owner: &Owner,
+    folder: &Path,
+    durability: Durability,
+) -> Result<Child, PostgresError> {
+    let program = installation.program("postgres");
+    let log = folder.join("log");
+    let log_file = File::create(&log)
+        .map_err(|source| PostgresError::Prepare { path: log.clone(), source })?;
+    let errors =
+        log_file.try_clone().map_err(|source| PostgresError::Prepare { path: log, source })?;
+    let mut command = owner.mortal_command(&program, folder);
+    command.arg("-D").arg("data").arg("-k").arg(folder);
+    command.args(["-c", "listen_addresses=", "-c", "max_connections=300"]);
+    if durability == Durability::Throwaway {
+        command.args(["-c", "fsync=off", "-c", "synchronous_commit=off"]);
+        command.args(["-c", "full_page_writes=off"]);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(log_file)
+        .stderr(errors)
+        .spawn()
+        .map_err(|source| PostgresError::Run { program, source })
+}
+
+/// Waits until line 8 of `postmaster.pid` says "ready".
+fn await_ready(mut child: Child, folder: &Path) -> Result<Child, PostgresError> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        let ended = !matches!(child.try_wait(), Ok(None));
+        if !ended && is_ready(&folder.join("data/postmaster.pid"), child.id()) {
+            return Ok(child);
+        }
+        if ended || Instant::now() > deadline {
+            stop(&mut child);
+            return Err(not_ready(folder));
+        }
+        thread::sleep(POLL);
+    }
+}
+
+fn is_ready(pid_file: &Path, pid: u32) -> bool {
+    let Ok(text) = fs::read_to_string(pid_file) else { return false };
+    let mut lines = text.lines();
+    // A file that a killed Postgres left behind names another process.
+    lines.next().and_then(|line| line.trim().parse().ok()) == Some(pid)
+        && lines.nth(6).is_some_and(|status| status.trim() == "ready")
+}
+
+fn not_ready(folder: &Path) -> PostgresError {
+    let log = folder.join("log");
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let said = lines[lines.len().saturating_sub(5)..].join(" | ");
+    PostgresError::NotReady { log, said }
+}
+
+/// Stops quickly: open transactions are rolled back, what was committed is kept.
+fn stop(child: &mut Child) {
+    let asked: io::Result<()> = i32::try_from(child.id())
+        .map_err(io::Error::other)
+        .and_then(|pid| Ok(kill(Pid::from_raw(pid), Signal::SIGINT)?));
+    if asked.is_ok() {
+        // Its status says nothing that the log does not say better.
+        drop(child.wait());
+    }
+}
