@@ -1,1 +1,19 @@
-//! The only code that changes the laptop, and its journal.
+//! The only code that changes the laptop, and the journal that lets every change be taken back.
+//!
+//! What is changed is known in advance: a marked section of the hosts file and one nftables table. Each module has a
+//! pure half that says what should stand there and a thin half that puts it there. [`Footprint`] joins them under
+//! the journal's rule: what we are about to change is on disk before it is changed.
+
+mod addresses;
+mod footprint;
+mod hosts;
+mod hosts_file;
+mod journal;
+mod redirect;
+
+pub use addresses::{AddressError, Addresses, CANARY, Key, LAST, NETWORK};
+pub use footprint::{Footprint, FootprintError, Paths, Reached, Wanted};
+pub use hosts::{HostEntry, InvalidHostName, MARK, has_section, with_section, without_section};
+pub use hosts_file::{HostsError, HostsFile, replace_atomically};
+pub use journal::{Change, Journal, JournalError};
+pub use redirect::{Nft, Redirect, RedirectError, ruleset};

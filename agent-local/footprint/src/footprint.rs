@@ -1,0 +1,334 @@
+//! The whole footprint of all users of this machine, as one desired state.
+//!
+//! Applying, changing and cleaning up are the same act: say what should stand, journal it, put it there. With
+//! nothing wanted the machine is as it was.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+};
+
+use fairlead_model::{Port, ServiceRef, TeamspaceId};
+
+use crate::{
+    AddressError, Addresses, Change, HostEntry, HostsError, HostsFile, Journal, JournalError, Nft,
+    Redirect, RedirectError, redirect,
+};
+
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+#[derive(Debug, thiserror::Error)]
+pub enum FootprintError {
+    #[error(transparent)]
+    Hosts(#[from] HostsError),
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Addresses(#[from] AddressError),
+}
+
+/// Where everything lies that is ours or that we change.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    pub hosts: PathBuf,
+    pub nft: PathBuf,
+    pub journal: PathBuf,
+    pub addresses: PathBuf,
+}
+
+/// One service that a user wants to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    pub teamspace: TeamspaceId,
+    pub service: ServiceRef,
+    pub ports: Vec<Port>,
+    /// Whether the bare name `cart` leads to it, too.
+    pub is_home: bool,
+}
+
+/// What one user wants, and the listener that takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub listener: Port,
+    pub services: Vec<Reached>,
+}
+
+/// What stands on this machine, for every user.
+#[derive(Debug)]
+pub struct Footprint {
+    hosts: HostsFile,
+    nft: Nft,
+    journal: Journal,
+    addresses: Addresses,
+    users: BTreeMap<u32, Wanted>,
+}
+
+impl Footprint {
+    /// Opens journal and addresses, and takes back whatever an earlier run left.
+    pub fn open(paths: &Paths) -> Result<Self, FootprintError> {
+        let mut footprint = Self {
+            hosts: HostsFile::new(paths.hosts.clone()),
+            nft: Nft::new(paths.nft.clone()),
+            journal: Journal::open(&paths.journal)?,
+            addresses: Addresses::load(&paths.addresses)?,
+            users: BTreeMap::new(),
+        };
+        footprint.take_back()?;
+        Ok(footprint)
+    }
+
+    /// Lists what may stand from an earlier run, without touching it.
+    pub fn residue(paths: &Paths) -> Result<Vec<Change>, FootprintError> {
+        Ok(Journal::open(&paths.journal)?.backwards().cloned().collect())
+    }
+
+    /// Makes a user's part be what is wanted and returns each service's address, in order.
+    ///
+    /// When a step fails the user has what they had before, and so has everybody else.
+    pub fn set(&mut self, uid: u32, wanted: Wanted) -> Result<Vec<Ipv4Addr>, FootprintError> {
+        let addresses = self.addresses_of(&wanted)?;
+        let before = self.users.insert(uid, wanted);
+        self.put_or_put_back(uid, before)?;
+        Ok(addresses)
+    }
+
+    /// Removes a user's part.
+    pub fn clear(&mut self, uid: u32) -> Result<(), FootprintError> {
+        if self.users.remove(&uid).is_none() {
+            return Ok(());
+        }
+        // What cannot be removed stays in the journal, not in what is wanted.
+        self.put()
+    }
+
+    /// Removes everything of everybody.
+    pub fn clear_all(&mut self) -> Result<(), FootprintError> {
+        self.users.clear();
+        self.take_back()
+    }
+
+    fn addresses_of(&mut self, wanted: &Wanted) -> Result<Vec<Ipv4Addr>, FootprintError> {
+        let keys = wanted.services.iter().map(|s| (s.teamspace, s.service.clone()));
+        let found = keys.map(|key| self.addresses.of(&key)).collect::<Result<_, _>>()?;
+        self.addresses.save()?;
+        Ok(found)
+    }
+
+    fn put_or_put_back(&mut self, uid: u32, before: Option<Wanted>) -> Result<(), FootprintError> {
+        let Err(error) = self.put() else { return Ok(()) };
+        match before {
+            Some(before) => self.users.insert(uid, before),
+            None => self.users.remove(&uid),
+        };
+        // The first failure is what the developer must hear, whatever this one says.
+        drop(self.put());
+        Err(error)
+    }
+
+    fn put(&mut self) -> Result<(), FootprintError> {
+        let (entries, redirects) = self.plan()?;
+        if redirects.is_empty() {
+            return self.take_back();
+        }
+        // The redirect first: a name must not lead to an address that nobody listens on.
+        self.journal.about_to(&Change::RedirectTable)?;
+        self.nft.replace(&redirects)?;
+        let section = Change::HostsSection { path: self.hosts.path().to_owned() };
+        self.journal.about_to(&section)?;
+        self.hosts.write_section(&entries)?;
+        Ok(())
+    }
+
+    /// Says what should stand for all users together.
+    fn plan(&mut self) -> Result<(Vec<HostEntry>, Vec<Redirect>), FootprintError> {
+        let mut names: BTreeMap<Ipv4Addr, (ServiceRef, bool)> = BTreeMap::new();
+        let mut redirects = Vec::new();
+        for (uid, wanted) in &self.users {
+            let mut pairs = BTreeSet::new();
+            for reached in &wanted.services {
+                let key = (reached.teamspace, reached.service.clone());
+                let address = self.addresses.of(&key)?;
+                pairs.extend(reached.ports.iter().map(|p| SocketAddrV4::new(address, p.get())));
+                let (_, is_home) = names.entry(address).or_insert((key.1, false));
+                *is_home |= reached.is_home;
+            }
+            if !pairs.is_empty() {
+                pairs.insert(redirect::canary());
+                let services = pairs.into_iter().collect();
+                redirects.push(Redirect { uid: *uid, listener: wanted.listener, services });
+            }
+        }
+        let entries = names.into_iter().map(|(address, (service, is_home))| {
+            HostEntry::new(address, names_of(&service, is_home)).expect("made of DNS labels")
+        });
+        Ok((entries.collect(), redirects))
+    }
+
+    /// Replays the journal backwards. Each step is struck out when it is done, so a failure is tried again.
+    fn take_back(&mut self) -> Result<(), FootprintError> {
+        let mut first_failure = None;
+        for change in self.journal.backwards().cloned().collect::<Vec<_>>() {
+            let undone = match &change {
+                Change::HostsSection { path } => {
+                    HostsFile::new(path.clone()).remove_section().map_err(FootprintError::from)
+                }
+                Change::RedirectTable => self.nft.remove().map_err(FootprintError::from),
+            };
+            match undone {
+                Ok(()) => self.journal.undone(&change)?,
+                Err(error) => first_failure = first_failure.or(Some(error)),
+            }
+        }
+        first_failure.map_or(Ok(()), Err)
+    }
+}
+
+fn names_of(service: &ServiceRef, is_home: bool) -> Vec<String> {
+    let ServiceRef { namespace, name } = service;
+    let mut names = vec![
+        format!("{name}.{namespace}"),
+        format!("{name}.{namespace}.svc"),
+        format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}"),
+    ];
+    if is_home {
+        names.insert(0, name.to_string());
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    const PLAIN: &str = "127.0.0.1 localhost\n";
+
+    /// A machine in a folder; its `nft` keeps the last ruleset, or refuses while a file `refuse` stands there.
+    struct Machine {
+        folder: tempfile::TempDir,
+        paths: Paths,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("folder");
+            let at = |name: &str| folder.path().join(name);
+            fs::write(at("hosts"), PLAIN).expect("written");
+            let here = folder.path().display();
+            let nft =
+                format!("#!/bin/sh\ntest ! -e {here}/refuse && exec /bin/cat > {here}/rules\n");
+            fs::write(at("nft"), nft).expect("written");
+            fs::set_permissions(at("nft"), fs::Permissions::from_mode(0o755)).expect("mode");
+            let paths = Paths {
+                hosts: at("hosts"),
+                nft: at("nft"),
+                journal: at("residue.jsonl"),
+                addresses: at("addresses.json"),
+            };
+            Self { folder, paths }
+        }
+
+        fn footprint(&self) -> Footprint {
+            Footprint::open(&self.paths).expect("opens")
+        }
+
+        fn read(&self, name: &str) -> String {
+            fs::read_to_string(self.folder.path().join(name)).expect("text")
+        }
+
+        fn nft_refuses(&self, refuses: bool) {
+            let path = self.folder.path().join("refuse");
+            if refuses { fs::write(path, "") } else { fs::remove_file(path) }.expect("done");
+        }
+
+        fn is_clean(&self) {
+            assert_eq!(self.read("hosts"), PLAIN);
+            assert_eq!(self.read("rules"), crate::ruleset(&[]));
+            assert_eq!(self.read("residue.jsonl"), "");
+        }
+    }
+
+    fn wanted(teamspace: TeamspaceId, listener: u16, services: &[&str]) -> Wanted {
+        let services = services.iter().map(|service| Reached {
+            teamspace,
+            service: service.parse().expect("valid"),
+            ports: vec![Port::new(80).expect("not 0")],
+            is_home: true,
+        });
+        Wanted { listener: Port::new(listener).expect("not 0"), services: services.collect() }
+    }
+
+    #[test]
+    fn what_is_set_stands_and_what_is_cleared_leaves_nothing() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        let given = footprint
+            .set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"]))
+            .expect("set");
+        let line = format!(
+            "{} cart cart.shop cart.shop.svc cart.shop.svc.cluster.local # fairlead\n",
+            given[0]
+        );
+        assert!(machine.read("hosts").contains(&line), "{}", machine.read("hosts"));
+        assert!(machine.read("rules").contains(&format!("{} . 80", given[0])));
+        footprint.clear(1000).expect("cleared");
+        machine.is_clean();
+    }
+
+    #[test]
+    fn a_run_that_was_killed_is_cleaned_up_by_the_next() {
+        let machine = Machine::new();
+        let mut killed = machine.footprint();
+        killed.set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"])).expect("set");
+        drop(killed);
+        assert_eq!(Footprint::residue(&machine.paths).expect("read").len(), 2);
+        drop(machine.footprint());
+        machine.is_clean();
+    }
+
+    #[test]
+    fn one_user_leaves_and_the_other_stays() {
+        let machine = Machine::new();
+        let teamspace = TeamspaceId::generate();
+        let mut footprint = machine.footprint();
+        footprint.set(1000, wanted(teamspace, 40_001, &["shop/cart"])).expect("set");
+        footprint.set(1001, wanted(teamspace, 40_002, &["shop/cart", "shop/pay"])).expect("set");
+        footprint.clear(1001).expect("cleared");
+        assert!(
+            machine.read("hosts").contains("cart.shop") && !machine.read("hosts").contains("pay")
+        );
+        assert!(machine.read("rules").contains("1000") && !machine.read("rules").contains("1001"));
+        footprint.clear(1000).expect("cleared");
+        machine.is_clean();
+    }
+
+    #[test]
+    fn a_refused_redirect_changes_no_name() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        machine.nft_refuses(true);
+        let error = footprint
+            .set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"]))
+            .expect_err("refused");
+        assert!(matches!(error, FootprintError::Redirect(_)), "{error:?}");
+        assert_eq!(machine.read("hosts"), PLAIN);
+        machine.nft_refuses(false);
+        footprint.clear_all().expect("cleared");
+        machine.is_clean();
+    }
+
+    #[test]
+    fn hosts_that_cannot_be_written_take_the_redirect_back() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        fs::remove_file(machine.folder.path().join("hosts")).expect("removed");
+        footprint
+            .set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"]))
+            .expect_err("no hosts file");
+        assert_eq!(machine.read("rules"), crate::ruleset(&[]));
+    }
+}

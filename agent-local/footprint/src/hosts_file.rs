@@ -1,0 +1,322 @@
+//! Putting new bytes in the place of a system file, or leaving it as it was. Never something in between.
+//!
+//! The way is a temporary file in the same folder and a rename. Where the file is a mount point of its own (in
+//! containers) a rename is refused; there the space is reserved first and the bytes are then written in place.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions, Permissions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+    unistd::{Gid, Uid, fchown},
+};
+
+use crate::hosts::{HostEntry, with_section, without_section};
+
+const HOSTS_MAX_BYTES: u64 = 8 << 20;
+/// Somebody else may write at the same moment; more often than this is a fight that we leave.
+const ATTEMPTS: usize = 3;
+
+#[derive(Debug, thiserror::Error)]
+pub enum HostsError {
+    #[error("could not read {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} is larger than {HOSTS_MAX_BYTES} bytes")]
+    TooLarge { path: PathBuf },
+    #[error("could not write {path}: the disk is full (nothing was changed)")]
+    DiskFull { path: PathBuf },
+    #[error("could not write {path}: it is read-only (nothing was changed)")]
+    ReadOnly { path: PathBuf },
+    #[error("could not write {path} (nothing was changed)")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("another program keeps writing {path} (nothing was changed)")]
+    Contested { path: PathBuf },
+}
+
+/// The hosts file at its path.
+#[derive(Debug, Clone)]
+pub struct HostsFile {
+    path: PathBuf,
+}
+
+impl HostsFile {
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes our section say exactly `entries`.
+    pub fn write_section(&self, entries: &[HostEntry]) -> Result<(), HostsError> {
+        self.change(|file| with_section(file, entries))
+    }
+
+    /// Removes every line of ours.
+    pub fn remove_section(&self) -> Result<(), HostsError> {
+        self.change(without_section)
+    }
+
+    fn change(&self, new: impl Fn(&[u8]) -> Vec<u8>) -> Result<(), HostsError> {
+        // A link is followed, or the rename would replace it by a file.
+        let path = fs::canonicalize(&self.path).map_err(|source| self.unreadable(source))?;
+        for _ in 0..ATTEMPTS {
+            let (old, seen) = self.read(&path)?;
+            let new = new(&old);
+            if new == old {
+                return Ok(());
+            }
+            match replace(&path, &seen, &old, &new) {
+                Ok(Replaced::Done) => return Ok(()),
+                Ok(Replaced::ChangedMeanwhile) => {}
+                Err(source) => return Err(self.unwritable(source)),
+            }
+        }
+        Err(HostsError::Contested { path: self.path.clone() })
+    }
+
+    fn read(&self, path: &Path) -> Result<(Vec<u8>, Metadata), HostsError> {
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(|source| self.unreadable(source))?;
+        let seen = file.metadata().map_err(|source| self.unreadable(source))?;
+        file.take(HOSTS_MAX_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|source| self.unreadable(source))?;
+        if bytes.len() as u64 > HOSTS_MAX_BYTES {
+            return Err(HostsError::TooLarge { path: self.path.clone() });
+        }
+        Ok((bytes, seen))
+    }
+
+    fn unreadable(&self, source: io::Error) -> HostsError {
+        HostsError::Read { path: self.path.clone(), source }
+    }
+
+    fn unwritable(&self, source: io::Error) -> HostsError {
+        let path = self.path.clone();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                HostsError::DiskFull { path }
+            }
+            io::ErrorKind::ReadOnlyFilesystem => HostsError::ReadOnly { path },
+            _ => HostsError::Write { path, source },
+        }
+    }
+}
+
+/// Writes a file of our own, whole or not at all.
+pub fn replace_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = Temporary::create(path, 0o600)?;
+    (&temporary.file).write_all(bytes)?;
+    temporary.file.sync_all()?;
+    temporary.rename_to(path)
+}
+
+enum Replaced {
+    Done,
+    ChangedMeanwhile,
+}
+
+fn replace(path: &Path, seen: &Metadata, old: &[u8], new: &[u8]) -> io::Result<Replaced> {
+    let temporary = match prepared(path, seen, new) {
+        Ok(temporary) => temporary,
+        // The folder cannot take a new file; the file itself may still be writable.
+        Err(error) if is_refusal(&error) => return in_place(path, old, new),
+        Err(error) => return Err(error),
+    };
+    if !is_same(seen, &fs::metadata(path)?) {
+        return Ok(Replaced::ChangedMeanwhile);
+    }
+    match temporary.rename_to(path) {
+        Ok(()) => Ok(Replaced::Done),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => in_place(path, old, new),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+}
+
+fn is_same(seen: &Metadata, now: &Metadata) -> bool {
+    let mark = |m: &Metadata| (m.ino(), m.size(), m.mtime(), m.mtime_nsec());
+    mark(seen) == mark(now)
+}
+
+/// Makes the new file beside the old one, with its owner, mode and extended attributes, safely on disk.
+fn prepared(path: &Path, seen: &Metadata, new: &[u8]) -> io::Result<Temporary> {
+    let temporary = Temporary::create(path, 0o600)?;
+    let file = &temporary.file;
+    fchown(file, Some(Uid::from_raw(seen.uid())), Some(Gid::from_raw(seen.gid())))?;
+    file.set_permissions(Permissions::from_mode(seen.mode() & 0o7777))?;
+    copy_attributes(&File::open(path)?, file)?;
+    (&*file).write_all(new)?;
+    file.sync_all()?;
+    Ok(temporary)
+}
+
+/// Copies extended attributes, among them the SELinux label without which resolvers may not read the file.
+fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
+    const LIST_MAX_BYTES: usize = 64 << 10;
+    let mut names = vec![0_u8; LIST_MAX_BYTES];
+    let mut value = vec![0_u8; LIST_MAX_BYTES];
+    let listed = match rustix::fs::flistxattr(from, names.as_mut_slice()) {
+        Ok(listed) => listed,
+        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for name in names[..listed].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let length = rustix::fs::fgetxattr(from, name, value.as_mut_slice())?;
+        rustix::fs::fsetxattr(to, name, &value[..length], rustix::fs::XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Writes over the bytes of a file that cannot be renamed over, after making sure that there is room for them.
+fn in_place(path: &Path, old: &[u8], new: &[u8]) -> io::Result<Replaced> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    reserve(&file, new.len())?;
+    if let Err(error) = overwrite(&file, new) {
+        overwrite(&file, old)?;
+        return Err(error);
+    }
+    Ok(Replaced::Done)
+}
+
+fn overwrite(file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()
+}
+
+fn reserve(file: &File, length: usize) -> io::Result<()> {
+    let length = i64::try_from(length).expect("bounded by HOSTS_MAX_BYTES and our section");
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
+        // Not every file system can reserve; there the old bytes are put back when the new ones do not fit.
+        Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A file beside `path` that disappears unless it is renamed.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    renamed: bool,
+}
+
+impl Temporary {
+    fn create(beside: &Path, mode: u32) -> io::Result<Self> {
+        let name = beside.file_name().unwrap_or_default().to_string_lossy();
+        let path = beside.with_file_name(format!(".{name}.fairlead"));
+        // Only one of us writes at a time; what stands there is left from one that was killed.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+        Ok(Self { path, file, renamed: false })
+    }
+
+    fn rename_to(mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.renamed = true;
+        let folder = path.parent().expect("a file is in a folder");
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Nothing can be done about a failure here; the next writer removes it.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const PLAIN: &str = "127.0.0.1 localhost\n";
+
+    fn hosts_file() -> (tempfile::TempDir, HostsFile) {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("hosts");
+        fs::write(&path, PLAIN).expect("written");
+        (folder, HostsFile::new(path))
+    }
+
+    fn cart() -> HostEntry {
+        HostEntry::new(Ipv4Addr::new(127, 72, 1, 2), ["cart.shop".to_owned()]).expect("valid")
+    }
+
+    #[test]
+    fn owner_mode_and_attributes_survive_and_no_other_file_is_left() {
+        let (folder, hosts) = hosts_file();
+        fs::set_permissions(hosts.path(), Permissions::from_mode(0o664)).expect("mode");
+        let before = fs::metadata(hosts.path()).expect("there");
+        hosts.write_section(&[cart()]).expect("written");
+        let after = fs::metadata(hosts.path()).expect("there");
+        assert_eq!((after.mode(), after.uid()), (before.mode(), before.uid()));
+        assert_ne!(after.ino(), before.ino(), "it was renamed over");
+        assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1);
+
+        hosts.remove_section().expect("written");
+        assert_eq!(fs::read_to_string(hosts.path()).expect("text"), PLAIN);
+    }
+
+    #[test]
+    fn the_same_section_again_writes_nothing() {
+        let (_folder, hosts) = hosts_file();
+        hosts.write_section(&[cart()]).expect("written");
+        let before = fs::metadata(hosts.path()).expect("there");
+        hosts.write_section(&[cart()]).expect("nothing to do");
+        assert!(is_same(&before, &fs::metadata(hosts.path()).expect("there")));
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let (folder, hosts) = hosts_file();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(hosts.path(), &link).expect("link");
+        HostsFile::new(link.clone()).write_section(&[cart()]).expect("written");
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+        assert!(fs::read_to_string(hosts.path()).expect("text").contains("cart.shop"));
+    }
+
+    #[test]
+    fn a_leftover_of_a_killed_writer_is_no_obstacle() {
+        let (folder, hosts) = hosts_file();
+        fs::write(folder.path().join(".hosts.fairlead"), "half").expect("written");
+        hosts.write_section(&[cart()]).expect("written");
+        assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1);
+    }
+
+    #[test]
+    fn in_place_leaves_exactly_the_new_bytes() {
+        let (_folder, hosts) = hosts_file();
+        for new in ["longer than it was before, by far\n", "short\n"] {
+            let old = fs::read(hosts.path()).expect("read");
+            in_place(hosts.path(), &old, new.as_bytes()).expect("written");
+            assert_eq!(fs::read_to_string(hosts.path()).expect("text"), new);
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = HostsFile::new("/nonexistent/hosts".into()).remove_section().expect_err("none");
+        assert!(error.to_string().contains("/nonexistent/hosts"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! Which connections are led to the daemon: one nftables table called `fairlead`, replaced as a whole.
+//!
+//! The ruleset is text made by a pure function and given to the `nft` command; each replacement is one transaction
+//! of the kernel. Deleting the table is the whole clean-up.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use fairlead_model::Port;
+
+pub(crate) const TABLE: &str = "fairlead";
+
+#[derive(Debug, thiserror::Error)]
+pub enum RedirectError {
+    #[error("could not run `{}`", program.display())]
+    Run { program: PathBuf, source: io::Error },
+    #[error("nft refused the redirect: {said}")]
+    Refused { said: String },
+}
+
+/// What one user reaches: connections of `uid` to one of `services` go to `listener` on the loopback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    pub uid: u32,
+    pub listener: Port,
+    pub services: Vec<SocketAddrV4>,
+}
+
+/// Returns the transaction that leaves exactly these redirects; none of them means: no table.
+#[must_use]
+pub fn ruleset(redirects: &[Redirect]) -> String {
+    let wanted: Vec<_> = redirects.iter().filter(|r| !r.services.is_empty()).collect();
+    // Deleting what does not exist would fail the transaction, so it is made first.
+    let mut text = format!("table ip {TABLE}\ndelete table ip {TABLE}\n");
+    if wanted.is_empty() {
+        return text;
+    }
+    let written = "a String takes every write";
+    writeln!(text, "table ip {TABLE} {{").expect(written);
+    for redirect in &wanted {
+        let pairs: Vec<_> =
+            redirect.services.iter().map(|s| format!("{} . {}", s.ip(), s.port())).collect();
+        writeln!(
+            text,
+            "  set services_{} {{ type ipv4_addr . inet_service; elements = {{ {} }}; }}",
+            redirect.uid,
+            pairs.join(", ")
+        )
+        .expect(written);
+    }
+    writeln!(text, "  chain output {{\n    type nat hook output priority -100; policy accept;")
+        .expect(written);
+    for Redirect { uid, listener, .. } in &wanted {
+        writeln!(
+            text,
+            "    meta skuid {uid} ip daddr . tcp dport @services_{uid} redirect to :{listener}"
+        )
+        .expect(written);
+    }
+    text.push_str("  }\n}\n");
+    text
+}
+
+/// The `nft` command.
+#[derive(Debug, Clone)]
+pub struct Nft {
+    program: PathBuf,
+}
+
+impl Nft {
+    #[must_use]
+    pub const fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+
+    /// Replaces our table.
+    pub fn replace(&self, redirects: &[Redirect]) -> Result<(), RedirectError> {
+        self.run(&ruleset(redirects))
+    }
+
+    /// Removes our table; that it is not there is fine.
+    pub fn remove(&self) -> Result<(), RedirectError> {
+        self.run(&ruleset(&[]))
+    }
+
+    fn run(&self, ruleset: &str) -> Result<(), RedirectError> {
+        let failed = |source| RedirectError::Run { program: self.program.clone(), source };
+        let mut nft = Command::new(&self.program)
+            .args(["-f", "-"])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        // nft reads all of its input before it says anything, so this cannot wait for a full pipe on the way back.
+        let mut stdin = nft.stdin.take().expect("stdin is piped");
+        let sent = stdin.write_all(ruleset.as_bytes());
+        drop(stdin);
+        let output = nft.wait_with_output().map_err(failed)?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(RedirectError::Refused { said });
+        }
+        sent.map_err(failed)
+    }
+}
+
+/// Returns the pair that every user's redirect contains besides the services.
+#[must_use]
+pub(crate) const fn canary() -> SocketAddrV4 {
+    let address: Ipv4Addr = crate::addresses::CANARY;
+    SocketAddrV4::new(address, 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redirect(uid: u32, listener: u16, services: &[&str]) -> Redirect {
+        let services = services.iter().map(|s| s.parse().expect("address")).collect();
+        Redirect { uid, listener: Port::new(listener).expect("not 0"), services }
+    }
+
+    #[test]
+    fn each_user_has_a_set_and_a_rule() {
+        let text = ruleset(&[
+            redirect(1000, 40_001, &["127.72.1.2:80", "127.72.1.3:443"]),
+            redirect(1001, 40_002, &["127.72.1.2:80"]),
+        ]);
+        assert_eq!(
+            text,
+            "table ip fairlead\n\
+             delete table ip fairlead\n\
+             table ip fairlead {\n  \
+               set services_1000 { type ipv4_addr . inet_service; elements = { 127.72.1.2 . 80, 127.72.1.3 . 443 }; }\n  \
+               set services_1001 { type ipv4_addr . inet_service; elements = { 127.72.1.2 . 80 }; }\n  \
+               chain output {\n    \
+                 type nat hook output priority -100; policy accept;\n    \
+                 meta skuid 1000 ip daddr . tcp dport @services_1000 redirect to :40001\n    \
+                 meta skuid 1001 ip daddr . tcp dport @services_1001 redirect to :40002\n  \
+               }\n\
+             }\n"
+        );
+    }
+
+    #[test]
+    fn nothing_wanted_is_no_table() {
+        assert_eq!(ruleset(&[]), "table ip fairlead\ndelete table ip fairlead\n");
+        assert_eq!(ruleset(&[redirect(1000, 40_001, &[])]), ruleset(&[]));
+    }
+
+    #[test]
+    fn what_nft_says_reaches_the_reader() {
+        let missing = Nft::new("/nonexistent/nft".into()).remove().expect_err("no such program");
+        assert!(missing.to_string().contains("/nonexistent/nft"), "{missing}");
+        let refusing = Nft::new("/bin/false".into()).remove().expect_err("refused");
+        assert!(matches!(refusing, RedirectError::Refused { .. }), "{refusing:?}");
+    }
+}
