@@ -2,9 +2,7 @@
 
 use crate::{
     Action, Caller, Denied, Facts,
-    actions::SeeService,
-    actions::SeeSession,
-    actions::SeeTeamspace,
+    actions::{SeeService, SeeSession, SeeTeamspace},
     entities::{self, Answer},
     explain,
     resource::Resource,
@@ -136,7 +134,7 @@ pub fn decide_each<A: Action>(
 fn ask(caller: &Caller, action: &impl Action, facts: &Facts) -> Result<Decision, Denied> {
     let resource = action.resource(caller);
     if resource.org() != caller.org {
-        return Err(Denied::invisible(action.in_words()));
+        return Err(Denied::invisible(action.in_words(), facts.policies.version()));
     }
     let answer = entities::evaluate(caller, action, &resource, facts);
     match answer {
@@ -166,8 +164,7 @@ fn may_see(caller: &Caller, resource: &Resource, facts: &Facts) -> bool {
             permitted(entities::evaluate(caller, &see, resource, facts))
         }
         Resource::Session { id, owner, teamspace } => {
-            let see =
-                SeeSession { session: *id, owner: *owner, teamspace: teamspace.clone() };
+            let see = SeeSession { session: *id, owner: *owner, teamspace: teamspace.clone() };
             permitted(entities::evaluate(caller, &see, resource, facts))
         }
     }

@@ -24,11 +24,17 @@ use crate::{
 /// What the engine said.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    Permitted { by: Vec<String> },
-    Forbidden { by: Vec<String> },
+    Permitted {
+        by: Vec<String>,
+    },
+    Forbidden {
+        by: Vec<String>,
+    },
     NobodyAllows,
     /// The question could not be put or a policy failed: a no, and a fault to be looked at.
-    Failed { problem: String },
+    Failed {
+        problem: String,
+    },
 }
 
 /// One question in Cedar's terms.
@@ -55,14 +61,9 @@ impl Question {
             actions: ancestors_of_action(&action_uid),
             resources: chain.iter().map(Entity::uid).collect(),
         };
-        let request = Request::new(
-            principal.uid(),
-            action_uid,
-            resource_uid,
-            context,
-            Some(&SCHEMA),
-        )
-        .map_err(|error| error.to_string())?;
+        let request =
+            Request::new(principal.uid(), action_uid, resource_uid, context, Some(&SCHEMA))
+                .map_err(|error| error.to_string())?;
         let entities = std::iter::once(principal).chain(chain);
         let entities = Entities::from_entities(entities, Some(&SCHEMA))
             .map_err(|error| format!("{error:?}"))?;
@@ -116,7 +117,18 @@ macro_rules! entity_types {
     };
 }
 
-entity_types!(Action, Organization, Role, Group, User, Teamspace, Namespace, Service, Session, Device);
+entity_types!(
+    Action,
+    Organization,
+    Role,
+    Group,
+    User,
+    Teamspace,
+    Namespace,
+    Service,
+    Session,
+    Device
+);
 
 fn uid(kind: &EntityTypeName, id: impl AsRef<str>) -> EntityUid {
     EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
@@ -154,10 +166,8 @@ fn with_ancestors(entity: &Entity, chain: &[Entity]) -> HashSet<EntityUid> {
 
 /// Returns the resource first, then everything it lies in.
 fn chain_of(resource: &Resource) -> Result<Vec<Entity>, String> {
-    let organization = Entity::new_no_attrs(
-        uid(&TYPES.Organization, resource.org().to_string()),
-        HashSet::new(),
-    );
+    let organization =
+        Entity::new_no_attrs(uid(&TYPES.Organization, resource.org().to_string()), HashSet::new());
     let mut chain = match resource {
         Resource::Organization(_) => vec![],
         Resource::Teamspace(teamspace) => vec![teamspace_entity(teamspace, &organization)],

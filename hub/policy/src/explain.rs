@@ -22,13 +22,15 @@ pub struct Denied {
     pub policies: Vec<String>,
     /// Whether the caller may know that the resource exists: 403 when true, 404 when not.
     pub visible: bool,
+    pub policy_version: u64,
     /// A policy could not be evaluated. The refusal stands; somebody must look at it.
     pub fault: Option<String>,
 }
 
 impl Denied {
-    pub(crate) fn invisible(in_words: String) -> Self {
+    pub(crate) fn invisible(in_words: String, policy_version: u64) -> Self {
         Self {
+            policy_version,
             reason: format!("you may not {in_words}"),
             hint: None,
             policies: Vec::new(),
@@ -46,7 +48,7 @@ pub(crate) fn denied(
     visible: bool,
     facts: &Facts,
 ) -> Denied {
-    let refusal = Denied::invisible(action.in_words());
+    let refusal = Denied::invisible(action.in_words(), facts.policies.version());
     match answer {
         Answer::Forbidden { by } => {
             let named: Vec<_> = by.iter().map(|id| named(id, facts)).collect();

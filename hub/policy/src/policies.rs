@@ -204,9 +204,8 @@ fn parse_own(text: &PolicyText) -> Result<Policy, InvalidPolicies> {
     if text.text.len() > POLICY_MAX_BYTES {
         return Err(InvalidPolicies::TooLong { id: text.id.clone() });
     }
-    Policy::parse(Some(PolicyId::new(&text.id)), &text.text).map_err(|error| {
-        InvalidPolicies::Text { id: text.id.clone(), problem: error.to_string() }
-    })
+    Policy::parse(Some(PolicyId::new(&text.id)), &text.text)
+        .map_err(|error| InvalidPolicies::Text { id: text.id.clone(), problem: error.to_string() })
 }
 
 /// Validates strictly: a policy that could fail at evaluation is refused when it is saved.

@@ -4,17 +4,32 @@
 //! decision gave. Sign-in, set-up and the tasks have neither yet: they say why, through [`Store::unscoped`].
 //! No decision is made here and no clock is read: time is an argument.
 
+pub mod audit;
 mod error;
+mod join_tokens;
+pub mod notify;
 mod organizations;
+mod policies;
+mod replicas;
 mod scope;
+mod services;
+mod session_changes;
+mod sessions;
+mod teamspaces;
 
 use std::time::Duration;
 
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
 pub use error::StoreError;
+pub use join_tokens::JoinToken;
 pub use organizations::Organization;
+pub use replicas::Replica;
 pub use scope::{Scoped, Unscoped};
+pub use services::{PortOfService, Service};
+pub use session_changes::{Beginning, ONE_INTERCEPT};
+pub use sessions::{Ended, Filter, Granted, Session, Wanted};
+pub use teamspaces::{Enrolment, Teamspace};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 

@@ -67,7 +67,9 @@ impl Action for SetRoles {
 
     fn in_words(&self) -> String {
         match self.particulars() {
-            Particulars::Roles { touches_owner: true } => "give or take the role of owner".to_owned(),
+            Particulars::Roles { touches_owner: true } => {
+                "give or take the role of owner".to_owned()
+            }
             _ => "change roles".to_owned(),
         }
     }

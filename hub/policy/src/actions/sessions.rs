@@ -66,11 +66,7 @@ impl Action for SeeSession {
     }
 
     fn resource(&self, _: &Caller) -> Resource {
-        Resource::Session {
-            id: self.session,
-            owner: self.owner,
-            teamspace: self.teamspace.clone(),
-        }
+        Resource::Session { id: self.session, owner: self.owner, teamspace: self.teamspace.clone() }
     }
 
     fn in_words(&self) -> String {
@@ -92,11 +88,7 @@ impl Action for EndSession {
     }
 
     fn resource(&self, _: &Caller) -> Resource {
-        Resource::Session {
-            id: self.session,
-            owner: self.owner,
-            teamspace: self.teamspace.clone(),
-        }
+        Resource::Session { id: self.session, owner: self.owner, teamspace: self.teamspace.clone() }
     }
 
     fn in_words(&self) -> String {

@@ -1,0 +1,186 @@
+//! The catalogue: which services a teamspace has, as its cluster reports them.
+
+use std::collections::BTreeMap;
+
+use fairlead_model::{OrgId, Port, Protocol, ServiceRef, TeamspaceId};
+use hub_policy::{ServiceFacts, TeamspaceFacts};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, types::Json};
+
+use crate::{
+    Scoped, StoreError, Unscoped,
+    notify::{self, Noun},
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub service: ServiceRef,
+    /// "ClusterIP", "NodePort", "LoadBalancer", "Headless", "ExternalName".
+    pub kind: String,
+    pub ports: Vec<PortOfService>,
+    /// "Deployment/cart"; `None` where nothing owns the pods.
+    pub workload: Option<String>,
+    pub ready_endpoints: i32,
+    pub labels: BTreeMap<String, String>,
+    /// Why this service cannot be intercepted.
+    pub intercept_refusal: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortOfService {
+    pub name: String,
+    pub port: Port,
+    pub protocol: Protocol,
+    pub target_port: String,
+    pub app_protocol: String,
+}
+
+impl Service {
+    #[must_use]
+    pub fn facts(&self, teamspace: &TeamspaceFacts) -> ServiceFacts {
+        ServiceFacts {
+            teamspace: teamspace.clone(),
+            service: self.service.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+
+    /// Returns the numbers of its TCP ports.
+    pub fn tcp_ports(&self) -> impl Iterator<Item = Port> {
+        self.ports.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.port)
+    }
+}
+
+struct Row {
+    namespace: String,
+    name: String,
+    kind: String,
+    ports: Json<Vec<PortOfService>>,
+    workload: Option<String>,
+    ready_endpoints: i32,
+    labels: Json<BTreeMap<String, String>>,
+    intercept_refusal: Option<String>,
+}
+
+impl TryFrom<Row> for Service {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let service = ServiceRef::parse_parts(&row.namespace, &row.name)
+            .map_err(|error| StoreError::damaged("service", error))?;
+        Ok(Self {
+            service,
+            kind: row.kind,
+            ports: row.ports.0,
+            workload: row.workload,
+            ready_endpoints: row.ready_endpoints,
+            labels: row.labels.0,
+            intercept_refusal: row.intercept_refusal,
+        })
+    }
+}
+
+impl Scoped<'_> {
+    /// Lists a teamspace's services by namespace and name.
+    pub async fn services(&self, teamspace: TeamspaceId) -> Result<Vec<Service>, StoreError> {
+        let rows = sqlx::query_as!(
+            Row,
+            "select namespace, name, type as kind, ports as \"ports: _\", workload, ready_endpoints,
+                    labels as \"labels: _\", intercept_refusal
+             from services where org_id = $1 and teamspace_id = $2 order by namespace, name",
+            self.org.as_uuid(),
+            teamspace.as_uuid()
+        )
+        .fetch_all(self.pool)
+        .await?;
+        rows.into_iter().map(Service::try_from).collect()
+    }
+
+    /// Counts the services of each teamspace that has any.
+    pub async fn service_counts(&self) -> Result<BTreeMap<TeamspaceId, i64>, StoreError> {
+        let rows = sqlx::query!(
+            "select teamspace_id, count(*) as \"services!\" from services where org_id = $1
+             group by teamspace_id",
+            self.org.as_uuid()
+        )
+        .fetch_all(self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.teamspace_id.into(), row.services)).collect())
+    }
+}
+
+impl Unscoped<'_> {
+    /// Takes a whole catalogue, or the part of it that changed.
+    pub async fn take_catalogue(
+        &self,
+        org: OrgId,
+        teamspace: TeamspaceId,
+        full: bool,
+        changed: &[Service],
+        deleted: &[ServiceRef],
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        if full {
+            let namespaces: Vec<_> =
+                changed.iter().map(|s| s.service.namespace.to_string()).collect();
+            let names: Vec<_> = changed.iter().map(|s| s.service.name.to_string()).collect();
+            sqlx::query!(
+                "delete from services where org_id = $1 and teamspace_id = $2
+                 and (namespace, name) not in (select * from unnest($3::text[], $4::text[]))",
+                org.as_uuid(),
+                teamspace.as_uuid(),
+                &namespaces,
+                &names,
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
+        for service in deleted {
+            sqlx::query!(
+                "delete from services
+                 where org_id = $1 and teamspace_id = $2 and namespace = $3 and name = $4",
+                org.as_uuid(),
+                teamspace.as_uuid(),
+                service.namespace.as_str(),
+                service.name.as_str(),
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
+        for service in changed {
+            upsert(&mut tx, org, teamspace, service).await?;
+        }
+        notify::tell(&mut tx, org, Noun::Services, teamspace.as_uuid()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+async fn upsert(
+    connection: &mut PgConnection,
+    org: OrgId,
+    teamspace: TeamspaceId,
+    service: &Service,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into services (org_id, teamspace_id, namespace, name, type, ports, workload,
+                               ready_endpoints, labels, intercept_refusal)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         on conflict (org_id, teamspace_id, namespace, name)
+         do update set type = $5, ports = $6, workload = $7, ready_endpoints = $8, labels = $9,
+                       intercept_refusal = $10",
+        org.as_uuid(),
+        teamspace.as_uuid(),
+        service.service.namespace.as_str(),
+        service.service.name.as_str(),
+        service.kind,
+        Json(&service.ports) as _,
+        service.workload,
+        service.ready_endpoints,
+        Json(&service.labels) as _,
+        service.intercept_refusal,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,339 @@
+//! How sessions begin and change: each with its decisions and its audit rows in one transaction.
+
+use fairlead_model::{
+    DeviceId, InterceptPort, Patterns, Phase, Port, ServiceRef, SessionId, TeamspaceId,
+};
+use hub_policy::{
+    Decision, Denied, Permit, Permits, Refused,
+    actions::{Consume, EndSession, Intercept},
+};
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use serde_json::json;
+use sqlx::{PgConnection, types::Json};
+
+use crate::{
+    Session, Store, StoreError, Unscoped,
+    audit::{self, Entry},
+    notify::{self, Noun},
+};
+
+/// What the decisions do not say about a session that begins.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    pub device: DeviceId,
+    pub teamspace: TeamspaceId,
+    pub begun_from: Option<String>,
+}
+
+/// The rule of the schema that lets one developer at a time have a service's requests.
+pub const ONE_INTERCEPT: &str = "sessions_one_intercept";
+
+impl Store {
+    /// Records a consume with every decision about it, so that neither exists without the other.
+    pub async fn begin_consume(
+        &self,
+        permits: &Permits<Consume>,
+        refused: &[Refused<Consume>],
+        patterns: &Patterns,
+        beginning: &Beginning,
+        now: Timestamp,
+    ) -> Result<Session, StoreError> {
+        let org = permits.first().org();
+        let id = SessionId::generate();
+        let words: Vec<_> = patterns.iter().map(ToString::to_string).collect();
+        let mut tx = self.pool.begin().await?;
+        sqlx::query!(
+            "insert into sessions (org_id, id, kind, teamspace_id, user_id, device_id, patterns, begun_from,
+                                   phase, created_at, renewed_at)
+             values ($1, $2, 'consume', $3, $4, $5, $6, $7, 'preparing', $8, $8)",
+            org.as_uuid(),
+            id.as_uuid(),
+            beginning.teamspace.as_uuid(),
+            permits.first().caller().actor.user().as_uuid(),
+            beginning.device.as_uuid(),
+            &words,
+            beginning.begun_from,
+            now.to_sqlx() as _,
+        )
+        .execute(&mut *tx)
+        .await?;
+        for permit in permits {
+            let action = permit.action();
+            let decided = Decided::yes(&action.target.service, &action.ports, permit.decision());
+            remember(&mut tx, org, id, &decided, now).await?;
+        }
+        for Refused { action, denied } in refused {
+            let decided = Decided::no(&action.target.service, denied);
+            remember(&mut tx, org, id, &decided, now).await?;
+        }
+        let services: Vec<_> =
+            permits.iter().map(|p| p.action().target.service.to_string()).collect();
+        let refused: Vec<_> = refused.iter().map(|r| r.action.target.service.to_string()).collect();
+        let entry = Entry::by(permits.first(), "session.began", id).with(json!({
+            "kind": "consume", "teamspace": beginning.teamspace, "patterns": words,
+            "services": services, "refused": refused,
+        }));
+        audit::record(&mut tx, entry, now).await?;
+        notify::tell(&mut tx, org, Noun::Sessions, id.as_uuid()).await?;
+        tx.commit().await?;
+        self.scoped(org).session(id).await
+    }
+
+    /// Records an intercept; a [`StoreError::Conflict`] of [`ONE_INTERCEPT`] when somebody has the service already.
+    pub async fn begin_intercept(
+        &self,
+        permit: &Permit<Intercept>,
+        beginning: &Beginning,
+        now: Timestamp,
+    ) -> Result<Session, StoreError> {
+        let org = permit.org();
+        let id = SessionId::generate();
+        let Intercept { target, ports, grace_s } = permit.action();
+        let grace_s = i32::try_from(*grace_s).expect("a grace is at most 300 s");
+        let mut tx = self.pool.begin().await?;
+        sqlx::query!(
+            "insert into sessions (org_id, id, kind, teamspace_id, user_id, device_id, namespace, name, ports,
+                                   grace_s, begun_from, phase, created_at, renewed_at)
+             values ($1, $2, 'intercept', $3, $4, $5, $6, $7, $8, $9, $10, 'preparing', $11, $11)",
+            org.as_uuid(),
+            id.as_uuid(),
+            beginning.teamspace.as_uuid(),
+            permit.caller().actor.user().as_uuid(),
+            beginning.device.as_uuid(),
+            target.service.namespace.as_str(),
+            target.service.name.as_str(),
+            Json(ports) as _,
+            grace_s,
+            beginning.begun_from,
+            now.to_sqlx() as _,
+        )
+        .execute(&mut *tx)
+        .await?;
+        let service_ports: Vec<Port> =
+            ports.iter().map(|p: &InterceptPort| p.service_port).collect();
+        let decided = Decided::yes(&target.service, &service_ports, permit.decision());
+        remember(&mut tx, org, id, &decided, now).await?;
+        let entry = Entry::by(permit, "session.began", id).with(json!({
+            "kind": "intercept", "teamspace": beginning.teamspace,
+            "service": target.service.to_string(), "ports": ports, "grace_s": grace_s,
+        }));
+        audit::record(&mut tx, entry, now).await?;
+        notify::tell(&mut tx, org, Noun::Sessions, id.as_uuid()).await?;
+        tx.commit().await?;
+        self.scoped(org).session(id).await
+    }
+
+    /// Ends a session because somebody asked; false when it had ended already.
+    pub async fn end_session(
+        &self,
+        permit: &Permit<EndSession>,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let id = permit.action().session;
+        let entry = Entry::by(permit, "session.ended", id).with(json!({ "reason": reason }));
+        end(&self.pool, permit.org(), id, reason, entry, now).await
+    }
+
+    /// Puts the services that a live session may now reach beside those it may already.
+    pub async fn widen(
+        &self,
+        session: &Session,
+        permits: &[Permit<Consume>],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(first) = permits.first() else { return Ok(()) };
+        let mut tx = self.pool.begin().await?;
+        for permit in permits {
+            let action = permit.action();
+            let decided = Decided::yes(&action.target.service, &action.ports, permit.decision());
+            remember(&mut tx, session.org, session.id, &decided, now).await?;
+        }
+        let added: Vec<_> = permits.iter().map(|p| p.action().target.service.to_string()).collect();
+        let entry =
+            Entry::by(first, "session.widened", session.id).with(json!({ "services": added }));
+        audit::record(&mut tx, entry, now).await?;
+        notify::tell(&mut tx, session.org, Noun::Sessions, session.id.as_uuid()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+impl Unscoped<'_> {
+    /// Ends a session without anybody asking: it was seen to end, or may not live on. False when it had ended already.
+    pub async fn end_session(
+        &self,
+        session: &Session,
+        reason: &str,
+        refused_by: Option<(u64, &Denied)>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut entry = Entry::by_hub(session.org, "session.ended", session.id)
+            .with(json!({ "reason": reason, "user": session.email }));
+        if let Some((version, denied)) = refused_by {
+            entry = entry.refused_by(version, &denied.policies);
+        }
+        end(self.pool, session.org, session.id, reason, entry, now).await
+    }
+
+    /// Takes services away from a session that lives on with the others.
+    pub async fn narrow(
+        &self,
+        session: &Session,
+        lost: &[(ServiceRef, Option<Denied>)],
+        policy_version: u64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        for (service, denied) in lost {
+            let policies = denied.as_ref().map(|d| d.policies.clone()).unwrap_or_default();
+            let decided = Decided {
+                service,
+                ports: &[],
+                allowed: false,
+                policies: &policies,
+                policy_version,
+            };
+            remember(&mut tx, session.org, session.id, &decided, now).await?;
+        }
+        let services: Vec<_> = lost.iter().map(|(service, _)| service.to_string()).collect();
+        let policies: Vec<_> =
+            lost.iter().filter_map(|(_, d)| d.as_ref()).flat_map(|d| d.policies.clone()).collect();
+        let entry = Entry::by_hub(session.org, "session.narrowed", session.id)
+            .with(json!({ "services": services, "user": session.email }))
+            .refused_by(policy_version, &policies);
+        audit::record(&mut tx, entry, now).await?;
+        notify::tell(&mut tx, session.org, Noun::Sessions, session.id.as_uuid()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Stores what is seen of a live session; false when nothing changed.
+    pub async fn session_observed(
+        &self,
+        session: &Session,
+        phase: Phase,
+        detail: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let changed = sqlx::query!(
+            "update sessions set phase = $3, detail = $4
+             where org_id = $1 and id = $2 and ended_at is null
+               and (phase, detail) is distinct from ($3, $4)",
+            session.org.as_uuid(),
+            session.id.as_uuid(),
+            phase.as_str(),
+            detail,
+        )
+        .execute(&mut *tx)
+        .await?;
+        if changed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        notify::tell(&mut tx, session.org, Noun::Sessions, session.id.as_uuid()).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Notes when the session's grant was last minted.
+    pub async fn session_renewed(
+        &self,
+        session: &Session,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "update sessions set renewed_at = $3 where org_id = $1 and id = $2",
+            session.org.as_uuid(),
+            session.id.as_uuid(),
+            now.to_sqlx() as _,
+        )
+        .execute(self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+/// One decision as it is remembered.
+struct Decided<'d> {
+    service: &'d ServiceRef,
+    ports: &'d [Port],
+    allowed: bool,
+    policies: &'d [String],
+    policy_version: u64,
+}
+
+impl<'d> Decided<'d> {
+    fn yes(service: &'d ServiceRef, ports: &'d [Port], decision: &'d Decision) -> Self {
+        let Decision { policy_version, policies } = decision;
+        Self { service, ports, allowed: true, policies, policy_version: *policy_version }
+    }
+
+    fn no(service: &'d ServiceRef, denied: &'d Denied) -> Self {
+        Self {
+            service,
+            ports: &[],
+            allowed: false,
+            policies: &denied.policies,
+            policy_version: denied.policy_version,
+        }
+    }
+}
+
+async fn remember(
+    connection: &mut PgConnection,
+    org: fairlead_model::OrgId,
+    session: SessionId,
+    decided: &Decided<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let ports: Vec<_> = decided.ports.iter().map(|port| i32::from(port.get())).collect();
+    let version = i64::try_from(decided.policy_version).expect("versions count up from 1");
+    sqlx::query!(
+        "insert into session_services (org_id, session_id, namespace, name, ports, allowed, policies,
+                                       policy_version, decided_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         on conflict (org_id, session_id, namespace, name)
+         do update set ports = $5, allowed = $6, policies = $7, policy_version = $8, decided_at = $9",
+        org.as_uuid(),
+        session.as_uuid(),
+        decided.service.namespace.as_str(),
+        decided.service.name.as_str(),
+        &ports,
+        decided.allowed,
+        decided.policies,
+        version,
+        now.to_sqlx() as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn end(
+    pool: &sqlx::PgPool,
+    org: fairlead_model::OrgId,
+    id: SessionId,
+    reason: &str,
+    entry: Entry,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let mut tx = pool.begin().await?;
+    let ended = sqlx::query!(
+        "update sessions set ended_at = $3, end_reason = $4, phase = 'ended'
+         where org_id = $1 and id = $2 and ended_at is null",
+        org.as_uuid(),
+        id.as_uuid(),
+        now.to_sqlx() as _,
+        reason,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if ended.rows_affected() == 0 {
+        return Ok(false);
+    }
+    audit::record(&mut tx, entry, now).await?;
+    notify::tell(&mut tx, org, Noun::Sessions, id.as_uuid()).await?;
+    tx.commit().await?;
+    Ok(true)
+}
