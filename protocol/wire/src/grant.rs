@@ -1,0 +1,269 @@
+//! Grants: the hub's signed statement that one laptop key may do one thing to these services until then.
+//!
+//! Only the hub signs, every agent replica verifies. Time is compared here and not by the JWT library, which would
+//! read the machine's clock.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use fairlead_model::{
+    GrantId, OrgId, Port, ServiceRef, SessionId, SessionKind, TeamspaceId, Thumbprint, UserId,
+    timers::CLOCK_SKEW,
+};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    key::{Key, PUBLIC_KEY_BYTES},
+    open::GRANT_MAX_BYTES,
+};
+
+const KIND: &str = "fairlead-grant+jwt";
+const ISSUER: &str = "fairlead-hub";
+
+/// Why a grant is worth nothing here. Each case has its own words, because each has its own remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GrantRefused {
+    #[error("the grant is longer than {GRANT_MAX_BYTES} bytes")]
+    TooLong,
+    #[error("this is not a grant")]
+    Malformed,
+    #[error("the grant is signed by an algorithm that is not EdDSA")]
+    WrongAlgorithm,
+    #[error("the grant was not signed by this organization's hub")]
+    BadSignature,
+    #[error("the grant is for another teamspace")]
+    OtherTeamspace,
+    #[error("the grant is for another device")]
+    OtherDevice,
+    #[error("the grant has expired")]
+    Expired,
+    #[error("the grant is not valid yet: the clocks of hub and cluster differ")]
+    NotYetValid,
+}
+
+/// One service a grant covers, and which of its ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantedService {
+    pub service: ServiceRef,
+    pub ports: Vec<Port>,
+}
+
+/// What the hub decided, in the words of the nouns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub id: GrantId,
+    pub session: SessionId,
+    pub teamspace: TeamspaceId,
+    pub organization: OrgId,
+    pub user: UserId,
+    /// The laptop key that may use it.
+    pub device: Thumbprint,
+    pub action: SessionKind,
+    pub services: Vec<GrantedService>,
+    pub policy_version: u64,
+    pub issued_at: SystemTime,
+    pub expires_at: SystemTime,
+}
+
+impl Grant {
+    /// Says whether the grant covers this port of this service.
+    #[must_use]
+    pub fn allows(&self, service: &ServiceRef, port: Port) -> bool {
+        self.services
+            .iter()
+            .any(|granted| granted.service == *service && granted.ports.contains(&port))
+    }
+
+    #[must_use]
+    pub fn is_live(&self, now: SystemTime) -> bool {
+        now < self.expires_at
+    }
+}
+
+/// Signs grants with an organization's grant key. Only the hub makes one.
+pub struct GrantSigner(EncodingKey);
+
+impl GrantSigner {
+    #[must_use]
+    pub fn new(key: &Key) -> Self {
+        Self(EncodingKey::from_ed_der(&key.expose_pkcs8_der()))
+    }
+
+    /// Returns the grant as the compact JWT that a laptop presents.
+    #[must_use]
+    pub fn sign(&self, grant: &Grant) -> String {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(KIND.to_owned());
+        jsonwebtoken::encode(&header, &Claims::from(grant), &self.0)
+            .expect("an Ed25519 key signs any claims")
+    }
+}
+
+impl fmt::Debug for GrantSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GrantSigner(…)")
+    }
+}
+
+/// Verifies grants for one teamspace against the organization's public grant key.
+pub struct GrantVerifier {
+    key: DecodingKey,
+    validation: Validation,
+    teamspace: TeamspaceId,
+}
+
+impl GrantVerifier {
+    #[must_use]
+    pub fn new(grant_key: &[u8; PUBLIC_KEY_BYTES], teamspace: TeamspaceId) -> Self {
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        Self { key: DecodingKey::from_ed_der(grant_key), validation, teamspace }
+    }
+
+    /// Returns the grant if it was signed by the hub for this teamspace and this device, and is valid at `now`.
+    ///
+    /// A grant that begins slightly in the future is accepted, since clocks differ; one that has ended never is.
+    pub fn verify(
+        &self,
+        jwt: &str,
+        now: SystemTime,
+        device: &Thumbprint,
+    ) -> Result<Grant, GrantRefused> {
+        if jwt.len() > GRANT_MAX_BYTES {
+            return Err(GrantRefused::TooLong);
+        }
+        let signed =
+            jsonwebtoken::decode::<Claims>(jwt, &self.key, &self.validation).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::InvalidAlgorithm => GrantRefused::WrongAlgorithm,
+                    ErrorKind::InvalidSignature => GrantRefused::BadSignature,
+                    _ => GrantRefused::Malformed,
+                }
+            })?;
+        if signed.header.typ.as_deref() != Some(KIND) || signed.claims.iss != ISSUER {
+            return Err(GrantRefused::Malformed);
+        }
+        let begins_at = time_of(signed.claims.nbf)?;
+        let grant = Grant::try_from(signed.claims)?;
+        if grant.teamspace != self.teamspace {
+            return Err(GrantRefused::OtherTeamspace);
+        }
+        if grant.device != *device {
+            return Err(GrantRefused::OtherDevice);
+        }
+        if !grant.is_live(now) {
+            return Err(GrantRefused::Expired);
+        }
+        if begins_at > now + CLOCK_SKEW {
+            return Err(GrantRefused::NotYetValid);
+        }
+        Ok(grant)
+    }
+}
+
+impl fmt::Debug for GrantVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GrantVerifier({})", self.teamspace)
+    }
+}
+
+/// A grant as it stands in the JWT.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    jti: GrantId,
+    sid: SessionId,
+    iss: String,
+    aud: TeamspaceId,
+    org: OrgId,
+    sub: UserId,
+    cnf: Confirmation,
+    act: SessionKind,
+    svc: Vec<ServiceClaim>,
+    pv: u64,
+    iat: u64,
+    nbf: u64,
+    exp: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Confirmation {
+    jkt: Thumbprint,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ServiceClaim {
+    ns: String,
+    name: String,
+    ports: Vec<u16>,
+}
+
+impl From<&Grant> for Claims {
+    fn from(grant: &Grant) -> Self {
+        Self {
+            jti: grant.id,
+            sid: grant.session,
+            iss: ISSUER.to_owned(),
+            aud: grant.teamspace,
+            org: grant.organization,
+            sub: grant.user,
+            cnf: Confirmation { jkt: grant.device },
+            act: grant.action,
+            svc: grant.services.iter().map(ServiceClaim::from).collect(),
+            pv: grant.policy_version,
+            iat: seconds_of(grant.issued_at),
+            nbf: seconds_of(grant.issued_at),
+            exp: seconds_of(grant.expires_at),
+        }
+    }
+}
+
+impl From<&GrantedService> for ServiceClaim {
+    fn from(granted: &GrantedService) -> Self {
+        Self {
+            ns: granted.service.namespace.to_string(),
+            name: granted.service.name.to_string(),
+            ports: granted.ports.iter().map(|port| port.get()).collect(),
+        }
+    }
+}
+
+impl TryFrom<Claims> for Grant {
+    type Error = GrantRefused;
+
+    fn try_from(claims: Claims) -> Result<Self, GrantRefused> {
+        Ok(Self {
+            id: claims.jti,
+            session: claims.sid,
+            teamspace: claims.aud,
+            organization: claims.org,
+            user: claims.sub,
+            device: claims.cnf.jkt,
+            action: claims.act,
+            services: claims.svc.into_iter().map(granted).collect::<Result<_, _>>()?,
+            policy_version: claims.pv,
+            issued_at: time_of(claims.iat)?,
+            expires_at: time_of(claims.exp)?,
+        })
+    }
+}
+
+fn granted(claim: ServiceClaim) -> Result<GrantedService, GrantRefused> {
+    let service =
+        ServiceRef::parse_parts(&claim.ns, &claim.name).map_err(|_| GrantRefused::Malformed)?;
+    let ports: Option<Vec<Port>> = claim.ports.into_iter().map(Port::new).collect();
+    Ok(GrantedService { service, ports: ports.ok_or(GrantRefused::Malformed)? })
+}
+
+fn seconds_of(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn time_of(seconds: u64) -> Result<SystemTime, GrantRefused> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or(GrantRefused::Malformed)
+}

@@ -1,0 +1,264 @@
+//! What is said inside a carrier: `POST /v1/open` begins a stream to a service, `POST /v1/grant` presents a grant.
+//!
+//! Only the heads are made and read here; frames and flow control belong to `fairlead-tunnel`.
+
+use std::fmt;
+
+use fairlead_model::{Port, ServiceRef, SessionId};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+
+pub const OPEN_PATH: &str = "/v1/open";
+pub const GRANT_PATH: &str = "/v1/grant";
+/// Longest grant that an agent reads.
+pub const GRANT_MAX_BYTES: usize = 16 * 1024;
+
+const AUTHORITY: &str = "fairlead.internal";
+const SESSION: HeaderName = HeaderName::from_static("fairlead-session");
+const SERVICE: HeaderName = HeaderName::from_static("fairlead-service");
+const PORT: HeaderName = HeaderName::from_static("fairlead-port");
+const PROBE: HeaderName = HeaderName::from_static("fairlead-probe");
+const REASON: HeaderName = HeaderName::from_static("fairlead-reason");
+const REASON_MAX_BYTES: usize = 300;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOpen {
+    #[error("`{0}` is missing, not readable, or there more than once")]
+    Header(&'static str),
+}
+
+/// The wish for one stream: to which port of which service, on behalf of which session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OpenRequest {
+    pub session: SessionId,
+    pub service: ServiceRef,
+    /// The Service's port, in both directions.
+    pub port: Port,
+    /// Only to see whether the way is open: the far end connects, says so, and closes.
+    pub probe: bool,
+}
+
+impl OpenRequest {
+    #[must_use]
+    pub fn to_head(&self) -> Request<()> {
+        let mut head = post(OPEN_PATH);
+        let headers = head.headers_mut();
+        headers.insert(SESSION, text(&self.session));
+        headers.insert(SERVICE, text(&self.service));
+        headers.insert(PORT, text(&self.port));
+        if self.probe {
+            headers.insert(PROBE, HeaderValue::from_static("1"));
+        }
+        head
+    }
+
+    pub fn parse(headers: &HeaderMap) -> Result<Self, InvalidOpen> {
+        Ok(Self {
+            session: the_one(headers, SESSION, "fairlead-session")?,
+            service: the_one(headers, SERVICE, "fairlead-service")?,
+            port: the_one(headers, PORT, "fairlead-port")?,
+            probe: headers.contains_key(PROBE),
+        })
+    }
+}
+
+/// Makes the head under which a grant is presented.
+#[must_use]
+pub fn grant_head() -> Request<()> {
+    post(GRANT_PATH)
+}
+
+/// Why the far end did not open a stream, as a status of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// No grant, or one that does not cover this. 403.
+    NotAllowed,
+    /// No such service, or no such port of it. 404.
+    NotFound,
+    /// Nothing answers there. 502.
+    Unreachable,
+    /// Not now: too many streams, or the far end is stopping. 503.
+    Unavailable,
+}
+
+impl Refusal {
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::NotAllowed => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Unreachable => StatusCode::BAD_GATEWAY,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Reads a status; what is not known here counts as unreachable.
+    #[must_use]
+    pub fn from_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::FORBIDDEN => Self::NotAllowed,
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
+            _ => Self::Unreachable,
+        }
+    }
+}
+
+/// The refusal of a stream or a grant, with the words of the far end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Refused {
+    pub refusal: Refusal,
+    pub reason: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.reason.is_empty() {
+            write!(f, "refused by the far end ({})", self.refusal.status().as_u16())
+        } else {
+            f.write_str(&self.reason)
+        }
+    }
+}
+
+impl Refused {
+    pub fn new(refusal: Refusal, reason: impl Into<String>) -> Self {
+        Self { refusal, reason: reason.into() }
+    }
+
+    #[must_use]
+    pub fn to_head(&self) -> Response<()> {
+        let mut head = Response::new(());
+        *head.status_mut() = self.refusal.status();
+        head.headers_mut().insert(REASON, readable(&self.reason));
+        head
+    }
+
+    #[must_use]
+    pub fn from_head(head: &Response<impl Sized>) -> Self {
+        let reason = head.headers().get(REASON).and_then(|value| value.to_str().ok());
+        Self::new(Refusal::from_status(head.status()), reason.unwrap_or_default())
+    }
+}
+
+fn post(path: &'static str) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = Method::POST;
+    *head.uri_mut() = Uri::builder()
+        .scheme("https")
+        .authority(AUTHORITY)
+        .path_and_query(path)
+        .build()
+        .expect("the parts of this URI are constants");
+    head
+}
+
+fn text(value: &impl fmt::Display) -> HeaderValue {
+    HeaderValue::try_from(value.to_string()).expect("ids, names and ports are plain ASCII")
+}
+
+/// Keeps what a header may carry and a person can read, and not too much of it.
+fn readable(reason: &str) -> HeaderValue {
+    let plain: String = reason
+        .chars()
+        .map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' })
+        .take(REASON_MAX_BYTES)
+        .collect();
+    HeaderValue::try_from(plain).expect("printable ASCII fits a header")
+}
+
+fn the_one<T: std::str::FromStr>(
+    headers: &HeaderMap,
+    name: HeaderName,
+    shown: &'static str,
+) -> Result<T, InvalidOpen> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(InvalidOpen::Header(shown));
+    };
+    value.to_str().ok().and_then(|t| t.parse().ok()).ok_or(InvalidOpen::Header(shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wish(probe: bool) -> OpenRequest {
+        OpenRequest {
+            session: SessionId::generate(),
+            service: "shop/cart".parse().expect("valid"),
+            port: Port::new(80).expect("not 0"),
+            probe,
+        }
+    }
+
+    #[test]
+    fn a_wish_is_read_as_it_was_written() {
+        for probe in [false, true] {
+            let wish = wish(probe);
+            let head = wish.to_head();
+            assert_eq!(head.uri().path(), OPEN_PATH);
+            assert_eq!(OpenRequest::parse(head.headers()), Ok(wish));
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_missing_doubled_or_wrong_is_named() {
+        let head = wish(false).to_head();
+        let mut missing = head.headers().clone();
+        missing.remove(PORT);
+        let mut doubled = head.headers().clone();
+        doubled.append(SERVICE, HeaderValue::from_static("shop/payment"));
+        let mut wrong = head.headers().clone();
+        wrong.insert(SESSION, HeaderValue::from_static("1"));
+        for (headers, name) in
+            [(missing, "fairlead-port"), (doubled, "fairlead-service"), (wrong, "fairlead-session")]
+        {
+            assert_eq!(OpenRequest::parse(&headers), Err(InvalidOpen::Header(name)));
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_read_as_it_was_written() {
+        for refusal in
+            [Refusal::NotAllowed, Refusal::NotFound, Refusal::Unreachable, Refusal::Unavailable]
+        {
+            let refused = Refused::new(refusal, "no grant covers shop/payment:80");
+            assert_eq!(Refused::from_head(&refused.to_head()), refused);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_reason_can_be_sent_and_is_bounded(reason in ".{0,600}") {
+            let head = Refused::new(Refusal::NotFound, reason).to_head();
+            prop_assert!(Refused::from_head(&head).reason.len() <= REASON_MAX_BYTES);
+        }
+
+        #[test]
+        fn no_headers_make_the_parser_panic(
+            session in any::<Vec<u8>>(), service in any::<Vec<u8>>(), port in any::<Vec<u8>>()
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(SESSION, session), (SERVICE, service), (PORT, port)] {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    headers.insert(name, value);
+                }
+            }
+            let _ = OpenRequest::parse(&headers);
+        }
+
+        #[test]
+        fn whatever_is_accepted_is_written_as_it_was_read(
+            service in "[a-z0-9-]{1,8}/[a-z0-9-]{1,8}", port in 0_u32..70_000
+        ) {
+            let mut headers = wish(false).to_head().headers().clone();
+            headers.insert(SERVICE, HeaderValue::try_from(service).expect("ASCII"));
+            headers.insert(PORT, HeaderValue::try_from(port.to_string()).expect("ASCII"));
+            if let Ok(wish) = OpenRequest::parse(&headers) {
+                prop_assert_eq!(wish.to_head().headers(), &headers);
+            }
+        }
+    }
+}
