@@ -5,31 +5,51 @@
 //! No decision is made here and no clock is read: time is an argument.
 
 pub mod audit;
+mod devices;
 mod error;
 mod join_tokens;
+mod login_attempts;
+mod members;
 pub mod notify;
+mod oidc_connections;
+mod organization_keys;
 mod organizations;
 mod policies;
+mod prune;
 mod replicas;
+mod role_bindings;
 mod scope;
 mod services;
 mod session_changes;
 mod sessions;
+mod setup_links;
 mod teamspaces;
+mod tokens;
+mod users;
+mod web_sessions;
 
 use std::time::Duration;
 
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
+pub use devices::{Device, PresentedKey};
 pub use error::StoreError;
 pub use join_tokens::JoinToken;
+pub use login_attempts::LoginAttempt;
+pub use members::{Group, Member};
+pub use oidc_connections::OidcConnection;
+pub use organization_keys::{KeyPurpose, SealedKey};
 pub use organizations::Organization;
 pub use replicas::Replica;
 pub use scope::{Scoped, Unscoped};
 pub use services::{PortOfService, Service};
 pub use session_changes::{Beginning, ONE_INTERCEPT};
 pub use sessions::{Ended, Filter, Granted, Session, Wanted};
+pub use setup_links::{Founding, LinkPurpose};
 pub use teamspaces::{Enrolment, Teamspace};
+pub use tokens::{AccessToken, AuthorizationCode, FamilyEnd, NewTokens, Rotated};
+pub use users::{SignIn, SignedIn};
+pub use web_sessions::Bearer;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 

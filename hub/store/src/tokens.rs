@@ -1,0 +1,340 @@
+//! The OAuth tokens of our command line: codes, and families of refresh and access tokens, all stored as hashes.
+//!
+//! A family is one sign-in on one laptop. Refresh tokens follow each other in it; when one is used a second time
+//! somebody has copied it, nobody can tell who is who, and the whole family ends.
+
+use fairlead_model::{
+    OrgId, UserId,
+    timers::{ACCESS_TOKEN_LIFE, REFRESH_TOKEN_IDLE},
+};
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{Bearer, StoreError, Unscoped};
+
+/// An authorization code as it was given out.
+#[derive(Clone, Debug)]
+pub struct AuthorizationCode {
+    pub org_id: OrgId,
+    pub user_id: UserId,
+    pub redirect_uri: String,
+    pub code_challenge: String,
+    pub key_jkt: String,
+    pub expires_at: Timestamp,
+    /// The family that it began: it has been used.
+    pub family_id: Option<Uuid>,
+}
+
+/// The hashes of a new pair of tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTokens {
+    pub access_hash: [u8; 32],
+    pub refresh_hash: [u8; 32],
+}
+
+/// What came of a refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotated {
+    Issued(Bearer),
+    /// Never given out, expired, or of a family that has ended.
+    Unknown,
+    /// Proven with another key than the family's; nothing was changed.
+    OtherKey,
+    /// It had been used before: its family has ended now.
+    Reused(Bearer),
+}
+
+/// Why a family ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FamilyEnd {
+    Logout,
+    Reuse,
+    DeviceRemoved,
+    UserDisabled,
+}
+
+impl FamilyEnd {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::Reuse => "reuse",
+            Self::DeviceRemoved => "device removed",
+            Self::UserDisabled => "user disabled",
+        }
+    }
+}
+
+/// An access token that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessToken {
+    pub bearer: Bearer,
+    /// The device key of its family.
+    pub key_jkt: String,
+}
+
+impl Unscoped<'_> {
+    pub async fn keep_code(
+        &self,
+        code_hash: &[u8; 32],
+        code: &AuthorizationCode,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "insert into authorization_codes (code_hash, org_id, user_id, redirect_uri,
+                                              code_challenge, key_jkt, expires_at)
+             values ($1, $2, $3, $4, $5, $6, $7)",
+            code_hash,
+            code.org_id.as_uuid(),
+            code.user_id.as_uuid(),
+            code.redirect_uri,
+            code.code_challenge,
+            code.key_jkt,
+            code.expires_at.to_sqlx()
+        )
+        .execute(self.pool)
+        .await?;
+        Ok(())
+    }
+
+    pub async fn code(
+        &self,
+        code_hash: &[u8; 32],
+    ) -> Result<Option<AuthorizationCode>, StoreError> {
+        Ok(sqlx::query_as!(
+            AuthorizationCode,
+            "select org_id, user_id, redirect_uri, code_challenge, key_jkt, expires_at, family_id
+             from authorization_codes where code_hash = $1",
+            code_hash
+        )
+        .fetch_optional(self.pool)
+        .await?)
+    }
+
+    /// Begins the family of a code. Returns false when somebody else was first.
+    pub async fn begin_family(
+        &self,
+        code_hash: &[u8; 32],
+        code: &AuthorizationCode,
+        tokens: &NewTokens,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let family = Uuid::now_v7();
+        let mut tx = self.pool.begin().await?;
+        sqlx::query!(
+            "insert into token_families (org_id, id, user_id, key_jkt, created_at, last_used_at)
+             values ($1, $2, $3, $4, $5, $5)",
+            code.org_id.as_uuid(),
+            family,
+            code.user_id.as_uuid(),
+            code.key_jkt,
+            now.to_sqlx()
+        )
+        .execute(&mut *tx)
+        .await?;
+        let spent = sqlx::query!(
+            "update authorization_codes set family_id = $2
+             where code_hash = $1 and family_id is null",
+            code_hash,
+            family
+        )
+        .execute(&mut *tx)
+        .await?;
+        if spent.rows_affected() == 0 {
+            return Ok(false);
+        }
+        keep_tokens(&mut tx, code.org_id, family, tokens, now).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Exchanges a refresh token for the next pair.
+    pub async fn rotate(
+        &self,
+        refresh_hash: &[u8; 32],
+        key_jkt: &str,
+        tokens: &NewTokens,
+        now: Timestamp,
+    ) -> Result<Rotated, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        // The lock on the family makes two uses of one token follow each other.
+        let Some(row) = sqlx::query!(
+            "select t.org_id, t.family_id, t.used_at, t.expires_at, f.user_id, f.key_jkt,
+                    u.disabled_at
+             from refresh_tokens t
+             join token_families f on f.org_id = t.org_id and f.id = t.family_id
+             join users u on u.org_id = f.org_id and u.id = f.user_id
+             where t.token_hash = $1 and f.ended_at is null
+             for update of f",
+            refresh_hash
+        )
+        .fetch_optional(&mut *tx)
+        .await?
+        else {
+            return Ok(Rotated::Unknown);
+        };
+        let bearer = Bearer { org: row.org_id.into(), user: row.user_id.into() };
+        if row.key_jkt != key_jkt {
+            return Ok(Rotated::OtherKey);
+        }
+        if row.disabled_at.is_some() || row.expires_at.to_jiff() <= now {
+            return Ok(Rotated::Unknown);
+        }
+        // Read again under the lock: the join may have seen the row as it was before a concurrent use.
+        let spent = sqlx::query!(
+            "update refresh_tokens set used_at = $2 where token_hash = $1 and used_at is null",
+            refresh_hash,
+            now.to_sqlx()
+        )
+        .execute(&mut *tx)
+        .await?;
+        if spent.rows_affected() == 0 {
+            end_one(&mut tx, bearer.org, row.family_id, FamilyEnd::Reuse, now).await?;
+            tx.commit().await?;
+            return Ok(Rotated::Reused(bearer));
+        }
+        sqlx::query!(
+            "update token_families set last_used_at = $3 where org_id = $1 and id = $2",
+            row.org_id,
+            row.family_id,
+            now.to_sqlx()
+        )
+        .execute(&mut *tx)
+        .await?;
+        keep_tokens(&mut tx, bearer.org, row.family_id, tokens, now).await?;
+        tx.commit().await?;
+        Ok(Rotated::Issued(bearer))
+    }
+
+    /// Finds whose access token it is, if it counts.
+    pub async fn access_token(
+        &self,
+        access_hash: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<AccessToken>, StoreError> {
+        let row = sqlx::query!(
+            "select t.org_id, f.user_id, f.key_jkt
+             from access_tokens t
+             join token_families f on f.org_id = t.org_id and f.id = t.family_id
+             where t.token_hash = $1 and t.expires_at > $2 and f.ended_at is null",
+            access_hash,
+            now.to_sqlx()
+        )
+        .fetch_optional(self.pool)
+        .await?;
+        Ok(row.map(|row| AccessToken {
+            bearer: Bearer { org: row.org_id.into(), user: row.user_id.into() },
+            key_jkt: row.key_jkt,
+        }))
+    }
+
+    pub async fn end_family(
+        &self,
+        org: OrgId,
+        family: Uuid,
+        end: FamilyEnd,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        end_one(&mut tx, org, family, end, now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Ends the family to which a refresh or access token belongs, if there is one.
+    pub async fn end_family_of_token(
+        &self,
+        token_hash: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let family = sqlx::query!(
+            r#"select org_id as "org_id!", family_id as "family_id!" from (
+                 select org_id, family_id from refresh_tokens where token_hash = $1
+                 union all
+                 select org_id, family_id from access_tokens where token_hash = $1
+               ) as both_kinds"#,
+            token_hash
+        )
+        .fetch_optional(self.pool)
+        .await?;
+        match family {
+            Some(row) => {
+                self.end_family(row.org_id.into(), row.family_id, FamilyEnd::Logout, now).await
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+async fn keep_tokens(
+    connection: &mut PgConnection,
+    org: OrgId,
+    family: Uuid,
+    tokens: &NewTokens,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into refresh_tokens (token_hash, org_id, family_id, created_at, expires_at)
+         values ($1, $2, $3, $4, $5)",
+        &tokens.refresh_hash,
+        org.as_uuid(),
+        family,
+        now.to_sqlx(),
+        (now + REFRESH_TOKEN_IDLE).to_sqlx()
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "insert into access_tokens (token_hash, org_id, family_id, expires_at)
+         values ($1, $2, $3, $4)",
+        &tokens.access_hash,
+        org.as_uuid(),
+        family,
+        (now + ACCESS_TOKEN_LIFE).to_sqlx()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn end_one(
+    connection: &mut PgConnection,
+    org: OrgId,
+    family: Uuid,
+    end: FamilyEnd,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update token_families set ended_at = $3, end_reason = $4
+         where org_id = $1 and id = $2 and ended_at is null",
+        org.as_uuid(),
+        family,
+        now.to_sqlx(),
+        end.as_str()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends every family of a user, or only those of one device key.
+pub(crate) async fn end_families(
+    connection: &mut PgConnection,
+    bearer: Bearer,
+    key_jkt: Option<&str>,
+    end: FamilyEnd,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update token_families set ended_at = $3, end_reason = $4
+         where org_id = $1 and user_id = $2 and ended_at is null
+           and ($5::text is null or key_jkt = $5)",
+        bearer.org.as_uuid(),
+        bearer.user.as_uuid(),
+        now.to_sqlx(),
+        end.as_str(),
+        key_jkt
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
