@@ -110,6 +110,11 @@ impl Footprint {
         self.take_back()
     }
 
+    /// Lists what stands now, the latest first.
+    pub fn standing(&self) -> impl Iterator<Item = &Change> {
+        self.journal.backwards()
+    }
+
     fn addresses_of(&mut self, wanted: &Wanted) -> Result<Vec<Ipv4Addr>, FootprintError> {
         let keys = wanted.services.iter().map(|s| (s.teamspace, s.service.clone()));
         let found = keys.map(|key| self.addresses.of(&key)).collect::<Result<_, _>>()?;

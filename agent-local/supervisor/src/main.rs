@@ -1,3 +1,34 @@
-//! The laptop supervisor: root, tiny; applies footprints and keeps the daemon running.
+//! The laptop supervisor: root, tiny, parses no network data. It changes the machine for the daemons of its users,
+//! keeps those daemons running, and takes everything back when one of them, or itself, is gone.
 
-fn main() {}
+mod cleanup;
+mod config;
+mod conversation;
+mod daemons;
+mod guard;
+mod machine;
+mod worker;
+
+use std::{io, process::ExitCode};
+
+use clap::Parser as _;
+use config::{Args, Verb};
+use tracing::error;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).init();
+    let outcome = match args.verb {
+        Verb::Run { worker: true, .. } => worker::run(&args.config),
+        Verb::Run { detach: true, .. } => guard::detach(&args.config),
+        Verb::Run { .. } => guard::run(&args.config),
+        Verb::Cleanup { dry_run } => cleanup::run(&args.config, dry_run),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!("{failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
