@@ -1,1 +1,27 @@
 //! Who this laptop is to a hub: device key, tokens, trust, and the REST calls that need them.
+//!
+//! The command and the daemon share one folder per hub and take turns by a file lock; neither keeps a token in
+//! memory that the other may have replaced.
+
+mod account;
+mod api;
+mod device;
+mod error;
+mod files;
+mod hub_url;
+mod login;
+mod proof;
+mod tokens;
+mod trust;
+mod views;
+
+pub use account::{Account, Accounts, PinChanged, Pins, Profile, SelectedTeamspace};
+pub use api::Hub;
+pub use device::Device;
+pub use error::AccountError;
+pub use hub_url::{HubUrl, InvalidHubUrl};
+pub use login::{LoginAttempt, SignedIn};
+pub use views::{
+    GrantedService, InterceptView, Me, Organization, RefusedService, ServicePortView, ServiceView,
+    SessionBegun, SessionView, TeamspaceView, UserView,
+};

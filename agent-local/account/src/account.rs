@@ -1,0 +1,249 @@
+//! The folder of one hub: who we are there, which teamspace is meant, which keys we trust.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use fairlead_model::{TeamspaceId, Thumbprint};
+use serde::{Deserialize, Serialize};
+
+use crate::{AccountError, HubUrl, files};
+
+/// All hubs this user signed in to, and which one is meant when none is named.
+#[derive(Debug, Clone)]
+pub struct Accounts {
+    folder: PathBuf,
+}
+
+impl Accounts {
+    #[must_use]
+    pub const fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the account that commands mean.
+    pub fn current(&self) -> Result<Account, AccountError> {
+        let hub: Option<HubUrl> = files::read_json(&self.current_path())?;
+        let account = self.at(&hub.ok_or(AccountError::SignedOut)?);
+        if account.is_signed_in() { Ok(account) } else { Err(AccountError::SignedOut) }
+    }
+
+    /// Returns the hub that was last signed in to, even when the sign-in is over.
+    pub fn last_hub(&self) -> Result<Option<HubUrl>, AccountError> {
+        files::read_json(&self.current_path())
+    }
+
+    /// Returns the account at a hub, whether anybody signed in there or not.
+    #[must_use]
+    pub fn at(&self, hub: &HubUrl) -> Account {
+        let folder = self.folder.join("hubs").join(hub.folder_name());
+        Account { hub: hub.clone(), folder }
+    }
+
+    /// Makes this the account that commands mean.
+    pub fn select(&self, hub: &HubUrl) -> Result<(), AccountError> {
+        files::write_json(&self.current_path(), hub)
+    }
+
+    fn current_path(&self) -> PathBuf {
+        self.folder.join("hub.json")
+    }
+}
+
+/// Who is signed in, as the hub said at that time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    pub email: String,
+    pub organization: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectedTeamspace {
+    pub id: TeamspaceId,
+    pub name: String,
+}
+
+/// One hub's folder.
+#[derive(Debug, Clone)]
+pub struct Account {
+    hub: HubUrl,
+    folder: PathBuf,
+}
+
+impl Account {
+    #[must_use]
+    pub const fn hub(&self) -> &HubUrl {
+        &self.hub
+    }
+
+    #[must_use]
+    pub fn is_signed_in(&self) -> bool {
+        self.tokens_path().exists()
+    }
+
+    pub fn profile(&self) -> Result<Option<Profile>, AccountError> {
+        files::read_json(&self.folder.join("account.json"))
+    }
+
+    pub(crate) fn keep_profile(&self, profile: &Profile) -> Result<(), AccountError> {
+        files::write_json(&self.folder.join("account.json"), profile)
+    }
+
+    pub fn teamspace(&self) -> Result<Option<SelectedTeamspace>, AccountError> {
+        files::read_json(&self.folder.join("teamspace.json"))
+    }
+
+    pub fn select_teamspace(&self, teamspace: &SelectedTeamspace) -> Result<(), AccountError> {
+        files::write_json(&self.folder.join("teamspace.json"), teamspace)
+    }
+
+    /// Keeps a copy of the authority that signed the hub's certificate, so that the original may move.
+    pub fn keep_ca(&self, pem: &[u8]) -> Result<(), AccountError> {
+        files::write(&self.ca_path(), pem)
+    }
+
+    /// Returns the file of the extra authority, if one was named at sign-in.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        Some(self.ca_path()).filter(|path| path.exists())
+    }
+
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        Pins { path: self.folder.join("pins.json") }
+    }
+
+    /// Forgets tokens and certificate. The key stays: the same laptop signs in again as the same device.
+    pub fn forget_sign_in(&self) -> Result<(), AccountError> {
+        files::remove(&self.tokens_path())?;
+        files::remove(&self.certificate_path())
+    }
+
+    pub(crate) fn tokens_path(&self) -> PathBuf {
+        self.folder.join("tokens.json")
+    }
+
+    pub(crate) fn key_path(&self) -> PathBuf {
+        self.folder.join("device.key")
+    }
+
+    pub(crate) fn certificate_path(&self) -> PathBuf {
+        self.folder.join("device.json")
+    }
+
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
+    fn ca_path(&self) -> PathBuf {
+        self.folder.join("hub-ca.pem")
+    }
+
+    /// Takes the lock that command and daemon share, without blocking the runtime.
+    pub(crate) async fn lock(&self) -> Result<fs::File, AccountError> {
+        let path = self.lock_path();
+        tokio::task::spawn_blocking(move || files::lock(&path))
+            .await
+            .expect("locking does not panic")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the key of teamspace `{name}` is not the one this laptop knows; refusing to connect\n  known:     {known}\n  \
+     presented: {presented}"
+)]
+pub struct PinChanged {
+    pub name: String,
+    pub known: Thumbprint,
+    pub presented: Thumbprint,
+}
+
+/// The teamspace keys that this laptop has seen: trusted at first sight, never replaced silently.
+#[derive(Debug, Clone)]
+pub struct Pins {
+    path: PathBuf,
+}
+
+impl Pins {
+    /// Accepts the key that is known, or the first one ever presented.
+    pub fn check(
+        &self,
+        teamspace: TeamspaceId,
+        name: &str,
+        presented: Thumbprint,
+    ) -> Result<(), AccountError> {
+        let mut pins = self.read()?;
+        match pins.get(&teamspace.to_string()) {
+            Some(known) if *known == presented => Ok(()),
+            Some(known) => {
+                Err(PinChanged { name: name.to_owned(), known: *known, presented }.into())
+            }
+            None => {
+                pins.insert(teamspace.to_string(), presented);
+                files::write_json(&self.path, &pins)
+            }
+        }
+    }
+
+    pub fn of(&self, teamspace: TeamspaceId) -> Result<Option<Thumbprint>, AccountError> {
+        Ok(self.read()?.get(&teamspace.to_string()).copied())
+    }
+
+    /// Trusts a key because a person said so.
+    pub fn trust(&self, teamspace: TeamspaceId, key: Thumbprint) -> Result<(), AccountError> {
+        let mut pins = self.read()?;
+        pins.insert(teamspace.to_string(), key);
+        files::write_json(&self.path, &pins)
+    }
+
+    fn read(&self) -> Result<BTreeMap<String, Thumbprint>, AccountError> {
+        Ok(files::read_json(&self.path)?.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> (tempfile::TempDir, Accounts, Account) {
+        let folder = tempfile::tempdir().expect("folder");
+        let accounts = Accounts::new(folder.path().to_owned());
+        let account = accounts.at(&"https://hub.example.com".parse().expect("valid"));
+        (folder, accounts, account)
+    }
+
+    #[test]
+    fn nobody_is_signed_in_at_first() {
+        let (_folder, accounts, account) = account();
+        assert!(matches!(accounts.current(), Err(AccountError::SignedOut)));
+        accounts.select(account.hub()).expect("written");
+        assert!(matches!(accounts.current(), Err(AccountError::SignedOut)), "no tokens yet");
+        assert_eq!(accounts.last_hub().expect("read").as_ref(), Some(account.hub()));
+    }
+
+    #[test]
+    fn a_key_is_trusted_at_first_sight_and_another_one_is_refused_naming_both() {
+        let (_folder, _, account) = account();
+        let (teamspace, pins) = (TeamspaceId::generate(), account.pins());
+        let (first, other) = (Thumbprint::of_spki(b"first"), Thumbprint::of_spki(b"other"));
+        pins.check(teamspace, "staging", first).expect("first sight");
+        pins.check(teamspace, "staging", first).expect("known");
+        let error = pins.check(teamspace, "staging", other).expect_err("changed").to_string();
+        assert!(
+            error.contains(&first.to_string()) && error.contains(&other.to_string()),
+            "{error}"
+        );
+
+        pins.check(TeamspaceId::generate(), "other", other).expect("another teamspace");
+        pins.trust(teamspace, other).expect("written");
+        pins.check(teamspace, "staging", other).expect("trusted by a person");
+    }
+}

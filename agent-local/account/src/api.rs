@@ -1,0 +1,193 @@
+//! The REST calls, one method each.
+
+use std::{sync::Arc, time::Duration};
+
+use fairlead_model::{DeviceId, InterceptPort, Patterns, ServiceRef, SessionId, TeamspaceId};
+use fairlead_wire::key::Key;
+use reqwest::{Client, Method};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use crate::{
+    Account, AccountError, Me, ServiceView, SessionBegun, SessionView, TeamspaceView,
+    device::Certified,
+    error::Refusal,
+    tokens,
+    trust::{explain, http_builder},
+    views::{BeginConsume, BeginIntercept},
+};
+
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// A catalogue of 5,000 services is far below.
+const BODY_MAX_BYTES: usize = 32 << 20;
+
+/// A hub as its signed-in user reaches it.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    http: Client,
+    account: Account,
+    key: Arc<Key>,
+}
+
+#[derive(Deserialize)]
+struct Teamspaces {
+    teamspaces: Vec<TeamspaceView>,
+}
+
+/// Lists come bare or under their noun.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TeamspaceList {
+    Named(Teamspaces),
+    Bare(Vec<TeamspaceView>),
+}
+
+#[derive(Deserialize)]
+struct Services {
+    services: Vec<ServiceView>,
+}
+
+impl Hub {
+    /// Makes the connections' settings; nothing is sent yet.
+    pub fn new(account: Account) -> Result<Self, AccountError> {
+        let http = http_builder(account.ca_file().as_deref())?
+            .connect_timeout(CONNECT_MAX)
+            .timeout(ANSWER_MAX)
+            .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .expect("the TLS settings are ours");
+        let key = account.key()?;
+        Ok(Self { http, account, key })
+    }
+
+    #[must_use]
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub(crate) const fn key(&self) -> &Arc<Key> {
+        &self.key
+    }
+
+    pub(crate) const fn http(&self) -> &Client {
+        &self.http
+    }
+
+    pub async fn me(&self) -> Result<Me, AccountError> {
+        self.get("/api/v1/me").await
+    }
+
+    pub async fn teamspaces(&self) -> Result<Vec<TeamspaceView>, AccountError> {
+        Ok(match self.get("/api/v1/teamspaces").await? {
+            TeamspaceList::Named(Teamspaces { teamspaces }) | TeamspaceList::Bare(teamspaces) => {
+                teamspaces
+            }
+        })
+    }
+
+    pub async fn services(&self, of: TeamspaceId) -> Result<Vec<ServiceView>, AccountError> {
+        let answer: Services = self.get(&format!("/api/v1/teamspaces/{of}/services")).await?;
+        Ok(answer.services)
+    }
+
+    pub async fn begin_consume(
+        &self,
+        teamspace_id: TeamspaceId,
+        device_id: DeviceId,
+        patterns: &Patterns,
+    ) -> Result<SessionBegun, AccountError> {
+        let body = BeginConsume { kind: "consume", teamspace_id, device_id, patterns };
+        self.post("/api/v1/sessions", &body).await
+    }
+
+    pub async fn begin_intercept(
+        &self,
+        teamspace_id: TeamspaceId,
+        device_id: DeviceId,
+        service: &ServiceRef,
+        ports: &[InterceptPort],
+    ) -> Result<SessionBegun, AccountError> {
+        let service = service.to_string();
+        let body = BeginIntercept { kind: "intercept", teamspace_id, device_id, service, ports };
+        self.post("/api/v1/sessions", &body).await
+    }
+
+    pub async fn session(&self, id: SessionId) -> Result<SessionView, AccountError> {
+        self.get(&format!("/api/v1/sessions/{id}")).await
+    }
+
+    /// Ends a session. One that is over or unknown is as good as ended.
+    pub async fn end_session(&self, id: SessionId) -> Result<(), AccountError> {
+        let path = format!("/api/v1/sessions/{id}");
+        match self.send(Method::DELETE, &path, None::<&()>).await {
+            Err(AccountError::Refused(Refusal { status: 404 | 409 | 410, .. })) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the sign-in, here and at the hub.
+    pub async fn sign_out(&self) -> Result<(), AccountError> {
+        let _lock = self.account.lock().await?;
+        tokens::revoke(&self.http, &self.account).await
+    }
+
+    pub(crate) async fn register_device(
+        &self,
+        name: &str,
+        csr_pem: &str,
+    ) -> Result<Certified, AccountError> {
+        self.post("/api/v1/devices", &json!({ "name": name, "csr_pem": csr_pem })).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AccountError> {
+        self.read(&self.send(Method::GET, path, None::<&()>).await?)
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, AccountError> {
+        self.read(&self.send(Method::POST, path, Some(body)).await?)
+    }
+
+    async fn send<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Vec<u8>, AccountError> {
+        let token = tokens::access_token(&self.http, &self.account, &self.key).await?;
+        let mut request =
+            self.http.request(method, self.account.hub().join(path)).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let failed = |error| explain(self.account.hub(), &error);
+        let mut answer = request.send().await.map_err(failed)?;
+        let status = answer.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            if bytes.len() + chunk.len() > BODY_MAX_BYTES {
+                return Err(self.not_understood("the answer is too long"));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            Ok(bytes)
+        } else if status.as_u16() == 401 {
+            Err(AccountError::SignInEnded { hub: self.account.hub().clone() })
+        } else {
+            Err(AccountError::Refused(Refusal::read(status.as_u16(), &bytes)))
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, AccountError> {
+        serde_json::from_slice(bytes).map_err(|error| self.not_understood(&error.to_string()))
+    }
+
+    fn not_understood(&self, why: &str) -> AccountError {
+        AccountError::NotUnderstood { hub: self.account.hub().clone(), why: why.to_owned() }
+    }
+}

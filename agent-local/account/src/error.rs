@@ -1,0 +1,138 @@
+//! What can go wrong between this laptop and its hub, and how a person is told.
+
+use std::{io, path::PathBuf};
+
+use laptop_ipc::{Failure, FailureKind};
+use serde::Deserialize;
+
+use crate::{HubUrl, InvalidHubUrl, account::PinChanged};
+
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    #[error("you are not signed in")]
+    SignedOut,
+    #[error("your sign-in at {hub} has ended")]
+    SignInEnded { hub: HubUrl },
+    #[error("the certificate of {hub} is not trusted: {why}")]
+    NotTrusted { hub: HubUrl, why: String },
+    #[error("could not reach {hub}: {why}")]
+    Unreachable { hub: HubUrl, why: String },
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    #[error("{hub} answered in a way that this version does not understand: {why}")]
+    NotUnderstood { hub: HubUrl, why: String },
+    #[error("could not read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("could not write {path}: {source}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{path} is damaged: {why}")]
+    Damaged { path: PathBuf, why: String },
+    #[error("{path} holds no certificate in PEM form")]
+    NoCertificate { path: PathBuf },
+    #[error("another fairlead command has held {path} for too long")]
+    Locked { path: PathBuf },
+    #[error("the sign-in did not succeed: {why}")]
+    LoginFailed { why: String },
+    #[error("nobody signed in within {minutes} minutes")]
+    LoginTimedOut { minutes: u64 },
+    #[error(transparent)]
+    HubUrl(#[from] InvalidHubUrl),
+    #[error(transparent)]
+    PinChanged(#[from] PinChanged),
+}
+
+/// A refusal of the hub, in its own words.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub status: u16,
+    pub message: String,
+    pub hint: Option<String>,
+    pub policies: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: ErrorView,
+}
+
+#[derive(Deserialize)]
+struct ErrorView {
+    message: String,
+    #[serde(default)]
+    hint: Option<String>,
+    #[serde(default)]
+    policies: Vec<String>,
+}
+
+impl Refusal {
+    /// Reads the body of an answer that is no success.
+    pub(crate) fn read(status: u16, body: &[u8]) -> Self {
+        match serde_json::from_slice(body) {
+            Ok(ErrorBody { error: ErrorView { message, hint, policies } }) => {
+                Self { status, message, hint, policies }
+            }
+            Err(_) => Self {
+                status,
+                message: format!("the hub answered with status {status}"),
+                hint: None,
+                policies: Vec::new(),
+            },
+        }
+    }
+
+    const fn kind(&self) -> FailureKind {
+        match self.status {
+            400 | 422 => FailureKind::Input,
+            401 => FailureKind::SignedOut,
+            403 => FailureKind::Denied,
+            404 => FailureKind::NotFound,
+            409 => FailureKind::Conflict,
+            429 | 500..=599 => FailureKind::HubUnreachable,
+            _ => FailureKind::HubFaulty,
+        }
+    }
+
+    fn into_failure(self) -> Failure {
+        let mut message = self.message.clone();
+        for policy in &self.policies {
+            if !message.contains(policy) {
+                message.push_str(&format!("\n  decided by policy `{policy}`"));
+            }
+        }
+        Failure { kind: self.kind(), message, hint: self.hint }
+    }
+}
+
+impl From<AccountError> for Failure {
+    fn from(error: AccountError) -> Self {
+        use AccountError as E;
+        use FailureKind as K;
+        let message = error.to_string();
+        let failure = |kind| Self::new(kind, message);
+        match error {
+            E::SignedOut => failure(K::SignedOut).hint("sign in: fairlead login https://YOUR-HUB"),
+            E::SignInEnded { hub } => {
+                failure(K::SignedOut).hint(format!("sign in again: fairlead login {hub}"))
+            }
+            E::NotTrusted { hub, .. } => failure(K::HubUntrusted).hint(format!(
+                "when the hub's certificate comes from your organization's own authority, name that authority: \
+                 fairlead login {hub} --ca-file FILE"
+            )),
+            E::Unreachable { .. } => failure(K::HubUnreachable)
+                .hint("check the address, your network and HTTPS_PROXY, then try again"),
+            E::Refused(refusal) => refusal.into_failure(),
+            E::NotUnderstood { .. } => failure(K::HubFaulty)
+                .hint("compare `fairlead version` with the hub's: one of them may need an update"),
+            E::HubUrl(_) | E::NoCertificate { .. } => failure(K::Input),
+            E::Damaged { .. } => failure(K::Internal).hint("remove the file and sign in again"),
+            E::LoginFailed { .. } | E::LoginTimedOut { .. } => {
+                failure(K::SignedOut).hint("try again: fairlead login")
+            }
+            E::PinChanged(_) => failure(K::HubUntrusted).hint(
+                "ask who operates the cluster whether its agent was installed anew, and compare the thumbprint in \
+                 the agent's log; if it is right: fairlead teamspace trust NAME",
+            ),
+            E::Read { .. } | E::Write { .. } | E::Locked { .. } => failure(K::Internal),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Access and refresh token: kept in one file, renewed under the lock that command and daemon share.
+
+use std::time::SystemTime;
+
+use fairlead_wire::key::Key;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::Client;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::{Account, AccountError, error::Refusal, files, proof::proof, trust::explain};
+
+pub(crate) const CLIENT_ID: &str = "fairlead-cli";
+/// A token about to expire may be dead on arrival.
+const RENEW_BEFORE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What the hub's token endpoint gave. Never log it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Tokens {
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+    expires_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+    refresh_token: String,
+    expires_in: i64,
+}
+
+#[derive(Deserialize)]
+struct TokenRefusal {
+    error: String,
+    #[serde(default)]
+    error_description: Option<String>,
+}
+
+impl Tokens {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.expires_at.duration_since(now) > RENEW_BEFORE
+    }
+}
+
+/// Returns an access token that is good for a while, renewing it when it is not.
+pub(crate) async fn access_token(
+    http: &Client,
+    account: &Account,
+    key: &Key,
+) -> Result<String, AccountError> {
+    let path = account.tokens_path();
+    let kept = || files::read_json::<Tokens>(&path)?.ok_or(AccountError::SignedOut);
+    let tokens = kept()?;
+    if tokens.is_fresh(Timestamp::now()) {
+        return Ok(tokens.access);
+    }
+    let _lock = account.lock().await?;
+    // Somebody else may have renewed it meanwhile; the old refresh token would end the sign-in.
+    let tokens = kept()?;
+    if tokens.is_fresh(Timestamp::now()) {
+        return Ok(tokens.access);
+    }
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("client_id", CLIENT_ID),
+        ("refresh_token", &tokens.refresh),
+    ];
+    match ask(http, account, key, &form).await {
+        Ok(renewed) => {
+            files::write_json(&path, &renewed)?;
+            Ok(renewed.access)
+        }
+        Err(AskError::Refused(_)) => {
+            account.forget_sign_in()?;
+            Err(AccountError::SignInEnded { hub: account.hub().clone() })
+        }
+        Err(AskError::Account(error)) => Err(error),
+    }
+}
+
+/// Exchanges an authorization code.
+pub(crate) async fn redeem(
+    http: &Client,
+    account: &Account,
+    key: &Key,
+    form: &[(&str, &str)],
+) -> Result<Tokens, AccountError> {
+    ask(http, account, key, form).await.map_err(|error| match error {
+        AskError::Refused(why) => AccountError::LoginFailed { why },
+        AskError::Account(error) => error,
+    })
+}
+
+/// Tells the hub that the sign-in is over. The tokens are forgotten here in any case.
+pub(crate) async fn revoke(http: &Client, account: &Account) -> Result<(), AccountError> {
+    let tokens = files::read_json::<Tokens>(&account.tokens_path())?;
+    account.forget_sign_in()?;
+    let Some(tokens) = tokens else { return Ok(()) };
+    let form = [("client_id", CLIENT_ID), ("token", tokens.refresh.as_str())];
+    let answer = http.post(account.hub().join("/oauth/revoke")).form(&form).send().await;
+    let answer = answer.map_err(|error| explain(account.hub(), &error))?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let status = answer.status().as_u16();
+    let body = answer.bytes().await.unwrap_or_default();
+    Err(AccountError::Refused(Refusal::read(status, &body)))
+}
+
+enum AskError {
+    Refused(String),
+    Account(AccountError),
+}
+
+async fn ask(
+    http: &Client,
+    account: &Account,
+    key: &Key,
+    form: &[(&str, &str)],
+) -> Result<Tokens, AskError> {
+    let url: Url = account.hub().join("/oauth/token");
+    let unreachable = |error| AskError::Account(explain(account.hub(), &error));
+    let answer = http
+        .post(url.clone())
+        .header("DPoP", proof(key, &url, SystemTime::now()))
+        .form(form)
+        .send()
+        .await
+        .map_err(unreachable)?;
+    let status = answer.status();
+    let body = answer.bytes().await.map_err(unreachable)?;
+    if status.is_success() {
+        return read(account, &body).map_err(AskError::Account);
+    }
+    match serde_json::from_slice::<TokenRefusal>(&body) {
+        Ok(refusal) if status.is_client_error() => {
+            Err(AskError::Refused(refusal.error_description.unwrap_or(refusal.error)))
+        }
+        Ok(_) | Err(_) => {
+            Err(AskError::Account(AccountError::Refused(Refusal::read(status.as_u16(), &body))))
+        }
+    }
+}
+
+fn read(account: &Account, body: &[u8]) -> Result<Tokens, AccountError> {
+    let TokenAnswer { access_token, refresh_token, expires_in } = serde_json::from_slice(body)
+        .map_err(|error| AccountError::NotUnderstood {
+            hub: account.hub().clone(),
+            why: error.to_string(),
+        })?;
+    let expires_at = Timestamp::now()
+        .checked_add(SignedDuration::from_secs(expires_in))
+        .unwrap_or(Timestamp::MAX);
+    Ok(Tokens { access: access_token, refresh: refresh_token, expires_at })
+}

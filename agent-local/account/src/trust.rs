@@ -1,0 +1,95 @@
+//! Whom we trust to be the hub: the system's authorities, and one more if the developer named one.
+
+use std::{error::Error, io, path::Path};
+
+use reqwest::ClientBuilder;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
+use crate::{AccountError, HubUrl, files};
+
+/// Returns a builder whose connections trust the system's authorities and the ones in `ca_file`.
+pub(crate) fn http_builder(ca_file: Option<&Path>) -> Result<ClientBuilder, AccountError> {
+    let mut roots = RootCertStore::empty();
+    // A certificate of the system that cannot be read is one authority less, not a reason to fail.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca_file {
+        let pem = files::read(path)?.ok_or_else(|| AccountError::Read {
+            path: path.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        roots.add_parsable_certificates(certificates(path, &pem)?);
+    }
+    let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls))
+}
+
+/// Reads the certificates of a PEM file; none at all is an error.
+pub(crate) fn certificates(
+    path: &Path,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, AccountError> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
+    if found.is_empty() {
+        return Err(AccountError::NoCertificate { path: path.to_owned() });
+    }
+    Ok(found)
+}
+
+/// Says whether a request failed because of the certificate, or because nothing answered.
+pub(crate) fn explain(hub: &HubUrl, error: &reqwest::Error) -> AccountError {
+    let hub = hub.clone();
+    match certificate_error(error) {
+        Some(why) => AccountError::NotTrusted { hub, why },
+        None if error.is_timeout() => {
+            AccountError::Unreachable { hub, why: "no answer in time".to_owned() }
+        }
+        None => AccountError::Unreachable { hub, why: innermost(error) },
+    }
+}
+
+fn certificate_error(error: &reqwest::Error) -> Option<String> {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        // An io::Error hides its inner error from `source`.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inner
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            .or_else(|| error.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
+            return Some(in_words(why));
+        }
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn in_words(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => {
+            "it was signed by an authority that this machine does not know".to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired (or the clock of this machine is wrong)".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet (or the clock of this machine is wrong)".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it was made out to another host".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Returns the last word of a chain of causes, which is the one that tells a person something.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut last: &dyn Error = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}

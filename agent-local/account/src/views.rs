@@ -1,0 +1,130 @@
+//! What the hub's REST API says, as far as a laptop reads it. Unknown members are passed over.
+
+use fairlead_model::{InterceptPort, Namespace, Port, ServiceName, SessionId, TeamspaceId};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Me {
+    pub user: UserView,
+    pub organization: Organization,
+    pub roles: Vec<String>,
+    pub groups: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UserView {
+    pub email: String,
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Organization {
+    pub slug: String,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TeamspaceView {
+    pub id: TeamspaceId,
+    pub name: String,
+    pub status: String,
+    #[serde(default)]
+    pub key_thumbprint: Option<String>,
+    #[serde(default)]
+    pub services: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceView {
+    pub namespace: Namespace,
+    pub name: ServiceName,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub ports: Vec<ServicePortView>,
+    #[serde(default)]
+    pub workload: Option<String>,
+    #[serde(default)]
+    pub ready_endpoints: u64,
+    pub may: May,
+    #[serde(default)]
+    pub intercept_refusal: Option<String>,
+    #[serde(default)]
+    pub intercepts: Vec<InterceptView>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServicePortView {
+    #[serde(default)]
+    pub name: Option<String>,
+    pub port: Port,
+    #[serde(default)]
+    pub protocol: Option<String>,
+}
+
+/// What the caller may do with a service.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct May {
+    pub consume: bool,
+    pub intercept: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InterceptView {
+    pub email: String,
+    pub phase: String,
+}
+
+/// What the hub answers when a session begins.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SessionBegun {
+    pub session: SessionView,
+    pub grant: String,
+    #[serde(default)]
+    pub services: Vec<GrantedService>,
+    #[serde(default)]
+    pub refused: Vec<RefusedService>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct SessionView {
+    pub id: SessionId,
+    #[serde(default)]
+    pub phase: Option<String>,
+    #[serde(default)]
+    pub detail: Option<String>,
+    #[serde(default)]
+    pub ended_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantedService {
+    pub namespace: Namespace,
+    pub name: ServiceName,
+    pub ports: Vec<Port>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct RefusedService {
+    pub service: String,
+    pub reason: String,
+    #[serde(default)]
+    pub policies: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct BeginConsume<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) teamspace_id: TeamspaceId,
+    pub(crate) device_id: fairlead_model::DeviceId,
+    pub(crate) patterns: &'a fairlead_model::Patterns,
+}
+
+#[derive(Serialize)]
+pub(crate) struct BeginIntercept<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) teamspace_id: TeamspaceId,
+    pub(crate) device_id: fairlead_model::DeviceId,
+    pub(crate) service: String,
+    pub(crate) ports: &'a [InterceptPort],
+}
