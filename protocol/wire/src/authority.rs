@@ -18,7 +18,7 @@ use crate::{
         DEVICE_DNS_NAME, DeviceIdentity, DeviceName, REPLICA_DNS_NAME, UnreadableIdentity,
         thumbprint_of,
     },
-    key::Key,
+    key::{Key, PUBLIC_KEY_BYTES},
 };
 
 /// Rotation of an authority is a decision, not a date: its certificate outlives any installation.
@@ -155,6 +155,12 @@ impl DeviceRequest {
     #[must_use]
     pub fn thumbprint(&self) -> Thumbprint {
         Thumbprint::of_spki(&self.0.public_key.subject_public_key_info())
+    }
+
+    /// Returns the raw public key that asks for the certificate.
+    #[must_use]
+    pub fn public_key(&self) -> [u8; PUBLIC_KEY_BYTES] {
+        self.0.public_key.der_bytes().try_into().expect("an Ed25519 public key has 32 bytes")
     }
 }
 

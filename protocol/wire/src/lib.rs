@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod chain;
 pub mod challenge;
+pub mod dpop;
 pub mod grant;
 pub mod identity;
 pub mod key;
