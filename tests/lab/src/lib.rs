@@ -1,1 +1,35 @@
-//! A real two-node Kubernetes on one machine.
+//! A real two-node Kubernetes on one machine, with the hosts around it: a laptop and a hub.
+//!
+//! `Lab::up` starts it, `Lab::exec` runs a program on one of its hosts, `Lab::down` removes it without residue.
+//! Everything runs below one process in namespaces of its own (`init`), watched by one outside (`keep`), so that
+//! ending that process ends the cluster, its pods, its mounts and its networks together.
+//! Not here: the hub, the agent and the shop; whoever tests them brings their images.
+
+mod cgroups;
+mod config;
+mod enter;
+mod fence;
+mod host;
+mod image;
+mod init;
+mod issuer;
+mod keep;
+mod lab;
+mod place;
+mod plan;
+mod programs;
+mod progress;
+mod run;
+pub mod tools;
+
+pub use enter::enter;
+pub use fence::Counters;
+pub use host::Host;
+pub use image::Image;
+pub use init::init;
+pub use issuer::{Issuer, IssuerOptions};
+pub use keep::keep;
+pub use lab::Lab;
+pub use plan::{Options, ProxyMode};
+pub use programs::{kubectl_of, sibling};
+pub use progress::Step;

@@ -1,0 +1,159 @@
+//! Runs a program on a host of the lab, so that it behaves towards its starter like any child process.
+//!
+//! Entering a process namespace takes a second process. This one stays outside, passes signals on and returns the
+//! exit status; the program is killed when this one is, so `kill -9` reaches it too.
+
+use crate::{Host, place::Place, plan::State};
+use anyhow::{Context, bail};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::{
+        prctl,
+        signal::{SigSet, Signal, kill},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::{Gid, Pid, Uid, setgid, setgroups, setuid},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    ffi::OsString,
+    fs::File,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode},
+};
+
+/// Where to enter and as whom.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) lab: String,
+    /// A host's name; without one the lab's own network, where the bridge is.
+    pub(crate) host: Option<String>,
+    pub(crate) uid: Option<u32>,
+    /// Set for the second process, which is inside already.
+    pub(crate) inside: Option<PathBuf>,
+}
+
+/// Enters a host and runs a program there. The arguments are an `Entry` in JSON, the program and its arguments.
+pub fn enter(mut arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(arguments.len() >= 2, "enter needs an entry and a program");
+    let entry = arguments.remove(0).into_string().ok().context("an entry is text")?;
+    let entry: Entry = serde_json::from_str(&entry)?;
+    match &entry.inside {
+        Some(folder) => become_program(&entry, folder, arguments),
+        None => stay_outside(entry, arguments),
+    }
+}
+
+fn stay_outside(entry: Entry, program: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    let host = entry.host.as_deref().map(str::parse::<Host>).transpose()?;
+    let place = Place::of(&entry.lab)?;
+    let state = std::fs::read(place.state())
+        .with_context(|| format!("there is no lab `{}`: cargo xtask lab up", entry.lab))?;
+    let state: State = serde_json::from_slice(&state)?;
+    let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let this_program = std::env::current_exe()?;
+    let signals = await_signals()?;
+    join(state.init, host)?;
+    let inside = Entry { inside: Some(folder), ..entry };
+    let child = Command::new(this_program)
+        .arg("enter")
+        .arg(serde_json::to_string(&inside)?)
+        .args(program)
+        .spawn()
+        .context("cannot enter the lab")?;
+    attend(child, &signals)
+}
+
+/// Joins the namespaces of a host. The files are opened first: a new mount namespace hides them.
+fn join(init: i32, host: Option<Host>) -> anyhow::Result<()> {
+    let process = PathBuf::from(format!("/proc/{init}"));
+    let of_init = |name: &str| process.join("ns").join(name);
+    let network = host.map_or(of_init("net"), |host| within(&process, &Place::network(host)));
+    let mounts = match host.filter(|host| host.is_machine()) {
+        Some(host) => mounts_of(&process, host)?,
+        None => of_init("mnt"),
+    };
+    let namespaces = [
+        (of_init("uts"), CloneFlags::CLONE_NEWUTS),
+        (of_init("ipc"), CloneFlags::CLONE_NEWIPC),
+        (of_init("pid"), CloneFlags::CLONE_NEWPID),
+        (network, CloneFlags::CLONE_NEWNET),
+        (mounts, CloneFlags::CLONE_NEWNS),
+    ];
+    let opened = namespaces.map(|(path, kind)| (open(&path), kind));
+    for (file, kind) in opened {
+        setns(file?, kind).context("cannot join the lab's namespaces: this needs root")?;
+    }
+    Ok(())
+}
+
+/// Returns where a path of the lab's inside is seen from outside.
+fn within(process: &Path, path: &Path) -> PathBuf {
+    process.join("root").join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn mounts_of(process: &Path, host: Host) -> anyhow::Result<PathBuf> {
+    let holder = std::fs::read_to_string(within(process, &Place::mounts(host)))
+        .with_context(|| format!("{host} is not furnished: is the lab gone?"))?;
+    Ok(within(process, Path::new("/proc")).join(holder).join("ns/mnt"))
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}: is the lab gone?", path.display()))
+}
+
+fn await_signals() -> anyhow::Result<SignalFd> {
+    let mut awaited = SigSet::all();
+    for fatal in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT]
+    {
+        awaited.remove(fatal);
+    }
+    // Stopping a job of a shell stops this process as well.
+    for job_control in [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGCONT] {
+        awaited.remove(job_control);
+    }
+    awaited.thread_block()?;
+    Ok(SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC)?)
+}
+
+fn attend(mut child: Child, signals: &SignalFd) -> anyhow::Result<ExitCode> {
+    let pid = Pid::from_raw(i32::try_from(child.id())?);
+    loop {
+        let Some(received) = signals.read_signal()? else { bail!("signals have ended") };
+        // Real-time signals have no name here, and no program of ours uses them.
+        let Ok(signal) = Signal::try_from(i32::try_from(received.ssi_signo)?) else { continue };
+        match signal {
+            Signal::SIGCHLD => {
+                if let Some(status) = child.try_wait()? {
+                    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+                    return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+                }
+            }
+            // A terminal signals its whole foreground group, the program included.
+            _ if received.ssi_pid == 0 => {}
+            _ => kill(pid, signal).context("the program cannot be signalled")?,
+        }
+    }
+}
+
+/// The second process, inside: puts on the user and turns into the program.
+fn become_program(
+    entry: &Entry,
+    folder: &Path,
+    arguments: Vec<OsString>,
+) -> anyhow::Result<ExitCode> {
+    SigSet::empty().thread_set_mask()?;
+    // The starter's folder may not exist on this host.
+    let _elsewhere = std::env::set_current_dir(folder);
+    if let Some(uid) = entry.uid {
+        setgroups(&[Gid::from_raw(uid)]).context("cannot change the groups")?;
+        setgid(Gid::from_raw(uid)).context("cannot change the group")?;
+        setuid(Uid::from_raw(uid)).context("cannot change the user")?;
+    }
+    // After the user: changing it forgets this.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let [program, arguments @ ..] = arguments.as_slice() else { bail!("no program") };
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
+}

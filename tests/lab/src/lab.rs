@@ -1,0 +1,263 @@
+//! The handle on a lab: start it or find it, run programs on its hosts, ask its counters, end it.
+
+use crate::{
+    Counters, Host, Options, Step,
+    enter::Entry,
+    fence, keep,
+    place::Place,
+    plan::{News, Plan, State},
+    programs, run,
+};
+use anyhow::{Context, bail, ensure};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, Uid},
+};
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// An end that takes longer than this is reported as a failure.
+const END_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running lab.
+#[derive(Debug)]
+pub struct Lab {
+    place: Place,
+    state: State,
+    program: PathBuf,
+    /// Held by a lab that ends with us: its keeper sees when this closes.
+    tether: Option<(Child, ChildStdin)>,
+}
+
+impl Lab {
+    /// Starts a lab and returns when both nodes are ready and names are answered. Tells each step on standard error.
+    pub fn up(options: &Options) -> anyhow::Result<Self> {
+        let place = Place::of(&options.name)?;
+        ensure!(
+            Uid::effective().is_root(),
+            "the lab makes namespaces and needs root: run this with sudo, or use another cluster with --kubeconfig FILE"
+        );
+        ensure!(keep::door(&place)?.is_none(), "a lab named `{}` runs already", options.name);
+        let program = programs::sibling("fairlead-lab")?;
+        let plan = Plan {
+            name: options.name.clone(),
+            proxy_mode: options.proxy_mode,
+            min_sync_period_ms: options.min_sync_period.map(milliseconds).transpose()?,
+            kube: programs::kube()?,
+            images: programs::base_images()?,
+            search_path: crate::config::search_path(),
+        };
+        let mut keeper = Command::new(&program)
+            .arg("keep")
+            .arg(serde_json::to_string(&plan)?)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start the lab's keeper")?;
+        let mut tether = keeper.stdin.take().context("the keeper has an input")?;
+        let news = keeper.stdout.take().context("the keeper tells news")?;
+        if let Err(error) = follow(BufReader::new(news)) {
+            drop(tether);
+            keeper.wait()?;
+            return Err(error);
+        }
+        let state = read_state(&place)?;
+        let tether = if options.ends_with_me {
+            Some((keeper, tether))
+        } else {
+            tether.write_all(keep::STAY)?;
+            None
+        };
+        Ok(Self { place, state, program, tether })
+    }
+
+    /// Finds a lab that runs.
+    pub fn attach(name: &str) -> anyhow::Result<Self> {
+        let place = Place::of(name)?;
+        let running = keep::door(&place)?.is_some();
+        ensure!(
+            running,
+            "no lab named `{name}` runs; start it with: cargo xtask lab up --lab {name}"
+        );
+        let (state, program) = (read_state(&place)?, programs::sibling("fairlead-lab")?);
+        Ok(Self { place, state, program, tether: None })
+    }
+
+    /// Says whether a lab of this name runs.
+    pub fn is_running(name: &str) -> anyhow::Result<bool> {
+        Ok(keep::door(&Place::of(name)?)?.is_some())
+    }
+
+    /// Ends a lab by its name and returns when nothing of it is left, also when it had died before.
+    pub fn remove(name: &str) -> anyhow::Result<()> {
+        let place = Place::of(name)?;
+        if let Some(door) = keep::door(&place)? {
+            // The keeper may be only beginning: its state comes a moment after its door.
+            let state = read_state(&place).context("the lab is just starting; try again")?;
+            kill(Pid::from_raw(state.keeper), Signal::SIGTERM)
+                .context("cannot end the lab: this needs root")?;
+            wait_for_end(door)?;
+        }
+        keep::clear(&place)
+    }
+
+    /// Ends the lab and returns when nothing of it is left.
+    pub fn down(mut self) -> anyhow::Result<()> {
+        self.end()
+    }
+
+    /// Returns a command that runs a program on a host, as root. It behaves like a plain child process: arguments,
+    /// environment, folder, streams, signals and exit status pass through, and killing it kills the program.
+    pub fn exec(&self, host: Host, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.enter(Some(host), None, program.as_ref())
+    }
+
+    /// Returns a command that runs a program on a host as a user, with the group of the same number.
+    pub fn exec_as(&self, host: Host, uid: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.enter(Some(host), Some(uid), program.as_ref())
+    }
+
+    /// Returns `kubectl` with all rights, on the host `api`.
+    pub fn kubectl<const N: usize>(&self, arguments: [&str; N]) -> Command {
+        let mut command = self.exec(Host::Api, &self.state.plan.kube);
+        command.arg("kubectl").arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
+        command
+    }
+
+    /// Returns the kubeconfig with all rights; the address in it is reached from inside the lab.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.place.kubeconfig()
+    }
+
+    /// Returns the home folder of one of the laptop's people (`ada`, uid 7001; `grace`, uid 7002).
+    pub fn home(&self, person: &str) -> PathBuf {
+        self.place.home(person)
+    }
+
+    /// Returns the folder with a log per component.
+    pub fn logs(&self) -> PathBuf {
+        self.place.logs()
+    }
+
+    /// Returns what has passed between the hosts so far.
+    pub fn counters(&self) -> anyhow::Result<Counters> {
+        fence::read(self.enter(None, None, "nft".as_ref()))
+    }
+
+    /// Imports an image archive on both nodes.
+    pub fn import_image(&self, archive: &Path) -> anyhow::Result<()> {
+        std::thread::scope(|scope| {
+            let imports =
+                Host::NODES.map(|node| scope.spawn(move || self.import_on(node, archive)));
+            imports
+                .into_iter()
+                .try_for_each(|import| import.join().expect("an import does not panic"))
+        })
+    }
+
+    /// Runs work on a thread of its own that stands in a host's network: sockets it opens are that host's.
+    pub fn on<T: Send + 'static>(
+        &self,
+        host: Host,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> anyhow::Result<JoinHandle<T>> {
+        let inside = Path::new("/proc").join(self.state.init.to_string()).join("root");
+        let network = Place::network(host);
+        let network = File::open(inside.join(network.strip_prefix("/").unwrap_or(&network)))?;
+        let (joined_tx, joined_rx) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let joined = setns(network, CloneFlags::CLONE_NEWNET);
+            joined_tx.send(joined).expect("the starter waits for this");
+            work()
+        });
+        joined_rx.recv()?.context("cannot join the host's network: this needs root")?;
+        Ok(thread)
+    }
+
+    fn import_on(&self, node: Host, archive: &Path) -> anyhow::Result<()> {
+        let mut ctr = self.exec(node, "ctr");
+        ctr.args([
+            "--address",
+            &Place::containerd(node),
+            "--namespace",
+            "k8s.io",
+            "images",
+            "import",
+        ]);
+        run::output(ctr.arg(archive))?;
+        Ok(())
+    }
+
+    fn enter(&self, host: Option<Host>, uid: Option<u32>, program: &std::ffi::OsStr) -> Command {
+        let host = host.map(|host| host.name().to_owned());
+        let entry = Entry { lab: self.place.name().to_owned(), host, uid, inside: None };
+        let entry = serde_json::to_string(&entry).expect("an entry is plain data");
+        let mut command = Command::new(&self.program);
+        command.arg("enter").arg(entry).arg(program);
+        command
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        let Some((mut keeper, tether)) = self.tether.take() else {
+            return Self::remove(self.place.name());
+        };
+        drop(tether);
+        keeper.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.tether.is_some() {
+            // A failure to end it is the keeper's to report; nobody can be told here.
+            let _ended = self.end();
+        }
+    }
+}
+
+fn follow(news: impl BufRead) -> anyhow::Result<()> {
+    let mut step = None;
+    for line in news.lines() {
+        match serde_json::from_str(&line?).context("the lab tells something unknown")? {
+            News::Begun(what) => step = Some(Step::begin(what)),
+            News::Done => {
+                step.take().map(Step::done);
+            }
+            News::Ready => return Ok(()),
+            News::Failed(why) => bail!("the lab did not start: {why}"),
+        }
+    }
+    bail!("the lab ended while it started")
+}
+
+fn read_state(place: &Place) -> anyhow::Result<State> {
+    let state = fs::read(place.state())
+        .with_context(|| format!("no state of the lab `{}`", place.name()))?;
+    Ok(serde_json::from_slice(&state)?)
+}
+
+fn wait_for_end(mut door: UnixStream) -> anyhow::Result<()> {
+    door.set_read_timeout(Some(END_WITHIN))?;
+    let mut nothing = [0];
+    match door.read(&mut nothing) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
+        Err(error) => Err(error)
+            .with_context(|| format!("the lab is not gone after {} s", END_WITHIN.as_secs())),
+    }
+}
+
+fn milliseconds(duration: Duration) -> anyhow::Result<u64> {
+    u64::try_from(duration.as_millis()).context("that is longer than any lab lives")
+}
