@@ -1,0 +1,157 @@
+//! `lab up|down|status|exec`: the lab, by hand.
+
+use crate::workspace::{cargo, run as run_command, tell};
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use fairlead_lab::{Host, Options, ProxyMode};
+use std::{
+    ffi::OsString,
+    os::unix::process::CommandExt,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+/// The verbs of the lab.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lab {
+    /// Starts the lab: two nodes, a laptop and a hub host; it stays until `lab down`
+    Up {
+        #[command(flatten)]
+        name: Name,
+        /// How kube-proxy programs Services: iptables or nftables
+        #[arg(long, default_value = "iptables")]
+        proxy_mode: ProxyMode,
+        /// How often kube-proxy may program them, in milliseconds (its own default: 1000)
+        #[arg(long, value_name = "MS")]
+        min_sync_period: Option<u64>,
+    },
+    /// Ends the lab and removes everything it made
+    Down {
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Says whether the lab runs, and what runs in it
+    Status {
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Runs a program on a host: laptop, hub, api, node1 or node2
+    Exec {
+        #[command(flatten)]
+        name: Name,
+        /// As this user; ada is 7001 and grace 7002
+        #[arg(long)]
+        uid: Option<u32>,
+        host: Host,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Runs kubectl on the lab's cluster, or on another one
+    Kubectl {
+        #[command(flatten)]
+        name: Name,
+        /// Another cluster than the lab's
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<OsString>,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Imports an image archive on both nodes
+    Import {
+        #[command(flatten)]
+        name: Name,
+        archive: std::path::PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// Which lab; two run side by side under two names
+    #[arg(long = "lab", value_name = "NAME", default_value = "lab")]
+    lab: String,
+}
+
+pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
+    build_programs()?;
+    match verb {
+        Lab::Up { name, proxy_mode, min_sync_period } => {
+            let min_sync_period = min_sync_period.map(Duration::from_millis);
+            up(&Options { name: name.lab, proxy_mode, min_sync_period, ends_with_me: false })
+        }
+        Lab::Down { name } => down(&name.lab),
+        Lab::Status { name } => status(&name.lab),
+        Lab::Exec { name, uid, host, command } => exec(&name.lab, uid, host, command),
+        Lab::Kubectl { name, kubeconfig: None, arguments } => {
+            let lab = fairlead_lab::Lab::attach(&name.lab)?;
+            become_command(lab.kubectl([]).args(arguments))
+        }
+        Lab::Kubectl { kubeconfig: Some(file), arguments, .. } => {
+            let mut kubectl = fairlead_lab::kubectl_of(&file)?;
+            become_command(kubectl.args(arguments))
+        }
+        Lab::Import { name, archive } => {
+            fairlead_lab::Lab::attach(&name.lab)?.import_image(&archive)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The lab's processes are programs of their own: cargo alone knows whether they are up to date.
+pub(crate) fn build_programs() -> anyhow::Result<()> {
+    run_command(&mut cargo(["build", "--quiet", "--package", "fairlead-lab", "--bins"]))
+}
+
+fn up(options: &Options) -> anyhow::Result<ExitCode> {
+    let begun = Instant::now();
+    let lab = fairlead_lab::Lab::up(options)?;
+    tell(&format!(
+        "The lab `{}` is up after {:.1} s. Look around:",
+        options.name,
+        begun.elapsed().as_secs_f64()
+    ));
+    let named =
+        if options.name == "lab" { String::new() } else { format!(" --lab {}", options.name) };
+    tell(&format!("  cargo xtask lab kubectl{named} get pods -A"));
+    tell(&format!("  cargo xtask lab exec{named} laptop -- bash"));
+    tell(&format!("  cargo xtask lab down{named}        (logs: {})", lab.logs().display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn down(name: &str) -> anyhow::Result<ExitCode> {
+    let begun = Instant::now();
+    fairlead_lab::Lab::remove(name)?;
+    tell(&format!("The lab `{name}` is gone after {:.1} s.", begun.elapsed().as_secs_f64()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(name: &str) -> anyhow::Result<ExitCode> {
+    if !fairlead_lab::Lab::is_running(name)? {
+        tell(&format!("No lab named `{name}` runs."));
+        return Ok(ExitCode::from(3));
+    }
+    let lab = fairlead_lab::Lab::attach(name)?;
+    run_command(&mut lab.kubectl(["get", "nodes,pods", "--all-namespaces", "--output=wide"]))?;
+    tell(&format!("{:#?}", lab.counters()?));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exec(
+    name: &str,
+    uid: Option<u32>,
+    host: Host,
+    command: Vec<OsString>,
+) -> anyhow::Result<ExitCode> {
+    let lab = fairlead_lab::Lab::attach(name)?;
+    let (program, arguments) = command.split_first().context("no program")?;
+    let mut command = match uid {
+        Some(uid) => lab.exec_as(host, uid, program),
+        None => lab.exec(host, program),
+    };
+    become_command(command.args(arguments))
+}
+
+/// Turns this process into the command, so that signals and exit status are its own.
+fn become_command(command: &mut std::process::Command) -> anyhow::Result<ExitCode> {
+    Err(command.exec())
+        .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))
+}
