@@ -18,6 +18,15 @@ pub const CARRIER_DEAD: Duration = s(30);
 /// `TCP_USER_TIMEOUT` of every carrier and link socket.
 pub const TCP_USER_TIMEOUT: Duration = s(20);
 
+/// A TCP connection to a hub or a relay is made within this time.
+pub const CONNECT: Duration = s(10);
+/// TLS of a link or carrier is agreed within this time.
+pub const HANDSHAKE: Duration = s(10);
+/// The far end of a carrier answers the wish for a stream within this time.
+pub const STREAM_OPEN: Duration = s(10);
+/// A stream closed in one direction, in which nothing moves in the other, is aborted after this time.
+pub const HALF_CLOSED_LINGER: Duration = s(30);
+
 /// The agent pings the laptop this often while it intercepts.
 pub const INTERCEPT_BEAT: Duration = s(1);
 /// This many beats missed in a row: away.
@@ -35,7 +44,10 @@ pub const GRANT_RENEWAL: Duration = s(5 * 60);
 /// Clocks may differ by this much.
 pub const CLOCK_SKEW: Duration = s(60);
 
+/// From the offer of a carrier until both of its halves are at the relay.
 pub const TICKET_LIFE: Duration = s(30);
+/// A connection to the relay says what it is within this time.
+pub const PREFACE: Duration = s(5);
 pub const JOIN_TOKEN_LIFE: Duration = s(30 * 60);
 pub const SETUP_LINK_LIFE: Duration = s(30 * 60);
 

@@ -1,1 +1,30 @@
-//! How it is carried: dialling, carriers, streams, keepalive, backoff.
+//! How it is carried: dialling hub and relay, carriers with TLS 1.3 end to end, streams inside them, keepalive, backoff.
+//!
+//! Knows neither users nor services nor policy. A carrier has a direction: the end that opens streams is the TLS client
+//! and the HTTP/2 client ([`opener`]), the other end takes them ([`acceptor`]), whoever of the two dialled.
+
+pub mod acceptor;
+pub mod backoff;
+pub mod carrier;
+pub mod connect;
+pub mod copy;
+mod half;
+mod keepalive;
+pub mod opener;
+mod secure;
+pub mod socket;
+pub mod stream;
+pub mod tls;
+
+pub use acceptor::{Acceptor, GrantPresented, Incoming, StreamOffered};
+pub use backoff::Backoff;
+pub use carrier::{CarrierEnd, CarrierHandle, Driver, HandshakeError};
+pub use copy::{Copied, Ending, Moved, both_ways, both_ways_counting};
+pub use opener::{OpenFailed, Opener};
+pub use stream::Stream;
+pub use tls::{PeerExpectation, TlsIdentity};
+
+#[cfg(all(feature = "plain-for-tests", not(debug_assertions)))]
+compile_error!(
+    "`plain-for-tests` takes the encryption out of carriers: it is for debug builds of tests only"
+);

@@ -257,7 +257,8 @@ mod tests {
             headers.insert(SERVICE, HeaderValue::try_from(service).expect("ASCII"));
             headers.insert(PORT, HeaderValue::try_from(port.to_string()).expect("ASCII"));
             if let Ok(wish) = OpenRequest::parse(&headers) {
-                prop_assert_eq!(wish.to_head().headers(), &headers);
+                let head = wish.to_head();
+                prop_assert_eq!(head.headers(), &headers);
             }
         }
     }

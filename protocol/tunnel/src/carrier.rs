@@ -1,0 +1,228 @@
+//! What both ends of a carrier have in common: its settings, the future that drives it, and how it ends.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::keepalive::{BEATS_MAX, Beat, Keepalive};
+
+/// Twice the bandwidth-delay product of 200 Mbit/s at 50 ms, per stream.
+pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
+/// The most that HTTP/2 allows. Anything less lets a few streams whose readers have stopped use up the window of the
+/// whole carrier, and every other stream stands still.
+pub(crate) const CARRIER_WINDOW: u32 = (1 << 31) - 1;
+pub(crate) const FRAME_BYTES: u32 = 64 << 10;
+/// Read from the network and handed to TLS at once. rustls by itself asks for 4 KB at a time.
+pub(crate) const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Bytes a stream may have waiting to be sent; more only makes the others wait longer.
+pub(crate) const SEND_BUFFER_BYTES: usize = 256 << 10;
+pub(crate) const STREAMS_MAX: u32 = 4096;
+/// Applications that connect and abort in bursts are no attack: h2's own limits (20, 50) would end the carrier.
+pub(crate) const RESETS_MAX: usize = STREAMS_MAX as usize;
+pub(crate) const HEAD_MAX_BYTES: u32 = 16 << 10;
+
+/// Sets on an `h2` builder, of whichever side, what every carrier has.
+macro_rules! with_carrier_settings {
+    ($builder:expr) => {
+        $builder
+            .initial_window_size($crate::carrier::STREAM_WINDOW)
+            .initial_connection_window_size($crate::carrier::CARRIER_WINDOW)
+            .max_frame_size($crate::carrier::FRAME_BYTES)
+            .max_send_buffer_size($crate::carrier::SEND_BUFFER_BYTES)
+            .max_concurrent_streams($crate::carrier::STREAMS_MAX)
+            .max_concurrent_reset_streams($crate::carrier::RESETS_MAX)
+            .max_pending_accept_reset_streams($crate::carrier::RESETS_MAX)
+            .max_header_list_size($crate::carrier::HEAD_MAX_BYTES)
+    };
+}
+pub(crate) use with_carrier_settings;
+
+/// The connection a carrier runs on.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Drives a carrier. The carrier lives as long as this is polled, and not longer.
+pub type Driver = Pin<Box<dyn Future<Output = CarrierEnd> + Send>>;
+
+/// Why a carrier is no more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CarrierEnd {
+    #[error("the carrier was closed at this end")]
+    Closed,
+    #[error("the carrier was closed by the other end")]
+    ClosedByPeer,
+    #[error("the other end of the carrier does not answer")]
+    Silent,
+    #[error("the carrier broke: {0}")]
+    Broken(String),
+}
+
+impl CarrierEnd {
+    pub(crate) fn of(result: Result<(), h2::Error>) -> Self {
+        match result {
+            Ok(()) => Self::ClosedByPeer,
+            Err(error) => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("the other end of the carrier did not agree on TLS in time")]
+    TimedOut,
+    #[error("the other end of the carrier is not who it should be")]
+    NotTrusted(#[source] rustls::Error),
+    #[error("the other end of the carrier does not accept this one")]
+    NotAccepted(#[source] io::Error),
+    #[error("the other end of the carrier speaks another protocol")]
+    OtherProtocol,
+    #[error("the carrier broke before it was ready")]
+    Broken(#[source] io::Error),
+    #[error(transparent)]
+    Config(#[from] crate::tls::TlsConfigError),
+}
+
+impl HandshakeError {
+    /// Sorts an error of TLS: whether this end refused the other, the other refused this one, or the network failed.
+    pub(crate) fn of(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(tls @ rustls::Error::InvalidCertificate(_)) => Self::NotTrusted(tls.clone()),
+            Some(rustls::Error::NoCertificatesPresented) => {
+                Self::NotTrusted(rustls::Error::NoCertificatesPresented)
+            }
+            Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
+                Self::OtherProtocol
+            }
+            Some(rustls::Error::AlertReceived(_)) => Self::NotAccepted(error),
+            _ => Self::Broken(error),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the other end of the carrier did not answer in time")]
+pub struct NoAnswer;
+
+/// A hold on a carrier, for whoever watches over it or ends it.
+#[derive(Clone, Debug)]
+pub struct CarrierHandle {
+    beats: mpsc::Sender<Beat>,
+    end: watch::Receiver<Option<CarrierEnd>>,
+    close: CancellationToken,
+    drain: CancellationToken,
+    streams: Arc<AtomicUsize>,
+}
+
+impl CarrierHandle {
+    /// Waits until the carrier is no more.
+    pub async fn closed(&self) -> CarrierEnd {
+        let mut end = self.end.clone();
+        let seen = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+        // A driver that was dropped has published nothing; its carrier ended with it.
+        seen.unwrap_or(CarrierEnd::Closed)
+    }
+
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.end.borrow().is_some() || self.end.has_changed().is_err()
+    }
+
+    /// Ends the carrier at once; its streams are aborted.
+    pub fn close(&self) {
+        self.close.cancel();
+    }
+
+    /// Takes no further streams; the carrier ends when the open ones have.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Returns how many streams are open.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Asks the other end for a sign of life and returns how long it took.
+    pub async fn beat(&self, patience: Duration) -> Result<Duration, NoAnswer> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let asked = async {
+            self.beats.send(Beat::new(answer_tx)).await.ok()?;
+            answer_rx.await.ok()
+        };
+        timeout(patience, asked).await.ok().flatten().ok_or(NoAnswer)
+    }
+
+    pub(crate) fn count_stream(&self) -> StreamCount {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        StreamCount(Arc::clone(&self.streams))
+    }
+}
+
+/// One open stream, as long as it lives.
+#[derive(Debug)]
+pub(crate) struct StreamCount(Arc<AtomicUsize>);
+
+impl Drop for StreamCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The driver's side of a [`CarrierHandle`].
+#[derive(Debug)]
+pub(crate) struct Controls {
+    beats: mpsc::Receiver<Beat>,
+    end: watch::Sender<Option<CarrierEnd>>,
+    close: CancellationToken,
+    pub(crate) drain: CancellationToken,
+}
+
+impl Controls {
+    pub(crate) fn new() -> (Self, CarrierHandle) {
+        let (beats_tx, beats_rx) = mpsc::channel(BEATS_MAX);
+        let (end_tx, end_rx) = watch::channel(None);
+        let (close, drain) = (CancellationToken::new(), CancellationToken::new());
+        let handle = CarrierHandle {
+            beats: beats_tx,
+            end: end_rx,
+            close: close.clone(),
+            drain: drain.clone(),
+            streams: Arc::default(),
+        };
+        (Self { beats: beats_rx, end: end_tx, close, drain }, handle)
+    }
+
+    /// Runs `engine` (an `h2` connection) until it ends, is closed from here, or its peer falls silent.
+    pub(crate) async fn run(
+        self,
+        engine: impl Future<Output = CarrierEnd>,
+        ping_pong: h2::PingPong,
+    ) -> CarrierEnd {
+        let end = tokio::select! {
+            end = engine => end,
+            () = Keepalive::new(ping_pong).until_silent(self.beats) => CarrierEnd::Silent,
+            () = self.close.cancelled() => CarrierEnd::Closed,
+        };
+        self.end.send_replace(Some(end.clone()));
+        end
+    }
+}

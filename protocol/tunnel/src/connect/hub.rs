@@ -1,0 +1,155 @@
+//! The connection under a link.
+
+use std::{io, sync::Arc};
+
+use fairlead_model::timers::{HANDSHAKE, LINK_DEAD, LINK_HEARTBEAT};
+use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
+use rustls_pki_types::ServerName;
+use tokio::{net::TcpStream, sync::Mutex, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint};
+use url::Url;
+
+use super::{HubTrust, TrustError, dial_tcp, timed_out, why_not_trusted};
+
+const ALPN: &[u8] = b"h2";
+
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    #[error("`{0}` is not the address of a hub: write `https://host` or `https://host:port`")]
+    BadAddress(String),
+    #[error("the hub at {host} cannot be reached")]
+    Unreachable { host: String, source: io::Error },
+    #[error("the certificate of {host} is signed by an authority that this machine does not trust")]
+    NotTrusted { host: String },
+    #[error("the certificate at {host} is made out to another name{}", listed(names))]
+    OtherName { host: String, names: Vec<String> },
+    #[error(
+        "the certificate of {host} is not valid at this time: it has expired, or a clock is wrong"
+    )]
+    NotAtThisTime { host: String },
+    #[error("the certificate of {host} is not valid")]
+    BadCertificate { host: String, source: io::Error },
+    #[error("what answers at {host} does not speak TLS as a hub does")]
+    NotAHub { host: String, source: io::Error },
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
+}
+
+/// A connection to a hub that carries gRPC. It never dials again by itself: a link that is lost begins anew, with a new
+/// challenge.
+#[derive(Clone, Debug)]
+pub struct HubChannel {
+    channel: Channel,
+    host: String,
+}
+
+impl HubChannel {
+    /// Returns what generated gRPC code takes.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Returns the host name by which the hub was dialled, as the link's challenge is signed with it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+/// Connects to the hub at `https://host[:port]`, for a link.
+pub async fn dial_hub(address: &str, trust: &HubTrust) -> Result<HubChannel, HubError> {
+    let (host, port) = host_and_port(address)?;
+    let config = Arc::new(trust.tls_config(&[ALPN])?);
+    let tls = secure(&host, port, config).await?;
+    let channel = speak_grpc(&host, port, tls)
+        .await
+        .map_err(|source| HubError::NotAHub { host: host.clone(), source })?;
+    Ok(HubChannel { channel, host })
+}
+
+fn host_and_port(address: &str) -> Result<(String, u16), HubError> {
+    let bad = || HubError::BadAddress(address.to_owned());
+    let url = Url::parse(address).map_err(|_| bad())?;
+    if url.scheme() != "https" {
+        return Err(bad());
+    }
+    let host = url.host_str().ok_or_else(bad)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok((host, url.port_or_known_default().ok_or_else(bad)?))
+}
+
+async fn secure(
+    host: &str,
+    port: u16,
+    config: Arc<rustls::ClientConfig>,
+) -> Result<TlsStream<TcpStream>, HubError> {
+    let unreachable = |source| HubError::Unreachable { host: host.to_owned(), source };
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|_| HubError::BadAddress(host.to_owned()))?;
+    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let tcp = dial_tcp(&format!("{bracketed}:{port}")).await.map_err(unreachable)?;
+    timeout(HANDSHAKE, TlsConnector::from(config).connect(name, tcp))
+        .await
+        .map_err(|_| unreachable(timed_out(HANDSHAKE)))?
+        .map_err(|error| tls_error(host, error))
+}
+
+fn tls_error(host: &str, error: io::Error) -> HubError {
+    let host = host.to_owned();
+    match why_not_trusted(&error) {
+        Some(CertificateError::UnknownIssuer) => HubError::NotTrusted { host },
+        Some(CertificateError::NotValidForName) => HubError::OtherName { host, names: Vec::new() },
+        Some(CertificateError::NotValidForNameContext { presented, .. }) => {
+            HubError::OtherName { host, names: presented.clone() }
+        }
+        Some(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => HubError::NotAtThisTime { host },
+        Some(_) => HubError::BadCertificate { host, source: error },
+        None => HubError::NotAHub { host, source: error },
+    }
+}
+
+async fn speak_grpc(host: &str, port: u16, tls: TlsStream<TcpStream>) -> io::Result<Channel> {
+    let authority = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let endpoint = Endpoint::from_shared(format!("https://{authority}:{port}"))
+        .map_err(io::Error::other)?
+        .http2_keep_alive_interval(LINK_HEARTBEAT)
+        .keep_alive_timeout(LINK_DEAD.saturating_sub(LINK_HEARTBEAT))
+        .keep_alive_while_idle(true);
+    let only_one = Arc::new(Mutex::new(Some(TokioIo::new(tls))));
+    let connector = tower::service_fn(move |_| {
+        let only_one = Arc::clone(&only_one);
+        async move {
+            let gone = || io::Error::new(io::ErrorKind::NotConnected, "the link is lost");
+            only_one.lock().await.take().ok_or_else(gone)
+        }
+    });
+    endpoint.connect_with_connector(connector).await.map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_https_with_a_host() {
+        let read = |address| host_and_port(address).ok();
+        assert_eq!(read("https://hub.example.com"), Some(("hub.example.com".into(), 443)));
+        assert_eq!(read("https://hub.example.com:8443/"), Some(("hub.example.com".into(), 8443)));
+        assert_eq!(read("https://[::1]:8443"), Some(("::1".into(), 8443)));
+        for bad in ["http://hub.example.com", "hub.example.com", "https://", ""] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

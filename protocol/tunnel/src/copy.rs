@@ -1,0 +1,266 @@
+//! Moves bytes between a stream and a TCP connection, so that neither application can tell that there is a tunnel.
+//!
+//! The end of one direction is passed on by itself, an abort stays an abort, and a stream whose reader has stopped takes
+//! no more memory than its window. An idle connection holds no buffer and lives as long as both ends want: database
+//! pools stay open for hours. Only a connection that is closed in one direction and moves nothing in the other is
+//! aborted after a while, because an application that forgot it will never end it.
+
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use fairlead_model::timers::HALF_CLOSED_LINGER;
+use fairlead_wire::open::Refused;
+use socket2::SockRef;
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    task::consume_budget,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    half::{Receiver, Sender},
+    socket::abort_on_close,
+    stream::Stream,
+};
+
+const BUFFER_BYTES: usize = 64 << 10;
+/// Less room than this in a buffer, and a new one is cheaper than the calls it takes to fill the rest.
+const BUFFER_USEFUL_BYTES: usize = 8 << 10;
+
+/// Bytes moved so far; may be watched while the copy runs.
+#[derive(Debug, Default)]
+pub struct Moved {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Moved {
+    /// Returns the bytes from the TCP connection into the stream.
+    #[must_use]
+    pub fn up(&self) -> u64 {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes from the stream to the TCP connection.
+    #[must_use]
+    pub fn down(&self) -> u64 {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    fn both(&self) -> u64 {
+        self.up().wrapping_add(self.down())
+    }
+}
+
+/// How a copy ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// Both directions ended in good order.
+    Clean,
+    /// The application at the TCP connection aborted; the other end of the stream was told.
+    SocketAborted(io::Error),
+    /// The other end of the stream aborted, or the carrier broke; the application saw a reset.
+    StreamAborted(io::Error),
+    /// The other end did not agree to open the stream; the application saw a reset.
+    Refused(Refused),
+    /// Half closed, and nothing moved any more.
+    Lingered,
+}
+
+#[derive(Debug)]
+pub struct Copied {
+    pub up: u64,
+    pub down: u64,
+    pub ending: Ending,
+}
+
+/// Moves bytes both ways until both directions have ended, or one of the ends aborts.
+pub async fn both_ways(stream: Stream, tcp: TcpStream) -> Copied {
+    both_ways_counting(stream, tcp, &Moved::default()).await
+}
+
+/// Like [`both_ways`], and counts in `moved` as it goes.
+pub async fn both_ways_counting(mut stream: Stream, tcp: TcpStream, moved: &Moved) -> Copied {
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, "Could not set TCP_NODELAY");
+    }
+    let ending = until_an_end(&mut stream, &tcp, moved).await;
+    if !matches!(ending, Ending::Clean) {
+        abort_on_close(&tcp);
+        stream.abort();
+    }
+    Copied { up: moved.up(), down: moved.down(), ending }
+}
+
+async fn until_an_end(stream: &mut Stream, tcp: &TcpStream, moved: &Moved) -> Ending {
+    let unread = stream.take_unread();
+    let Stream { receiver, sender, .. } = stream;
+    let up = copy_up(tcp, sender, &moved.up);
+    let down = copy_down(unread, receiver, tcp, &moved.down);
+    tokio::pin!(up, down);
+    let mut ended_up: Option<&mut Sender> = None;
+    let mut ended_down = false;
+    let mut linger = Linger::new(moved);
+    loop {
+        let half_closed = ended_up.is_some() || ended_down;
+        let step = tokio::select! {
+            ended = &mut up, if ended_up.is_none() => ended.map(|sender| ended_up = Some(sender)),
+            ended = &mut down, if !ended_down => ended.map(|()| ended_down = true),
+            error = abort_after(ended_up.as_deref_mut()) => Err(Ending::StreamAborted(error)),
+            error = abort_of(tcp) => Err(Ending::SocketAborted(error)),
+            () = linger.passed(), if half_closed => Err(Ending::Lingered),
+        };
+        match step {
+            Err(ending) => return ending,
+            Ok(()) if ended_up.is_some() && ended_down => return Ending::Clean,
+            Ok(()) => linger.begin_again(),
+        }
+    }
+}
+
+/// Moves what the application writes into the stream, and its end. Gives the sender back, to be watched for an abort.
+async fn copy_up<'s>(
+    tcp: &TcpStream,
+    sender: &'s mut Sender,
+    moved: &AtomicU64,
+) -> Result<&'s mut Sender, Ending> {
+    loop {
+        tokio::select! {
+            readable = tcp.readable() => readable.map_err(Ending::SocketAborted)?,
+            error = sender.aborted() => return Err(Ending::StreamAborted(error)),
+        }
+        if copy_what_is_there(tcp, sender, moved).await? {
+            return Ok(sender);
+        }
+    }
+}
+
+/// Moves bytes until the socket has none, and says whether that was the end. The buffer lives no longer than this, so
+/// that an idle connection costs none.
+async fn copy_what_is_there(
+    tcp: &TcpStream,
+    sender: &mut Sender,
+    moved: &AtomicU64,
+) -> Result<bool, Ending> {
+    let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
+    loop {
+        match tcp.try_read_buf(&mut buffer) {
+            Ok(0) => {
+                sender.end().map_err(Ending::StreamAborted)?;
+                return Ok(true);
+            }
+            Ok(read) => {
+                sender.send_all(buffer.split().freeze()).await.map_err(Ending::StreamAborted)?;
+                moved.fetch_add(read as u64, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(Ending::SocketAborted(error)),
+        }
+        if buffer.capacity() < BUFFER_USEFUL_BYTES {
+            buffer = BytesMut::with_capacity(BUFFER_BYTES);
+        }
+        consume_budget().await;
+    }
+}
+
+/// Moves what the other end sends to the application, and its end. Window is given back when the application's socket
+/// has taken the bytes, and not before.
+async fn copy_down(
+    unread: Bytes,
+    receiver: &mut Receiver,
+    tcp: &TcpStream,
+    moved: &AtomicU64,
+) -> Result<(), Ending> {
+    let mut next = (!unread.is_empty()).then_some(Ok(unread));
+    loop {
+        let chunk = match next.take() {
+            Some(first) => Some(first),
+            None => receiver.chunk().await,
+        };
+        let Some(chunk) = chunk else { break };
+        let chunk = chunk.map_err(stream_ending)?;
+        write_all(tcp, &chunk, moved).await.map_err(Ending::SocketAborted)?;
+        receiver.release(chunk.len());
+        consume_budget().await;
+    }
+    match SockRef::from(tcp).shutdown(std::net::Shutdown::Write) {
+        // The application has closed already; what it did not read is lost to it by its own choice.
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+            Err(Ending::SocketAborted(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn write_all(tcp: &TcpStream, mut bytes: &[u8], moved: &AtomicU64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match tcp.try_write(bytes) {
+            Ok(written) => {
+                moved.fetch_add(written as u64, Ordering::Relaxed);
+                bytes = &bytes[written..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the other end to abort a stream into which nothing is sent any more.
+async fn abort_after(ended: Option<&mut Sender>) -> io::Error {
+    match ended {
+        Some(sender) => sender.aborted().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a reset of the application's connection, which nobody would notice while nothing is read from it.
+async fn abort_of(tcp: &TcpStream) -> io::Error {
+    match tcp.ready(Interest::ERROR).await {
+        Ok(_) => {
+            tcp.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+        }
+        Err(error) => error,
+    }
+}
+
+fn stream_ending(error: io::Error) -> Ending {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
+        Some(refused) => Ending::Refused(refused.clone()),
+        None => Ending::StreamAborted(error),
+    }
+}
+
+/// Notices that nothing has moved for a while.
+struct Linger<'m> {
+    moved: &'m Moved,
+    seen: u64,
+    since: Instant,
+}
+
+impl<'m> Linger<'m> {
+    const PATIENCE: Duration = HALF_CLOSED_LINGER;
+
+    fn new(moved: &'m Moved) -> Self {
+        Self { moved, seen: moved.both(), since: Instant::now() }
+    }
+
+    fn begin_again(&mut self) {
+        *self = Self::new(self.moved);
+    }
+
+    async fn passed(&mut self) {
+        loop {
+            sleep_until(self.since + Self::PATIENCE).await;
+            if self.seen == self.moved.both() {
+                return;
+            }
+            self.begin_again();
+        }
+    }
+}

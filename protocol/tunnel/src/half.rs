@@ -1,0 +1,195 @@
+//! The two halves of a stream as `h2` has them, with its flow-control rules kept in one place.
+//!
+//! A receiver gives window back only for what its reader is done with, so that bytes nobody reads stay at the sender. A
+//! sender looks at the capacity it has before it waits for more, because `h2` reports increases only.
+
+use std::{
+    future::{Future as _, poll_fn},
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use fairlead_wire::open::Refused;
+use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
+
+use crate::opener::agreed;
+
+/// Never ask for more than this at once: capacity that is reserved and not used is missing to other streams.
+const RESERVE_MAX_BYTES: usize = crate::carrier::SEND_BUFFER_BYTES;
+
+/// Bytes that come from the other end.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    state: Receiving,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Receiving {
+    /// Asked for, not yet answered.
+    Asked(ResponseFuture),
+    Open(RecvStream),
+    Refused(Refused),
+}
+
+impl Receiver {
+    pub(crate) const fn asked(answer: ResponseFuture) -> Self {
+        Self { state: Receiving::Asked(answer), ended: false }
+    }
+
+    pub(crate) const fn open(recv: RecvStream) -> Self {
+        Self { state: Receiving::Open(recv), ended: false }
+    }
+
+    /// Says whether the other end has ended its direction in good order, and everything was read.
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Waits for the answer to an `open`; an error has [`Refused`] inside when the other end said no.
+    pub(crate) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut RecvStream>> {
+        if let Receiving::Asked(answer) = &mut self.state {
+            let head = ready!(Pin::new(answer).poll(cx)).map_err(io_error)?;
+            self.state = if agreed(head.status()) {
+                Receiving::Open(head.into_body())
+            } else {
+                Receiving::Refused(Refused::from_head(&head))
+            };
+        }
+        Poll::Ready(match &mut self.state {
+            Receiving::Open(recv) => Ok(recv),
+            Receiving::Refused(refused) => {
+                Err(io::Error::new(io::ErrorKind::ConnectionRefused, refused.clone()))
+            }
+            Receiving::Asked(_) => unreachable!("answered above"),
+        })
+    }
+
+    /// Returns the next bytes, and `None` at the end of the stream. Whoever is done with them calls
+    /// [`Receiver::release`].
+    pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let recv = match ready!(self.poll_open(cx)) {
+            Ok(recv) => recv,
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
+        loop {
+            match ready!(recv.poll_data(cx)) {
+                Some(Ok(bytes)) if bytes.is_empty() => {}
+                Some(Ok(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(io_error(error)))),
+                None => {
+                    self.ended = true;
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn chunk(&mut self) -> Option<io::Result<Bytes>> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// Lets the other end send as many bytes more.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        if let Receiving::Open(recv) = &mut self.state {
+            // Fails only when more is released than was received, or when the stream is gone.
+            let released = recv.flow_control().release_capacity(bytes);
+            debug_assert!(released.is_ok() || bytes > 0, "released more than was received");
+        }
+    }
+}
+
+/// Bytes that go to the other end.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    send: SendStream<Bytes>,
+    ended: bool,
+}
+
+impl Sender {
+    pub(crate) const fn new(send: SendStream<Bytes>) -> Self {
+        Self { send, ended: false }
+    }
+
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Waits until at least one byte may be sent and returns how many, at most `wanted`.
+    pub(crate) fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<io::Result<usize>> {
+        let wanted = wanted.min(RESERVE_MAX_BYTES);
+        self.send.reserve_capacity(wanted);
+        loop {
+            let room = self.send.capacity().min(wanted);
+            if room > 0 {
+                return Poll::Ready(Ok(room));
+            }
+            match ready!(self.send.poll_capacity(cx)) {
+                // Older versions of h2 say that they have nothing; then wait on.
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
+                None => return Poll::Ready(Err(aborted())),
+            }
+        }
+    }
+
+    /// Sends bytes for which there is room.
+    pub(crate) fn send_now(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.send.send_data(bytes, false).map_err(|_| aborted())
+    }
+
+    /// Sends all of `bytes`, as the other end makes room for them.
+    pub(crate) async fn send_all(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let room = poll_fn(|cx| self.poll_room(cx, bytes.len())).await?;
+            self.send_now(bytes.split_to(room))?;
+        }
+        Ok(())
+    }
+
+    /// Ends this direction in good order.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        if self.ended {
+            return Ok(());
+        }
+        self.send.send_data(Bytes::new(), true).map_err(|_| aborted())?;
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Aborts both directions of the stream.
+    pub(crate) fn abort(&mut self) {
+        self.send.send_reset(Reason::CANCEL);
+        self.ended = true;
+    }
+
+    /// Waits until the other end aborts the stream, or the carrier breaks.
+    pub(crate) async fn aborted(&mut self) -> io::Error {
+        match poll_fn(|cx| self.send.poll_reset(cx)).await {
+            Ok(_) => aborted(),
+            Err(error) => io_error(error),
+        }
+    }
+}
+
+fn aborted() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the other end aborted the stream")
+}
+
+/// Tells an abort of the stream from the loss of its carrier.
+pub(crate) fn io_error(error: h2::Error) -> io::Error {
+    if error.is_reset() {
+        aborted()
+    } else {
+        io::Error::new(io::ErrorKind::ConnectionAborted, error)
+    }
+}

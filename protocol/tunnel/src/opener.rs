@@ -1,0 +1,190 @@
+//! The end of a carrier that opens streams: the laptop when it consumes, the agent when it intercepts.
+
+use std::{future::poll_fn, io, time::Duration};
+
+use bytes::Bytes;
+use fairlead_model::timers::{HANDSHAKE, STREAM_OPEN};
+use fairlead_wire::open::{OpenRequest, Refused, grant_head};
+use h2::client::{Connection, SendRequest};
+use http::{Request, StatusCode};
+use tokio::time::timeout;
+
+use crate::{
+    carrier::{
+        CarrierEnd, CarrierHandle, Controls, Driver, HandshakeError, Io, NoAnswer, STREAMS_MAX,
+        with_carrier_settings,
+    },
+    half::{Receiver, Sender, io_error},
+    secure::{Secured, secure_opener},
+    stream::Stream,
+    tls::{PeerExpectation, TlsIdentity},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenFailed {
+    /// The other end said no.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("the other end of the carrier did not answer in time")]
+    TimedOut,
+    /// The carrier is gone, or the other end aborted.
+    #[error("the carrier is lost")]
+    Lost(#[source] io::Error),
+}
+
+impl OpenFailed {
+    fn of(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
+            Some(refused) => Self::Refused(refused.clone()),
+            None => Self::Lost(error),
+        }
+    }
+}
+
+/// Opens streams on one carrier. Clones share it; the carrier ends when the last of them and of its streams is gone.
+#[derive(Clone, Debug)]
+pub struct Opener {
+    requests: SendRequest<Bytes>,
+    handle: CarrierHandle,
+}
+
+impl Opener {
+    /// Begins a carrier on `io` as the TLS and HTTP/2 client.
+    ///
+    /// Returns only after the other end has answered: in TLS 1.3 a server refuses a client's certificate after the
+    /// client believes the handshake done.
+    pub async fn handshake(
+        io: impl Io,
+        identity: &TlsIdentity,
+        expected: &PeerExpectation,
+    ) -> Result<(Self, Driver), HandshakeError> {
+        let secured = secure_opener(io, identity, expected).await?;
+        timeout(HANDSHAKE, Self::begin(secured)).await.map_err(|_| HandshakeError::TimedOut)?
+    }
+
+    async fn begin(secured: Secured) -> Result<(Self, Driver), HandshakeError> {
+        let mut builder = h2::client::Builder::new();
+        let (requests, mut connection) = with_carrier_settings!(builder)
+            .initial_max_send_streams(STREAMS_MAX as usize)
+            .enable_push(false)
+            .handshake::<_, Bytes>(secured)
+            .await
+            .map_err(handshake_error)?;
+        let mut ping_pong = connection.ping_pong().expect("taken once");
+        first_answer(&mut connection, &mut ping_pong).await?;
+        let (controls, handle) = Controls::new();
+        let engine = async move { CarrierEnd::of(connection.await) };
+        let driver = Box::pin(controls.run(engine, ping_pong));
+        Ok((Self { requests, handle }, driver))
+    }
+
+    /// Shows the grant on which the coming streams rest.
+    pub async fn present_grant(&self, jwt: &str) -> Result<(), OpenFailed> {
+        let presented = async {
+            let (mut receiver, mut sender) = self.ask(grant_head()).await?;
+            sender.send_all(Bytes::copy_from_slice(jwt.as_bytes())).await?;
+            sender.end()?;
+            poll_fn(|cx| receiver.poll_open(cx).map_ok(drop)).await
+        };
+        timeout(STREAM_OPEN, presented)
+            .await
+            .map_err(|_| OpenFailed::TimedOut)?
+            .map_err(OpenFailed::of)
+    }
+
+    /// Opens a stream and waits until the other end has agreed.
+    pub async fn open(&self, wish: &OpenRequest) -> Result<Stream, OpenFailed> {
+        let opened = async {
+            let mut stream = self.begin_stream(wish).await?;
+            stream.answered().await?;
+            Ok(stream)
+        };
+        timeout(STREAM_OPEN, opened)
+            .await
+            .map_err(|_| OpenFailed::TimedOut)?
+            .map_err(OpenFailed::of)
+    }
+
+    /// Opens a stream that may be written at once, before the other end has agreed: saves a round trip. A refusal
+    /// arrives as the error of the first read, with a [`Refused`] inside.
+    pub async fn open_early(&self, wish: &OpenRequest) -> Result<Stream, OpenFailed> {
+        timeout(STREAM_OPEN, self.begin_stream(wish))
+            .await
+            .map_err(|_| OpenFailed::TimedOut)?
+            .map_err(OpenFailed::of)
+    }
+
+    /// Returns the hold on the carrier itself.
+    #[must_use]
+    pub const fn handle(&self) -> &CarrierHandle {
+        &self.handle
+    }
+
+    /// Asks the other end for a sign of life and returns how long it took.
+    pub async fn beat(&self, patience: Duration) -> Result<Duration, NoAnswer> {
+        self.handle.beat(patience).await
+    }
+
+    /// Waits until the carrier is no more.
+    pub async fn closed(&self) -> CarrierEnd {
+        self.handle.closed().await
+    }
+
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// Ends the carrier at once; its streams are aborted.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+
+    async fn begin_stream(&self, wish: &OpenRequest) -> io::Result<Stream> {
+        let (receiver, sender) = self.ask(wish.to_head()).await?;
+        Ok(Stream::new(receiver, sender, self.handle.count_stream()))
+    }
+
+    async fn ask(&self, head: Request<()>) -> io::Result<(Receiver, Sender)> {
+        if self.handle.is_draining() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the carrier is being drained",
+            ));
+        }
+        let mut requests = self.requests.clone();
+        poll_fn(|cx| requests.poll_ready(cx)).await.map_err(io_error)?;
+        let (answer, send) = requests.send_request(head, false).map_err(io_error)?;
+        Ok((Receiver::asked(answer), Sender::new(send)))
+    }
+}
+
+/// Waits for the first PING to come back: then the other end has accepted us.
+async fn first_answer(
+    connection: &mut Connection<Secured, Bytes>,
+    ping_pong: &mut h2::PingPong,
+) -> Result<(), HandshakeError> {
+    tokio::select! {
+        ended = connection => Err(match ended {
+            Ok(()) => HandshakeError::Broken(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => handshake_error(error),
+        }),
+        pong = ping_pong.ping(h2::Ping::opaque()) => match pong {
+            Ok(_) => Ok(()),
+            Err(error) => Err(handshake_error(error)),
+        },
+    }
+}
+
+fn handshake_error(error: h2::Error) -> HandshakeError {
+    if error.is_io() {
+        HandshakeError::of(error.into_io().expect("checked by is_io"))
+    } else {
+        HandshakeError::Broken(io::Error::other(error))
+    }
+}
+
+/// Statuses under which the other end has agreed.
+pub(crate) const fn agreed(status: StatusCode) -> bool {
+    matches!(status, StatusCode::OK | StatusCode::NO_CONTENT)
+}
