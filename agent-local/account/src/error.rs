@@ -130,7 +130,7 @@ impl From<AccountError> for Failure {
             }
             E::PinChanged(_) => failure(K::HubUntrusted).hint(
                 "ask who operates the cluster whether its agent was installed anew, and compare the thumbprint in \
-                 the agent's log; if it is right: fairlead teamspace trust NAME",
+                 the agent's log; if it is right: fairlead teamspace trust NAME THUMBPRINT",
             ),
             E::Read { .. } | E::Write { .. } | E::Locked { .. } => failure(K::Internal),
         }

@@ -1,3 +1,35 @@
-//! The fairlead command, as the developer runs it.
+//! The fairlead command, as the developer runs it: parse, do one verb, exit with its code.
 
-fn main() {}
+mod args;
+mod commands;
+mod config;
+mod errors;
+mod output;
+mod parts;
+mod reference;
+mod table;
+
+use std::process::ExitCode;
+
+use args::Args;
+use clap::Parser as _;
+use output::Output;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(usage) => return errors::report_usage(&usage),
+    };
+    let output = Output::new(args.output);
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("nothing else installs a provider");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the operating system gives an event loop");
+    match runtime.block_on(commands::run(args, &output)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => errors::report(&error),
+    }
+}

@@ -1,0 +1,263 @@
+//! The command line: every verb, its arguments, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueHint};
+use fairlead_model::{Pattern, ServiceRef};
+use laptop_account::HubUrl;
+use laptop_ipc::RunFolder;
+
+use crate::{commands::intercept::Target, errors::EXIT_CODES, output::Format};
+
+/// Run one service on your laptop while everything else stays in the cluster.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fairlead",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "\
+A first session:
+  fairlead login https://hub.example.com    sign in, in the browser
+  fairlead start                            start the daemon
+  fairlead consume 'shop/*'                 reach every service of the namespace by name
+  curl http://frontend.shop
+  fairlead intercept shop/cart 3000         requests for shop/cart come to localhost:3000
+  fairlead leave --all                      give everything back",
+    after_long_help = EXIT_CODES
+)]
+pub(crate) struct Args {
+    /// How to print what a command shows
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) places: Places,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Places {
+    /// Folder of the sockets
+    #[arg(long, global = true, hide = true, value_name = "DIR", default_value = RunFolder::DEFAULT)]
+    pub(crate) run_dir: PathBuf,
+    /// Folder of accounts, in place of ~/.config/fairlead
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    pub(crate) config_dir: Option<PathBuf>,
+    /// Folder of sessions and logs, in place of ~/.local/state/fairlead
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Sign in to a hub, in the browser
+    #[command(after_help = "\
+Examples:
+  fairlead login https://hub.example.com
+  fairlead login                                      again, at the hub used last
+  fairlead login https://hub.corp --ca-file ca.pem    a hub with your organization's own authority
+  fairlead login https://hub.example.com --no-browser prints the address, opens nothing")]
+    Login {
+        /// Address of the hub; the default is the one used last
+        hub: Option<HubUrl>,
+        /// Trust this authority (PEM) to sign the hub's certificate
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        ca_file: Option<PathBuf>,
+        /// Only print the address that the browser must open
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// End all sessions and the sign-in
+    Logout,
+    /// Show who is signed in
+    Whoami,
+    /// Start the daemon
+    #[command(after_help = "\
+The daemon runs as you. A small supervisor runs as root: it adds names to /etc/hosts and redirects to nftables,
+and takes both back. Without a running supervisor, `fairlead start` starts one with sudo.")]
+    Start,
+    /// End all sessions, give everything back, and stop the daemon
+    Stop,
+    /// Show what is connected and what has been proven to work
+    Status,
+    /// List the teamspaces, or choose one
+    #[command(
+        visible_alias = "ts",
+        after_help = "\
+Examples:
+  fairlead teamspace list
+  fairlead teamspace use staging"
+    )]
+    Teamspace {
+        #[command(subcommand)]
+        verb: TeamspaceVerb,
+    },
+    /// List the services of the teamspace and what you may do with them
+    #[command(after_help = "\
+Examples:
+  fairlead services
+  fairlead services shop           only the namespace `shop`
+  fairlead services -o json")]
+    Services {
+        /// Only this namespace
+        namespace: Option<fairlead_model::Namespace>,
+        #[command(flatten)]
+        of: OfTeamspace,
+    },
+    /// Reach services of the cluster by their names
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "\
+Patterns:
+  shop/cart          one service            shop/cart:8080     one port of it
+  shop/*             a whole namespace      !shop/payment      but not this one
+
+Examples:
+  fairlead consume 'shop/*'
+  fairlead consume 'shop/*' '!shop/payment' pay/api:443
+  fairlead consume list
+  fairlead consume clear
+
+Names: frontend.shop, frontend.shop.svc, frontend.shop.svc.cluster.local; with one namespace also frontend.
+What is consumed already stays; a service that you intercept is left out."
+    )]
+    Consume {
+        #[command(subcommand)]
+        verb: Option<ConsumeVerb>,
+        /// What to reach
+        #[arg(required = true, value_name = "PATTERN")]
+        patterns: Vec<Pattern>,
+        #[command(flatten)]
+        of: OfTeamspace,
+    },
+    /// Take over a service's traffic on a port of this laptop
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "\
+Examples:
+  fairlead intercept shop/cart 3000             the one port of shop/cart
+  fairlead intercept shop/cart:80 3000          its port 80
+  fairlead intercept shop/cart 3000:80 3001:81  several ports, LAPTOP:SERVICE
+  fairlead intercept list
+  fairlead leave shop/cart                      give it back
+
+While nothing listens on the port, and when this laptop is away, the pods answer."
+    )]
+    Intercept {
+        #[command(subcommand)]
+        verb: Option<InterceptVerb>,
+        /// NAMESPACE/SERVICE or NAMESPACE/SERVICE:PORT
+        #[arg(required = true, value_name = "SERVICE")]
+        target: Option<Target>,
+        /// Port of this laptop, or LAPTOP_PORT:SERVICE_PORT
+        #[arg(required = true, value_name = "LAPTOP_PORT")]
+        ports: Vec<String>,
+        #[command(flatten)]
+        of: OfTeamspace,
+    },
+    /// List the sessions of this laptop
+    List,
+    /// End a session and give its service back
+    #[command(after_help = "\
+Examples:
+  fairlead leave shop/cart     the intercept of this service
+  fairlead leave 01980a3f      a session by its id, or the beginning of it
+  fairlead leave --all")]
+    Leave {
+        /// Session id (or its beginning), or the intercepted service
+        #[arg(required_unless_present = "all")]
+        session: Option<String>,
+        /// Every session of this laptop
+        #[arg(long, conflicts_with = "session")]
+        all: bool,
+    },
+    /// Take back whatever Fairlead changed on this laptop
+    Cleanup {
+        /// Only show what would be taken back
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show the versions of all parts
+    Version,
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  fairlead completion bash > ~/.local/share/bash-completion/completions/fairlead
+  fairlead completion zsh > ~/.zfunc/_fairlead")]
+    Completion { shell: clap_complete::Shell },
+    /// Print the reference of all commands in Markdown
+    #[command(hide = true)]
+    Reference,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct OfTeamspace {
+    /// Teamspace, in place of the chosen one
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) teamspace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TeamspaceVerb {
+    /// List the teamspaces you may see
+    List,
+    /// Choose the teamspace that commands mean
+    Use { name: String },
+    /// Accept another key of a teamspace, after comparing it with the one in the agent's log
+    Trust {
+        name: String,
+        /// The key's thumbprint, `SHA256:…`
+        thumbprint: fairlead_model::Thumbprint,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ConsumeVerb {
+    /// List what is reached, and where
+    List,
+    /// Reach nothing any more
+    Clear,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum InterceptVerb {
+    /// List the intercepts of this laptop
+    List,
+}
+
+/// What `leave` was given.
+pub(crate) fn as_service(word: &str) -> Option<ServiceRef> {
+    word.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pattern_is_not_taken_for_a_verb() {
+        let args =
+            Args::try_parse_from(["fairlead", "consume", "shop/*", "!shop/pay"]).expect("valid");
+        assert!(
+            matches!(args.verb, Verb::Consume { verb: None, patterns, .. } if patterns.len() == 2)
+        );
+        let args = Args::try_parse_from(["fairlead", "consume", "list"]).expect("valid");
+        assert!(matches!(args.verb, Verb::Consume { verb: Some(ConsumeVerb::List), .. }));
+    }
+
+    #[test]
+    fn a_malformed_pattern_says_what_to_write() {
+        let usage = Args::try_parse_from(["fairlead", "consume", "cart"]).expect_err("malformed");
+        assert!(usage.to_string().contains("namespace/service"), "{usage}");
+    }
+}

@@ -1,0 +1,65 @@
+//! `fairlead cleanup`: takes back whatever stands on this laptop.
+
+use laptop_ipc::{FailureKind, daemon, supervisor};
+use nix::unistd::Uid;
+use serde::Serialize;
+use tokio::process::Command;
+
+use super::{Context, start};
+use crate::{errors::CliError, output::Shown, parts::unexpected};
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Residue(Vec<String>);
+
+impl Shown for Residue {
+    fn to_text(&self) -> String {
+        if self.0.is_empty() {
+            "Nothing of Fairlead is on this laptop.\n".to_owned()
+        } else {
+            self.0.join("\n")
+        }
+    }
+}
+
+pub(super) async fn run(context: &Context<'_>, dry_run: bool) -> Result<(), CliError> {
+    if !dry_run {
+        match context.parts.ask_daemon(daemon::Request::LeaveAll).await {
+            Ok(_) | Err(CliError::NoDaemon) => {}
+            // The names and redirects go in any case; the hub's side ends when the laptop is away.
+            Err(error) => context.output.warn(error.to_string()),
+        }
+    }
+    match context.parts.ask_supervisor(supervisor::Request::Cleanup { dry_run }).await? {
+        Some(supervisor::Answer::Residue { found }) => context.output.show(&Residue(found)),
+        Some(other) => Err(unexpected(&other)),
+        None => without_supervisor(context, dry_run).await,
+    }
+}
+
+/// The supervisor's own program does it as root, from the journal alone.
+async fn without_supervisor(context: &Context<'_>, dry_run: bool) -> Result<(), CliError> {
+    let program = start::supervisor();
+    let flags = if dry_run { &["cleanup", "--dry-run"][..] } else { &["cleanup"] };
+    if !Uid::effective().is_root() {
+        return Err(CliError::new(
+            FailureKind::Cleanup,
+            "no supervisor is running, and only root can look at what it may have left",
+            format!("sudo {} {}", program.display(), flags.join(" ")),
+        ));
+    }
+    let status = Command::new(&program)
+        .arg("--run-dir")
+        .arg(context.parts.run_folder().path())
+        .args(flags)
+        .status()
+        .await;
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) | Err(_) => Err(CliError::new(
+            FailureKind::Cleanup,
+            "not everything could be taken back",
+            format!("see what remains: sudo {} cleanup --dry-run", program.display()),
+        )),
+    }
+}

@@ -1,0 +1,205 @@
+//! `fairlead intercept NS/SVC[:PORT] LAPTOP_PORT…`.
+
+use std::str::FromStr;
+
+use fairlead_model::{InterceptPort, Port, ServiceRef};
+use laptop_account::ServiceView;
+use laptop_ipc::{
+    FailureKind,
+    daemon::{Answer, Request},
+};
+
+use super::{Context, list::wait_until_proven, teamspace};
+use crate::{args::OfTeamspace, errors::CliError, parts::unexpected};
+
+/// How alike two names must be to be offered for each other.
+const SIMILAR: f64 = 0.6;
+const SIMILAR_MAX: usize = 3;
+
+/// `shop/cart` or `shop/cart:80`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    service: ServiceRef,
+    port: Option<Port>,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (service, port) = match text.split_once(':') {
+            Some((service, port)) => (service, Some(port)),
+            None => (text, None),
+        };
+        Ok(Self {
+            service: service
+                .parse()
+                .map_err(|error: fairlead_model::InvalidName| error.to_string())?,
+            port: port
+                .map(str::parse)
+                .transpose()
+                .map_err(|error: fairlead_model::InvalidPort| error.to_string())?,
+        })
+    }
+}
+
+pub(super) async fn begin(
+    context: &Context<'_>,
+    target: &Target,
+    ports: &[String],
+    of: OfTeamspace,
+) -> Result<(), CliError> {
+    let hub = context.hub()?;
+    let teamspace = teamspace::meant(&hub, of).await?;
+    let services = hub.services(teamspace.id).await?;
+    let service = services
+        .iter()
+        .find(|s| s.namespace == target.service.namespace && s.name == target.service.name)
+        .ok_or_else(|| unknown(&target.service, &teamspace.name, &services))?;
+    let known: Vec<Port> = service.ports.iter().map(|port| port.port).collect();
+    let ports = mapped(target, ports, &known)?;
+
+    let request = Request::Intercept {
+        hub: hub.account().hub().to_string(),
+        teamspace,
+        service: target.service.clone(),
+        ports,
+    };
+    let (session, warnings) = match context.parts.ask_daemon(request).await? {
+        Answer::Begun { session, warnings, .. } => (session, warnings),
+        other => return Err(unexpected(&other)),
+    };
+    for warning in warnings {
+        context.output.warn(warning);
+    }
+    let session = wait_until_proven(context, session).await?;
+    for InterceptPort { service_port, laptop_port } in &session.ports {
+        context.output.say(format!(
+            "{}:{service_port} comes to localhost:{laptop_port} ({}).",
+            target.service, session.phase
+        ));
+    }
+    context.output.say(format!("Give it back: fairlead leave {}", target.service));
+    Ok(())
+}
+
+/// Says which port of the service goes to which port of this laptop.
+fn mapped(
+    target: &Target,
+    words: &[String],
+    known: &[Port],
+) -> Result<Vec<InterceptPort>, CliError> {
+    let service = &target.service;
+    let input = |message: String| {
+        let listed = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        CliError::new(
+            FailureKind::Input,
+            message,
+            format!("{service} has port {listed}: fairlead intercept {service} 3000:{}", known[0]),
+        )
+    };
+    if known.is_empty() {
+        return Err(CliError::new(
+            FailureKind::Conflict,
+            format!("{service} has no port that could be taken over"),
+            "intercept a service with TCP ports: fairlead services",
+        ));
+    }
+    let mut mapped: Vec<InterceptPort> = Vec::new();
+    for word in words {
+        let port = match (word.contains(':'), target.port, known) {
+            (true, None, _) => word
+                .parse()
+                .map_err(|e: fairlead_model::InvalidInterceptPort| input(e.to_string()))?,
+            (true, Some(_), _) => {
+                return Err(input(format!(
+                    "the service's port is named twice: `{target}` and `{word}`",
+                    target = service
+                )));
+            }
+            (false, Some(service_port), _) => {
+                InterceptPort { service_port, laptop_port: laptop(word, input)? }
+            }
+            (false, None, [only]) => {
+                InterceptPort { service_port: *only, laptop_port: laptop(word, input)? }
+            }
+            (false, None, _) => return Err(input(format!("which port of {service}?"))),
+        };
+        if !known.contains(&port.service_port) {
+            return Err(input(format!("{service} has no port {}", port.service_port)));
+        }
+        if mapped.iter().any(|other| other.service_port == port.service_port) {
+            return Err(input(format!("port {} of {service} is mapped twice", port.service_port)));
+        }
+        mapped.push(port);
+    }
+    Ok(mapped)
+}
+
+fn laptop(word: &str, input: impl Fn(String) -> CliError) -> Result<Port, CliError> {
+    word.parse().map_err(|error: fairlead_model::InvalidPort| input(error.to_string()))
+}
+
+fn unknown(wanted: &ServiceRef, teamspace: &str, known: &[ServiceView]) -> CliError {
+    let wanted = wanted.to_string();
+    let mut alike: Vec<(f64, String)> = known
+        .iter()
+        .map(|service| format!("{}/{}", service.namespace, service.name))
+        .map(|name| (strsim::jaro_winkler(&wanted, &name), name))
+        .filter(|(likeness, _)| *likeness > SIMILAR)
+        .collect();
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    alike.truncate(SIMILAR_MAX);
+    let names: Vec<_> = alike.into_iter().map(|(_, name)| format!("`{name}`")).collect();
+    CliError::new(
+        FailureKind::NotFound,
+        format!("there is no service `{wanted}` in teamspace `{teamspace}` that you may see"),
+        if names.is_empty() {
+            "list them: fairlead services".to_owned()
+        } else {
+            format!("did you mean {}?", names.join(" or "))
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(number: u16) -> Port {
+        Port::new(number).expect("not 0")
+    }
+
+    fn map(target: &str, words: &[&str], known: &[u16]) -> Result<Vec<(u16, u16)>, String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let known: Vec<Port> = known.iter().map(|number| port(*number)).collect();
+        let mapped = mapped(&target.parse().expect("valid"), &words, &known);
+        let pair = |p: InterceptPort| (p.service_port.get(), p.laptop_port.get());
+        mapped.map(|ports| ports.into_iter().map(pair).collect()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_only_port_needs_no_name() {
+        assert_eq!(map("shop/cart", &["3000"], &[80]), Ok(vec![(80, 3000)]));
+        assert_eq!(map("shop/cart:81", &["3000"], &[80, 81]), Ok(vec![(81, 3000)]));
+        assert_eq!(
+            map("shop/cart", &["3000:80", "3001:81"], &[80, 81]),
+            Ok(vec![(80, 3000), (81, 3001)])
+        );
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_wrong_says_so() {
+        for (target, words, known, expected) in [
+            ("shop/cart", &["3000"][..], &[80, 81][..], "which port"),
+            ("shop/cart:82", &["3000"], &[80, 81], "no port 82"),
+            ("shop/cart:80", &["3000:80"], &[80], "named twice"),
+            ("shop/cart", &["3000:80", "3001:80"], &[80], "mapped twice"),
+            ("shop/cart", &["web"], &[80], "not a port"),
+            ("shop/cart", &["3000"], &[], "no port that"),
+        ] {
+            let error = map(target, words, known).expect_err(expected);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One file per verb. Each says what happens, in order; how it looks is its view's business.
+
+mod cleanup;
+mod completion;
+mod consume;
+pub(crate) mod intercept;
+mod leave;
+mod list;
+mod login;
+mod logout;
+mod services;
+mod start;
+mod status;
+mod stop;
+mod teamspace;
+mod version;
+mod whoami;
+
+use laptop_account::{Account, Accounts, Hub};
+use laptop_ipc::RunFolder;
+
+use crate::{
+    args::{Args, ConsumeVerb, InterceptVerb, TeamspaceVerb, Verb},
+    config::Folders,
+    errors::CliError,
+    output::Output,
+    parts::Parts,
+    reference,
+};
+
+/// What every verb works with.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    output: &'a Output,
+    folders: Folders,
+    accounts: Accounts,
+    parts: Parts,
+}
+
+impl Context<'_> {
+    fn account(&self) -> Result<Account, CliError> {
+        Ok(self.accounts.current()?)
+    }
+
+    fn hub(&self) -> Result<Hub, CliError> {
+        Ok(Hub::new(self.account()?)?)
+    }
+}
+
+pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
+    let folders = Folders::find(args.places.config_dir, args.places.state_dir);
+    let context = Context {
+        output,
+        accounts: Accounts::new(folders.config.clone()),
+        parts: Parts::new(RunFolder::new(args.places.run_dir)),
+        folders,
+    };
+    let context = &context;
+    match args.verb {
+        Verb::Login { hub, ca_file, no_browser } => {
+            login::run(context, hub, ca_file.as_deref(), !no_browser).await
+        }
+        Verb::Logout => logout::run(context).await,
+        Verb::Whoami => whoami::run(context).await,
+        Verb::Start => start::run(context).await,
+        Verb::Stop => stop::run(context).await,
+        Verb::Status => status::run(context).await,
+        Verb::Teamspace { verb: TeamspaceVerb::List } => teamspace::list(context).await,
+        Verb::Teamspace { verb: TeamspaceVerb::Use { name } } => {
+            teamspace::choose(context, &name).await
+        }
+        Verb::Teamspace { verb: TeamspaceVerb::Trust { name, thumbprint } } => {
+            teamspace::trust(context, &name, thumbprint).await
+        }
+        Verb::Services { namespace, of } => services::run(context, namespace, of).await,
+        Verb::Consume { verb: Some(ConsumeVerb::List), .. } => consume::list(context).await,
+        Verb::Consume { verb: Some(ConsumeVerb::Clear), .. } => consume::clear(context).await,
+        Verb::Consume { verb: None, patterns, of } => consume::begin(context, patterns, of).await,
+        Verb::Intercept { verb: Some(InterceptVerb::List), .. } => list::intercepts(context).await,
+        Verb::Intercept { verb: None, target, ports, of } => {
+            let target = target.expect("clap requires it without a verb");
+            intercept::begin(context, &target, &ports, of).await
+        }
+        Verb::List => list::all(context).await,
+        Verb::Leave { session, all: _ } => leave::run(context, session.as_deref()).await,
+        Verb::Cleanup { dry_run } => cleanup::run(context, dry_run).await,
+        Verb::Version => version::run(context).await,
+        Verb::Completion { shell } => completion::run(context, shell),
+        Verb::Reference => output.raw(reference::markdown().as_bytes()),
+    }
+}
