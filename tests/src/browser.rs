@@ -1,0 +1,90 @@
+//! A person's browser, as far as signing in and the console's writes need one: cookies, redirects, the Origin header.
+//!
+//! It is curl on the laptop host, so that what it reaches is what the laptop reaches.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use fairlead_lab::{Host, Lab};
+use serde_json::Value;
+
+use crate::{command::say, hub};
+
+/// The page of the lab's identity provider that asks who one is.
+const WHO_ARE_YOU: &str = "http://idp.fairlead.test:9090/login/";
+
+/// What was answered, after all redirects.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub url: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// Reads the body of a success as JSON; anything else is an error that shows it.
+    pub fn json(&self) -> anyhow::Result<Value> {
+        ensure!((200..300).contains(&self.status), "{} {}", self.status, self.body);
+        if self.body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&self.body).with_context(|| self.body.clone())
+    }
+}
+
+#[derive(Debug)]
+pub struct Browser<'w> {
+    lab: &'w Lab,
+    uid: u32,
+    person: String,
+    jar: PathBuf,
+    hub_ca: PathBuf,
+}
+
+impl<'w> Browser<'w> {
+    pub(crate) fn new(lab: &'w Lab, person: &str, uid: u32, home: &Path, hub_ca: &Path) -> Self {
+        let jar = home.join("cookies.txt");
+        Self { lab, uid, person: person.to_owned(), jar, hub_ca: hub_ca.to_owned() }
+    }
+
+    /// Opens an address, follows redirects and signs in at the issuer on the way when it asks.
+    pub fn open(&self, url: &str) -> anyhow::Result<Answer> {
+        let follow = ["--location", "--max-redirs", "20"];
+        let page = self.curl(&[&follow[..], &[url]].concat())?;
+        if !page.url.starts_with(WHO_ARE_YOU) {
+            return Ok(page);
+        }
+        let form = format!("user={}", self.person);
+        self.curl(&[&follow[..], &["--data", &form, &page.url]].concat())
+    }
+
+    /// Calls an operation of the hub with the session's cookie.
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
+        let url = format!("{}{path}", hub::URL);
+        let origin = format!("Origin: {}", hub::URL);
+        let body = body.map(Value::to_string);
+        let mut arguments = vec!["--request", method, "--header", &origin];
+        if let Some(body) = &body {
+            arguments.extend(["--header", "Content-Type: application/json", "--data-raw", body]);
+        }
+        arguments.push(&url);
+        self.curl(&arguments)
+    }
+
+    fn curl(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
+        let mut curl = self.lab.exec_as(Host::Laptop, self.uid, "curl");
+        curl.args(["--silent", "--show-error", "--max-time", "30"])
+            .arg("--cacert")
+            .arg(&self.hub_ca)
+            .arg("--cookie")
+            .arg(&self.jar)
+            .arg("--cookie-jar")
+            .arg(&self.jar)
+            .args(["--write-out", "\n%{http_code} %{url_effective}"])
+            .args(arguments);
+        let said = say(curl)?.ok()?;
+        let (body, end) = said.stdout.rsplit_once('\n').context("curl prints the status last")?;
+        let (status, url) = end.trim().split_once(' ').context("and the address after it")?;
+        Ok(Answer { status: status.parse()?, url: url.to_owned(), body: body.to_owned() })
+    }
+}

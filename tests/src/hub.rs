@@ -1,0 +1,123 @@
+//! The real hub, as `fairlead-hub dev` runs it, on the host *hub*.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use anyhow::Context;
+use fairlead_lab::{Host, Lab, sibling};
+
+use crate::{command::say, patience::within};
+
+/// How everybody in the lab reaches the hub.
+pub(crate) const URL: &str = "https://hub.fairlead.test:8443";
+/// Postgres is made, started and migrated in this time.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Hub {
+    folder: PathBuf,
+    child: Child,
+    lines_rx: Receiver<String>,
+}
+
+impl Hub {
+    /// Starts the hub with `folder` as its data directory and waits until it says that it is ready.
+    pub fn start(lab: &Lab, folder: &Path) -> anyhow::Result<Self> {
+        let mut command = lab.exec(Host::Hub, sibling("fairlead-hub")?);
+        command
+            .args([
+                "dev",
+                "--public-url",
+                URL,
+                "--listen",
+                "0.0.0.0:8443",
+                "--relay-listen",
+                "0.0.0.0:8444",
+            ])
+            .arg("--data-dir")
+            .arg(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(
+                std::fs::File::options().create(true).append(true).open(folder.join("hub.log"))?,
+            );
+        let mut child = command.spawn().context("cannot start the hub")?;
+        let lines_rx = follow(child.stdout.take().expect("piped above"));
+        let hub = Self { folder: folder.to_owned(), child, lines_rx };
+        within(READY_WITHIN, "the hub is ready", || hub.asks_ready(lab))?;
+        Ok(hub)
+    }
+
+    /// Returns the setup link that the hub printed.
+    pub fn setup_token(&self) -> anyhow::Result<String> {
+        loop {
+            let line = self
+                .lines_rx
+                .recv_timeout(READY_WITHIN)
+                .context("the hub printed no setup link")?;
+            if let Some((_, token)) = line.split_once("/setup?token=") {
+                return Ok(token.split_whitespace().next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+
+    /// Returns the certificate that laptops and agents must trust.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.join("ca.pem")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("hub.log")
+    }
+
+    /// Kills the hub with SIGKILL.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts a hub that was killed, on the same data.
+    pub fn start_again(&mut self, lab: &Lab) -> anyhow::Result<()> {
+        let folder = self.folder.clone();
+        *self = Self::start(lab, &folder)?;
+        Ok(())
+    }
+
+    fn asks_ready(&self, lab: &Lab) -> anyhow::Result<()> {
+        let mut curl = lab.exec(Host::Hub, "curl");
+        curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", "--cacert"])
+            .arg(self.ca());
+        say({
+            curl.arg(format!("{URL}/readyz"));
+            curl
+        })?
+        .ok()?;
+        Ok(())
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        if self.kill().is_err() {
+            // It had ended before.
+        }
+    }
+}
+
+fn follow(stdout: ChildStdout) -> Receiver<String> {
+    let (line_tx, line_rx) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if line_tx.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    line_rx
+}

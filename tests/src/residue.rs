@@ -1,0 +1,93 @@
+//! What must be the same after a scenario as before it: in the cluster by content, on the laptop byte for byte.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use anyhow::{Context, ensure};
+use fairlead_lab::{Host, Lab};
+use serde_json::{Value, json};
+
+use crate::command::say;
+
+/// A canonical dump: one text per thing that could have been changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Residue(BTreeMap<&'static str, String>);
+
+impl Residue {
+    /// Dumps Services, EndpointSlices, nftables, mounts, network namespaces and the bytes of the hosts file.
+    pub fn of(lab: &Lab) -> anyhow::Result<Self> {
+        let on_laptop = |program: &str, arguments: &[&str]| -> anyhow::Result<String> {
+            let mut command = lab.exec(Host::Laptop, program);
+            command.args(arguments);
+            Ok(say(command)?.ok()?.stdout)
+        };
+        Ok(Self(BTreeMap::from([
+            ("services", services(lab)?),
+            ("endpoint slices", endpoint_slices(lab)?),
+            ("nftables of the laptop", on_laptop("nft", &["list", "ruleset"])?),
+            ("mounts of the laptop", on_laptop("cat", &["/proc/self/mounts"])?),
+            ("links of the laptop", on_laptop("ip", &["-brief", "link"])?),
+            ("/etc/hosts of the laptop", on_laptop("cat", &["/etc/hosts"])?),
+        ])))
+    }
+
+    /// Returns the lines that differ from `before`; an error when there are any.
+    pub fn is_the_same_as(&self, before: &Self) -> anyhow::Result<()> {
+        let mut differences = String::new();
+        for (what, now) in &self.0 {
+            let then = &before.0[what];
+            if then == now {
+                continue;
+            }
+            writeln!(differences, "{what}:")?;
+            for line in then.lines().filter(|line| !now.contains(*line)) {
+                writeln!(differences, "  - {line}")?;
+            }
+            for line in now.lines().filter(|line| !then.contains(*line)) {
+                writeln!(differences, "  + {line}")?;
+            }
+        }
+        ensure!(differences.is_empty(), "something was left behind\n{differences}");
+        Ok(())
+    }
+}
+
+/// Services whole, managed fields included; only the counter that each write moves is left out.
+fn services(lab: &Lab) -> anyhow::Result<String> {
+    let list = say(lab.kubectl(["get", "services", "-A", "-o", "json", "--show-managed-fields"]))?
+        .ok()?
+        .json()?;
+    dump(list, |mut service| {
+        service["metadata"].as_object_mut()?.remove("resourceVersion");
+        Some(service)
+    })
+}
+
+/// EndpointSlices by what they say, since Kubernetes may replace one by another that says the same.
+fn endpoint_slices(lab: &Lab) -> anyhow::Result<String> {
+    let list = say(lab.kubectl(["get", "endpointslices", "-A", "-o", "json"]))?.ok()?.json()?;
+    dump(list, |slice| {
+        let labels = &slice["metadata"]["labels"];
+        let mut endpoints: Vec<String> =
+            slice["endpoints"].as_array().into_iter().flatten().map(Value::to_string).collect();
+        endpoints.sort();
+        Some(json!({
+            "service": labels["kubernetes.io/service-name"],
+            "namespace": slice["metadata"]["namespace"],
+            "managed by": labels["endpointslice.kubernetes.io/managed-by"],
+            "ports": slice["ports"],
+            "endpoints": endpoints,
+        }))
+    })
+}
+
+fn dump(list: Value, keep: impl Fn(Value) -> Option<Value>) -> anyhow::Result<String> {
+    let items = list["items"].as_array().context("a list")?.clone();
+    let mut kept = items
+        .into_iter()
+        .filter(|item| item["metadata"]["namespace"] != crate::agent::NAMESPACE)
+        .filter_map(keep)
+        .map(|item| serde_json::to_string_pretty(&item))
+        .collect::<Result<Vec<_>, _>>()?;
+    kept.sort();
+    Ok(kept.join("\n"))
+}

@@ -1,0 +1,140 @@
+//! The shop in the cluster, and a developer's own process of it on the laptop.
+
+use std::{
+    path::Path,
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use fairlead_lab::{Host, Image, Lab, sibling};
+use serde_json::Value;
+
+use crate::{command::say, patience::within};
+
+pub(crate) const NAMESPACE: &str = "shop";
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shop/manifests");
+const IMAGE: &str = "docker.io/local/shop:dev";
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy)]
+pub struct Shop<'w> {
+    lab: &'w Lab,
+}
+
+impl<'w> Shop<'w> {
+    /// Makes the image of the built program and imports it on the nodes.
+    pub fn import(lab: &Lab, folder: &Path) -> anyhow::Result<()> {
+        let archive = folder.join("shop.tar");
+        Image::new(IMAGE).program("shop", sibling("shop")?).write(&archive)?;
+        lab.import_image(&archive)
+    }
+
+    /// Applies the manifests and waits until every workload is available.
+    pub fn open(lab: &'w Lab) -> anyhow::Result<Self> {
+        let shop = Self { lab };
+        say(lab.kubectl(["apply", "-f", &format!("{MANIFESTS}/namespace.yaml")]))?.ok()?;
+        say(lab.kubectl(["apply", "-f", MANIFESTS]))?.ok()?;
+        within(READY_WITHIN, "the shop's pods are ready", || {
+            let pods =
+                say(lab.kubectl(["-n", NAMESPACE, "get", "pods", "-o", "json"]))?.ok()?.json()?;
+            let pods = pods["items"].as_array().context("a list")?;
+            ensure!(pods.len() >= 9, "{} pods", pods.len());
+            ensure!(pods.iter().all(ready), "not all of {} pods are ready", pods.len());
+            Ok(())
+        })?;
+        Ok(shop)
+    }
+
+    /// Returns the ClusterIP and first port of a Service.
+    pub fn address(&self, service: &str) -> anyhow::Result<String> {
+        let service =
+            say(self.lab.kubectl(["-n", NAMESPACE, "get", "service", service, "-o", "json"]))?
+                .ok()?
+                .json()?;
+        let ip = service["spec"]["clusterIP"].as_str().context("a ClusterIP")?;
+        Ok(format!("{ip}:{}", service["spec"]["ports"][0]["port"]))
+    }
+
+    /// Starts a client on a node that opens a new connection to a Service every 10 ms.
+    pub fn steady_client(
+        &self,
+        host: Host,
+        service: &str,
+        seconds: u32,
+    ) -> anyhow::Result<SteadyClient> {
+        let mut command = self.lab.exec(host, sibling("shop")?);
+        command
+            .args(["connect", &self.address(service)?, "--every-ms", "10"])
+            .args(["--for-s", &seconds.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        Ok(SteadyClient(command.spawn()?))
+    }
+
+    /// Asks a Service once from a node, over a connection of its own, and returns who answered.
+    pub fn who_answers(&self, host: Host, service: &str) -> anyhow::Result<String> {
+        let url = format!("http://{}/who", self.address(service)?);
+        let answer = say({
+            let mut get = self.lab.exec(host, sibling("shop")?);
+            get.args(["get", &url]);
+            get
+        })?
+        .ok()?
+        .json()?;
+        answered_by(&answer)
+    }
+}
+
+/// Returns the name in an answer of the shop.
+pub fn answered_by(answer: &Value) -> anyhow::Result<String> {
+    Ok(answer["answered_by"]["name"].as_str().with_context(|| answer.to_string())?.to_owned())
+}
+
+/// A client at work; its tally comes when it is waited for.
+#[derive(Debug)]
+pub struct SteadyClient(Child);
+
+impl SteadyClient {
+    /// Waits for its time to be over and returns the tally.
+    pub fn tally(self) -> anyhow::Result<Value> {
+        let output = self.0.wait_with_output()?;
+        serde_json::from_slice(&output.stdout).context("the client prints one line of JSON")
+    }
+}
+
+/// A role of the shop as a process on the laptop: the developer's own.
+#[derive(Debug)]
+pub struct OwnProcess(Child);
+
+impl OwnProcess {
+    pub(crate) fn start(
+        lab: &Lab,
+        uid: u32,
+        role: &str,
+        port: u16,
+        name: &str,
+    ) -> anyhow::Result<Self> {
+        let mut command = lab.exec_as(Host::Laptop, uid, sibling("shop")?);
+        command
+            .args([role, "--listen", &format!("127.0.0.1:{port}"), "--name", name])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Ok(Self(command.spawn()?))
+    }
+}
+
+impl Drop for OwnProcess {
+    fn drop(&mut self) {
+        let ended = self.0.kill().and_then(|()| self.0.wait());
+        ended.map(drop).unwrap_or_default();
+    }
+}
+
+fn ready(pod: &Value) -> bool {
+    pod["status"]["conditions"].as_array().is_some_and(|conditions| {
+        conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    })
+}
