@@ -1,0 +1,34 @@
+// How the console is built, served while it is worked on, and unit-tested.
+
+import react from '@vitejs/plugin-react'
+import { defineConfig } from 'vitest/config'
+
+// `npm run dev` shows the console of a running hub; another hub by FAIRLEAD_HUB_URL.
+const hub = process.env.FAIRLEAD_HUB_URL ?? 'https://127.0.0.1:8443'
+
+// What the hub serves itself, beside the console.
+const hubPaths = ['/api', '/login', '/logout', '/oauth', '/.well-known']
+
+export default defineConfig(({ command }) => ({
+  plugins: [react()],
+  // The hub replaces the placeholder in each answer; the development server sends no policy, so it needs none.
+  ...(command === 'build' ? { html: { cspNonce: '__CSP_NONCE__' } } : {}),
+  build: {
+    // Beside the committed dist/index.html, which stands in until the console is built.
+    outDir: 'dist/console',
+    target: ['chrome123', 'firefox121', 'safari17.5'],
+    // The only inlined assets would be data: URLs, which the hub's policy refuses for fonts and scripts.
+    assetsInlineLimit: 0,
+  },
+  server: {
+    proxy: Object.fromEntries(hubPaths.map((path) => [path, { target: hub, secure: false }])),
+  },
+  test: {
+    environment: 'jsdom',
+    // The origin that relative addresses of the hub's client are resolved against.
+    environmentOptions: { jsdom: { url: 'https://hub.test/' } },
+    setupFiles: ['src/testing/setup.ts'],
+    include: ['src/**/*.test.{ts,tsx}'],
+    restoreMocks: true,
+  },
+}))
