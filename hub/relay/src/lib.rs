@@ -1,1 +1,19 @@
-//! What is carried: redeems two tickets, splices the halves blindly, cuts on revocation.
+//! What is carried: redeems two tickets, splices the two halves without looking at them, counts bytes, cuts on
+//! revocation.
+//!
+//! ```text
+//! offer ──▶ two tickets ──▶ laptop  ─ preface ─▶ ┐
+//!                                                ├─ paired ─▶ splice ─▶ ended
+//!                           cluster ─ preface ─▶ ┘
+//! ```
+//!
+//! The relay knows neither users nor policy nor SQL, and has no key to what passes through it: that is TLS between the
+//! laptop and the agent. Whoever holds a [`Relay`] decides which carriers may exist, by offering them.
+
+mod carriers;
+mod door;
+mod relay;
+mod splice;
+
+pub use carriers::{CarrierEvent, CarrierInfo, CarrierMeta, EndedBy, Limits, Offer, OfferRefused};
+pub use relay::Relay;

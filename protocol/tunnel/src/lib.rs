@@ -18,7 +18,7 @@ pub mod tls;
 
 pub use acceptor::{Acceptor, GrantPresented, Incoming, StreamOffered};
 pub use backoff::Backoff;
-pub use carrier::{CarrierEnd, CarrierHandle, Driver, HandshakeError};
+pub use carrier::{CarrierEnd, CarrierHandle, Driver, HandshakeError, NoAnswer};
 pub use copy::{Copied, Ending, Moved, both_ways, both_ways_counting};
 pub use opener::{OpenFailed, Opener};
 pub use stream::Stream;

@@ -267,3 +267,160 @@ fn seconds_of(time: SystemTime) -> u64 {
 fn time_of(seconds: u64) -> Result<SystemTime, GrantRefused> {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or(GrantRefused::Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use fairlead_model::timers::GRANT_LIFE;
+    use serde_json::json;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct World {
+        key: Key,
+        grant: Grant,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let issued_at = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+            let grant = Grant {
+                id: GrantId::generate(),
+                session: SessionId::generate(),
+                teamspace: TeamspaceId::generate(),
+                organization: OrgId::generate(),
+                user: UserId::generate(),
+                device: Thumbprint::of_spki(b"a laptop"),
+                action: SessionKind::Consume,
+                services: vec![GrantedService {
+                    service: "shop/cart".parse().expect("valid"),
+                    ports: vec![port(80), port(8080)],
+                }],
+                policy_version: 7,
+                issued_at,
+                expires_at: issued_at + GRANT_LIFE,
+            };
+            Self { key: Key::generate().expect("made"), grant }
+        }
+
+        fn jwt(&self) -> String {
+            GrantSigner::new(&self.key).sign(&self.grant)
+        }
+
+        fn verifier(&self) -> GrantVerifier {
+            GrantVerifier::new(&self.key.public(), self.grant.teamspace)
+        }
+
+        fn verify(&self, jwt: &str) -> Result<Grant, GrantRefused> {
+            self.verifier().verify(jwt, self.grant.issued_at, &self.grant.device)
+        }
+
+        fn verify_at(&self, now: SystemTime) -> Result<Grant, GrantRefused> {
+            self.verifier().verify(&self.jwt(), now, &self.grant.device)
+        }
+
+        /// Signs any head over the grant's own claims with the right key.
+        fn with_head(&self, head: &serde_json::Value) -> String {
+            let jwt = self.jwt();
+            let claims = jwt.split('.').nth(1).expect("three parts");
+            let text = format!("{}.{claims}", URL_SAFE_NO_PAD.encode(head.to_string()));
+            let signature = URL_SAFE_NO_PAD.encode(self.key.sign(text.as_bytes()));
+            format!("{text}.{signature}")
+        }
+    }
+
+    fn port(number: u16) -> Port {
+        Port::new(number).expect("not 0")
+    }
+
+    #[test]
+    fn a_grant_is_read_as_it_was_signed() {
+        let world = World::new();
+        assert_eq!(world.verify(&world.jwt()), Ok(world.grant.clone()));
+    }
+
+    #[test]
+    fn a_grant_covers_its_services_and_ports_only() {
+        let grant = World::new().grant;
+        let allows =
+            |service: &str, number| grant.allows(&service.parse().expect("valid"), port(number));
+        assert!(allows("shop/cart", 80) && allows("shop/cart", 8080));
+        assert!(!allows("shop/cart", 81) && !allows("shop/payment", 80) && !allows("pay/cart", 80));
+    }
+
+    #[test]
+    fn a_grant_is_good_from_just_before_its_beginning_until_its_end() {
+        let world = World::new();
+        let (begin, end) = (world.grant.issued_at, world.grant.expires_at);
+        assert_eq!(world.verify_at(begin - CLOCK_SKEW - SECOND), Err(GrantRefused::NotYetValid));
+        assert!(world.verify_at(begin - CLOCK_SKEW).is_ok());
+        assert!(world.verify_at(end - SECOND).is_ok());
+        assert_eq!(world.verify_at(end), Err(GrantRefused::Expired));
+    }
+
+    #[test]
+    fn a_grant_of_another_device_or_teamspace_is_refused() {
+        let world = World::new();
+        let (jwt, now) = (world.jwt(), world.grant.issued_at);
+        let other_device = Thumbprint::of_spki(b"another laptop");
+        let refused = world.verifier().verify(&jwt, now, &other_device);
+        assert_eq!(refused, Err(GrantRefused::OtherDevice));
+        let elsewhere = GrantVerifier::new(&world.key.public(), TeamspaceId::generate());
+        let refused = elsewhere.verify(&jwt, now, &world.grant.device);
+        assert_eq!(refused, Err(GrantRefused::OtherTeamspace));
+    }
+
+    #[test]
+    fn a_grant_of_another_signer_or_with_changed_claims_is_refused() {
+        let (ours, theirs) = (World::new(), World::new());
+        let forged = GrantSigner::new(&theirs.key).sign(&ours.grant);
+        assert_eq!(ours.verify(&forged), Err(GrantRefused::BadSignature));
+        let [head, _, signature] =
+            <[String; 3]>::try_from(ours.jwt().split('.').map(str::to_owned).collect::<Vec<_>>())
+                .expect("three parts");
+        let theirs = theirs.jwt();
+        let claims = theirs.split('.').nth(1).expect("three parts");
+        let changed = format!("{head}.{claims}.{signature}");
+        assert_eq!(ours.verify(&changed), Err(GrantRefused::BadSignature));
+    }
+
+    #[test]
+    fn the_public_key_is_no_shared_secret() {
+        let world = World::new();
+        let mut header = Header::new(Algorithm::HS256);
+        header.typ = Some(KIND.to_owned());
+        let secret = EncodingKey::from_secret(&world.key.public());
+        let forged = jsonwebtoken::encode(&header, &Claims::from(&world.grant), &secret)
+            .expect("HMAC signs anything");
+        assert_eq!(world.verify(&forged), Err(GrantRefused::WrongAlgorithm));
+    }
+
+    #[test]
+    fn no_algorithm_is_none() {
+        let world = World::new();
+        let unsigned = world.with_head(&json!({"alg": "none", "typ": KIND}));
+        let unsigned = format!("{}.", unsigned.rsplit_once('.').expect("three parts").0);
+        assert_eq!(world.verify(&unsigned), Err(GrantRefused::Malformed));
+    }
+
+    #[test]
+    fn a_token_of_another_kind_is_no_grant_even_if_rightly_signed() {
+        let world = World::new();
+        for head in [json!({"alg": "EdDSA", "typ": "dpop+jwt"}), json!({"alg": "EdDSA"})] {
+            assert_eq!(world.verify(&world.with_head(&head)), Err(GrantRefused::Malformed));
+        }
+        assert!(world.verify(&world.with_head(&json!({"alg": "EdDSA", "typ": KIND}))).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_grant_at_all_is_refused() {
+        let world = World::new();
+        for nonsense in ["", "a", "a.b.c", "..", "ä.ö.ü"] {
+            assert_eq!(world.verify(nonsense), Err(GrantRefused::Malformed), "{nonsense}");
+        }
+        let long = "a".repeat(GRANT_MAX_BYTES + 1);
+        assert_eq!(world.verify(&long), Err(GrantRefused::TooLong));
+    }
+}

@@ -1,0 +1,420 @@
+//! Which carriers there are: offered, half here, or joined. Pure bookkeeping under one lock, without sockets.
+//!
+//! Of a ticket only its hash is kept. Hashes are looked up in a map and compared in constant time, so that neither a
+//! copy of this memory nor the time of an answer helps anybody to a ticket.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use fairlead_model::{CarrierId, OrgId, SessionId, timers::TICKET_LIFE};
+use fairlead_wire::{preface::Side, ticket::Ticket};
+use subtle::ConstantTimeEq;
+use tokio::{net::TcpStream, sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How much one relay carries.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Carriers of all organizations, offered ones included. Further offers are refused.
+    pub carriers: usize,
+    /// Carriers of one organization, so that none can use up the relay.
+    pub carriers_per_organization: usize,
+    /// Connections that have not shown a ticket yet. Further ones are closed at once.
+    pub strangers: usize,
+    /// Events that a slow listener may be behind; then it is told that it missed some.
+    pub events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { carriers: 20_000, carriers_per_organization: 5_000, strangers: 1024, events: 1024 }
+    }
+}
+
+/// For whom a carrier is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CarrierMeta {
+    pub carrier: CarrierId,
+    pub session: SessionId,
+    pub organization: OrgId,
+}
+
+/// The two tickets of a carrier, each for its own end.
+#[derive(Debug)]
+pub struct Offer {
+    pub laptop: Ticket,
+    pub cluster: Ticket,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OfferRefused {
+    #[error("the relay carries as much as it may")]
+    Full,
+    #[error("the organization has as many carriers as it may")]
+    OrganizationFull,
+    #[error("there is a carrier of this name already")]
+    Known,
+    #[error("the relay is stopping")]
+    Stopping,
+}
+
+/// A carrier whose halves are joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarrierInfo {
+    pub meta: CarrierMeta,
+    pub bytes_to_cluster: u64,
+    pub bytes_to_laptop: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// One of the ends closed, or its network failed.
+    End,
+    /// Somebody with a [`crate::Relay`] cut it.
+    Cut,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CarrierEvent {
+    Began(CarrierInfo),
+    Ended(CarrierInfo, EndedBy),
+}
+
+/// Why a ticket was not redeemed. For the log only: the bearer learns nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TicketRefused {
+    #[error("unknown, used or expired")]
+    Unknown,
+    #[error("of the other side")]
+    OtherSide,
+    #[error("expired")]
+    Expired,
+    #[error("its other half has gone again")]
+    Alone,
+}
+
+/// Bytes in each direction, counted as they pass.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) to_cluster: AtomicU64,
+    pub(crate) to_laptop: AtomicU64,
+}
+
+/// What a redeemed ticket entitles to.
+pub(crate) enum Redeemed {
+    /// Wait until `deadline` for the other half to come.
+    First { wait: Waiting, deadline: Instant },
+    /// The other half waits; hand the connection over to it.
+    Second(oneshot::Sender<TcpStream>),
+}
+
+/// The right of the first half to be joined with the second.
+pub(crate) struct Waiting {
+    pub(crate) meta: CarrierMeta,
+    pub(crate) second: oneshot::Receiver<TcpStream>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) cut: CancellationToken,
+}
+
+struct TicketEntry {
+    hash: [u8; 32],
+    side: Side,
+    carrier: CarrierId,
+    expires_at: Instant,
+}
+
+enum State {
+    Offered,
+    HalfHere(oneshot::Sender<TcpStream>),
+    Joined,
+}
+
+struct Carrier {
+    meta: CarrierMeta,
+    state: State,
+    expires_at: Instant,
+    counters: Arc<Counters>,
+    cut: CancellationToken,
+}
+
+impl Carrier {
+    fn info(&self) -> CarrierInfo {
+        info(self.meta, &self.counters)
+    }
+}
+
+pub(crate) fn info(meta: CarrierMeta, counters: &Counters) -> CarrierInfo {
+    CarrierInfo {
+        meta,
+        bytes_to_cluster: counters.to_cluster.load(Ordering::Relaxed),
+        bytes_to_laptop: counters.to_laptop.load(Ordering::Relaxed),
+    }
+}
+
+/// All carriers of one relay.
+pub(crate) struct Carriers {
+    limits: Limits,
+    stopping: bool,
+    tickets: HashMap<[u8; 32], TicketEntry>,
+    carriers: HashMap<CarrierId, Carrier>,
+    per_organization: HashMap<OrgId, usize>,
+}
+
+impl Carriers {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            stopping: false,
+            tickets: HashMap::new(),
+            carriers: HashMap::new(),
+            per_organization: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn offer(&mut self, meta: CarrierMeta, now: Instant) -> Result<Offer, OfferRefused> {
+        self.forget_expired(now);
+        if self.stopping {
+            return Err(OfferRefused::Stopping);
+        }
+        if self.carriers.len() >= self.limits.carriers {
+            return Err(OfferRefused::Full);
+        }
+        if self.carriers.contains_key(&meta.carrier) {
+            return Err(OfferRefused::Known);
+        }
+        let of_organization = self.per_organization.entry(meta.organization).or_default();
+        if *of_organization >= self.limits.carriers_per_organization {
+            return Err(OfferRefused::OrganizationFull);
+        }
+        *of_organization += 1;
+        let expires_at = now + TICKET_LIFE;
+        let offered = Carrier {
+            meta,
+            state: State::Offered,
+            expires_at,
+            counters: Arc::default(),
+            cut: CancellationToken::new(),
+        };
+        self.carriers.insert(meta.carrier, offered);
+        Ok(Offer {
+            laptop: self.issue(meta.carrier, Side::Laptop, expires_at),
+            cluster: self.issue(meta.carrier, Side::Cluster, expires_at),
+        })
+    }
+
+    fn issue(&mut self, carrier: CarrierId, side: Side, expires_at: Instant) -> Ticket {
+        let ticket = Ticket::draw();
+        let hash = ticket.hash();
+        self.tickets.insert(hash, TicketEntry { hash, side, carrier, expires_at });
+        ticket
+    }
+
+    /// Takes a ticket, which is used up by that whatever comes of it.
+    pub(crate) fn redeem(
+        &mut self,
+        ticket: &Ticket,
+        side: Side,
+        now: Instant,
+    ) -> Result<Redeemed, TicketRefused> {
+        let entry = self.tickets.remove(&ticket.hash()).ok_or(TicketRefused::Unknown)?;
+        if !bool::from(entry.hash.ct_eq(&ticket.hash())) {
+            return Err(TicketRefused::Unknown);
+        }
+        if entry.side != side {
+            // One half can never come now, so the other need not wait for it.
+            self.remove(entry.carrier);
+            return Err(TicketRefused::OtherSide);
+        }
+        if now >= entry.expires_at {
+            return Err(TicketRefused::Expired);
+        }
+        let carrier = self.carriers.get_mut(&entry.carrier).ok_or(TicketRefused::Alone)?;
+        match std::mem::replace(&mut carrier.state, State::Joined) {
+            State::HalfHere(second_tx) => Ok(Redeemed::Second(second_tx)),
+            State::Offered => {
+                let (second_tx, second_rx) = oneshot::channel();
+                carrier.state = State::HalfHere(second_tx);
+                let wait = Waiting {
+                    meta: carrier.meta,
+                    second: second_rx,
+                    counters: Arc::clone(&carrier.counters),
+                    cut: carrier.cut.clone(),
+                };
+                Ok(Redeemed::First { wait, deadline: carrier.expires_at })
+            }
+            State::Joined => Err(TicketRefused::Alone),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: CarrierId) {
+        let Some(carrier) = self.carriers.remove(&id) else { return };
+        carrier.cut.cancel();
+        let organization = carrier.meta.organization;
+        if let Some(count) = self.per_organization.get_mut(&organization) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_organization.remove(&organization);
+            }
+        }
+    }
+
+    /// Ends what `chosen` picks, joined or not, and returns how many those were.
+    pub(crate) fn cut(&mut self, chosen: impl Fn(&CarrierMeta) -> bool) -> usize {
+        let ids: Vec<CarrierId> = self
+            .carriers
+            .values()
+            .map(|c| c.meta)
+            .filter(|m| chosen(m))
+            .map(|m| m.carrier)
+            .collect();
+        for id in &ids {
+            self.remove(*id);
+        }
+        ids.len()
+    }
+
+    pub(crate) fn joined(&self) -> Vec<CarrierInfo> {
+        let joined = |carrier: &&Carrier| matches!(carrier.state, State::Joined);
+        self.carriers.values().filter(joined).map(Carrier::info).collect()
+    }
+
+    /// Refuses further offers, and forgets those that nobody has taken up yet.
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+        self.tickets.clear();
+        let unjoined: Vec<CarrierId> = self
+            .carriers
+            .values()
+            .filter(|carrier| !matches!(carrier.state, State::Joined))
+            .map(|carrier| carrier.meta.carrier)
+            .collect();
+        for id in unjoined {
+            self.remove(id);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.carriers.is_empty()
+    }
+
+    /// Makes room: tickets and offers whose time is over count no longer.
+    fn forget_expired(&mut self, now: Instant) {
+        let expired: Vec<TicketEntry> =
+            self.tickets.extract_if(|_, entry| now >= entry.expires_at).map(|(_, e)| e).collect();
+        for ticket in expired {
+            let carrier = self.carriers.get(&ticket.carrier);
+            // A half that waits sees to its deadline itself.
+            if carrier.is_some_and(|carrier| matches!(carrier.state, State::Offered)) {
+                self.remove(ticket.carrier);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta() -> CarrierMeta {
+        CarrierMeta {
+            carrier: CarrierId::generate(),
+            session: SessionId::generate(),
+            organization: OrgId::generate(),
+        }
+    }
+
+    fn carriers() -> Carriers {
+        Carriers::new(Limits { carriers: 3, carriers_per_organization: 2, ..Limits::default() })
+    }
+
+    #[test]
+    fn two_tickets_make_a_pair() {
+        let (mut carriers, now) = (carriers(), Instant::now());
+        let offer = carriers.offer(meta(), now).expect("offered");
+        let first = carriers.redeem(&offer.cluster, Side::Cluster, now);
+        assert!(matches!(first, Ok(Redeemed::First { .. })));
+        assert!(carriers.joined().is_empty());
+        let second = carriers.redeem(&offer.laptop, Side::Laptop, now);
+        assert!(matches!(second, Ok(Redeemed::Second(_))));
+        assert_eq!(carriers.joined().len(), 1);
+    }
+
+    #[test]
+    fn a_ticket_is_good_once() {
+        let (mut carriers, now) = (carriers(), Instant::now());
+        let offer = carriers.offer(meta(), now).expect("offered");
+        assert!(carriers.redeem(&offer.laptop, Side::Laptop, now).is_ok());
+        let again = carriers.redeem(&offer.laptop, Side::Laptop, now).err();
+        assert_eq!(again, Some(TicketRefused::Unknown));
+    }
+
+    #[test]
+    fn a_ticket_of_the_other_side_ends_the_offer() {
+        let (mut carriers, now) = (carriers(), Instant::now());
+        let offer = carriers.offer(meta(), now).expect("offered");
+        let refused = carriers.redeem(&offer.laptop, Side::Cluster, now).err();
+        assert_eq!(refused, Some(TicketRefused::OtherSide));
+        let other = carriers.redeem(&offer.cluster, Side::Cluster, now).err();
+        assert_eq!(other, Some(TicketRefused::Alone));
+        assert!(carriers.is_empty());
+    }
+
+    #[test]
+    fn a_ticket_expires() {
+        let (mut carriers, now) = (carriers(), Instant::now());
+        let offer = carriers.offer(meta(), now).expect("offered");
+        let refused = carriers.redeem(&offer.laptop, Side::Laptop, now + TICKET_LIFE).err();
+        assert_eq!(refused, Some(TicketRefused::Expired));
+        assert_eq!(
+            carriers.redeem(&Ticket::draw(), Side::Laptop, now).err(),
+            Some(TicketRefused::Unknown)
+        );
+    }
+
+    #[test]
+    fn an_organization_cannot_use_up_the_relay() {
+        let (mut carriers, now) = (carriers(), Instant::now());
+        let organization = OrgId::generate();
+        let ours = || CarrierMeta { organization, ..meta() };
+        carriers.offer(ours(), now).expect("offered");
+        carriers.offer(ours(), now).expect("offered");
+        assert_eq!(carriers.offer(ours(), now).err(), Some(OfferRefused::OrganizationFull));
+        carriers.offer(meta(), now).expect("offered");
+        assert_eq!(carriers.offer(meta(), now).err(), Some(OfferRefused::Full));
+    }
+
+    #[test]
+    fn offers_that_nobody_took_up_make_room() {
+        let (mut carriers, now) = (carriers(), Instant::now());
+        for _ in 0..3 {
+            carriers.offer(meta(), now).expect("offered");
+        }
+        assert!(carriers.offer(meta(), now).is_err());
+        assert!(carriers.offer(meta(), now + TICKET_LIFE).is_ok());
+        assert_eq!((carriers.carriers.len(), carriers.tickets.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_cut_ends_offers_too_and_counts_no_longer() {
+        let (mut carriers, now) = (carriers(), Instant::now());
+        let meta = meta();
+        let offer = carriers.offer(meta, now).expect("offered");
+        assert_eq!(carriers.cut(|m| m.session == meta.session), 1);
+        assert!(carriers.redeem(&offer.laptop, Side::Laptop, now).is_err());
+        assert!(carriers.is_empty() && carriers.per_organization.is_empty());
+    }
+
+    #[test]
+    fn a_relay_that_stops_offers_nothing_more() {
+        let (mut carriers, now) = (carriers(), Instant::now());
+        let offer = carriers.offer(meta(), now).expect("offered");
+        carriers.stop();
+        assert!(carriers.redeem(&offer.laptop, Side::Laptop, now).is_err());
+        assert_eq!(carriers.offer(meta(), now).err(), Some(OfferRefused::Stopping));
+    }
+}

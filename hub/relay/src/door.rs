@@ -1,0 +1,179 @@
+//! The raw port: who comes in, shows a ticket, and waits for the other half.
+
+use std::{io, time::Duration};
+
+use fairlead_model::{CarrierId, timers::PREFACE};
+use fairlead_tunnel::socket::{abort_on_close, tune_for_wan};
+use fairlead_wire::preface::{Answer, PREFACE_BYTES, Preface, Side};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use crate::{
+    carriers::{CarrierEvent, EndedBy, Redeemed, Waiting, info},
+    relay::Relay,
+    splice::splice,
+};
+
+/// Waits this long when the process has no file descriptor left for a further connection.
+const BREATHER: Duration = Duration::from_millis(100);
+
+/// Takes in connections until the relay is drained, and then sees the joined ones to their end.
+pub(crate) async fn serve(relay: &Relay, listener: TcpListener) -> io::Result<()> {
+    let mut visitors = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, _)) => receive(relay, tcp, &mut visitors),
+                Err(error) => {
+                    tracing::warn!(%error, "Could not take in a connection");
+                    sleep(BREATHER).await;
+                }
+            },
+            Some(_) = visitors.join_next() => {}
+            () = relay.stopping().cancelled() => break,
+        }
+    }
+    drop(listener);
+    while visitors.join_next().await.is_some() {}
+    Ok(())
+}
+
+fn receive(relay: &Relay, tcp: TcpStream, visitors: &mut JoinSet<()>) {
+    let Ok(stranger) = relay.strangers().clone().try_acquire_owned() else {
+        tracing::warn!("Too many connections without a ticket: one was closed");
+        return;
+    };
+    let relay = relay.clone();
+    visitors.spawn(async move {
+        let Some((preface, tcp)) = introduce(tcp).await else { return };
+        drop(stranger);
+        seat(&relay, &preface, tcp).await;
+    });
+}
+
+/// Reads what a visitor says of itself; a visitor that says nothing intelligible in time is closed without a word.
+async fn introduce(mut tcp: TcpStream) -> Option<(Preface, TcpStream)> {
+    let mut bytes = [0; PREFACE_BYTES];
+    let read = async {
+        tune_for_wan(&tcp)?;
+        tcp.read_exact(&mut bytes).await
+    };
+    match timeout(PREFACE, read).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "A connection ended before it said what it is");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("A connection did not say in time what it is");
+            return None;
+        }
+    }
+    match Preface::parse(&bytes) {
+        Ok(preface) => Some((preface, tcp)),
+        Err(error) => {
+            tracing::debug!(%error, "A connection is no half of a carrier");
+            None
+        }
+    }
+}
+
+async fn seat(relay: &Relay, preface: &Preface, mut tcp: TcpStream) {
+    match relay.redeem(preface) {
+        Ok(Redeemed::First { wait, deadline }) => {
+            let _forget = Forget { relay, carrier: wait.meta.carrier };
+            wait_and_join(relay, wait, deadline, preface.side, tcp).await;
+        }
+        Ok(Redeemed::Second(first)) => {
+            if let Err(mut tcp) = first.send(tcp) {
+                tracing::debug!("The first half of a carrier has gone");
+                answer(&mut tcp, Answer::Refused).await;
+            }
+        }
+        Err(reason) => {
+            tracing::info!(%reason, side = ?preface.side, "A ticket was refused");
+            answer(&mut tcp, Answer::Refused).await;
+        }
+    }
+}
+
+async fn wait_and_join(
+    relay: &Relay,
+    mut wait: Waiting,
+    deadline: Instant,
+    side: Side,
+    mut first: TcpStream,
+) {
+    let second = tokio::select! {
+        second = timeout_at(deadline, &mut wait.second) => second.ok().and_then(Result::ok),
+        () = wait.cut.cancelled() => None,
+        () = hung_up(&first) => None,
+    };
+    if let Some(second) = second {
+        join(relay, &wait, side, first, second).await;
+    } else {
+        tracing::debug!(carrier = %wait.meta.carrier, "The other half of a carrier did not come");
+        answer(&mut first, Answer::Refused).await;
+    }
+}
+
+/// Joins the halves until one of them ends or somebody cuts them.
+async fn join(
+    relay: &Relay,
+    carrier: &Waiting,
+    first_side: Side,
+    mut first: TcpStream,
+    mut second: TcpStream,
+) {
+    answer(&mut first, Answer::Paired).await;
+    answer(&mut second, Answer::Paired).await;
+    let (laptop, cluster) = match first_side {
+        Side::Laptop => (first, second),
+        Side::Cluster => (second, first),
+    };
+    relay.tell(CarrierEvent::Began(info(carrier.meta, &carrier.counters)));
+    let ended_by = tokio::select! {
+        ended = splice(&laptop, &cluster, &carrier.counters) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, carrier = %carrier.meta.carrier, "A carrier broke");
+            }
+            EndedBy::End
+        }
+        () = carrier.cut.cancelled() => {
+            // What is on its way must not arrive any more.
+            abort_on_close(&laptop);
+            abort_on_close(&cluster);
+            EndedBy::Cut
+        }
+    };
+    relay.tell(CarrierEvent::Ended(info(carrier.meta, &carrier.counters), ended_by));
+}
+
+/// Returns when a half that waits for the other has closed. It has nothing to say before it is answered.
+async fn hung_up(tcp: &TcpStream) {
+    let mut byte = [0];
+    // Whatever comes instead of silence, it is no half of a carrier that waits.
+    drop(tcp.peek(&mut byte).await);
+}
+
+async fn answer(tcp: &mut TcpStream, answer: Answer) {
+    if let Err(error) = tcp.write_all(&[answer.code()]).await {
+        tracing::debug!(%error, "A half of a carrier went before it was answered");
+    }
+}
+
+/// Forgets a carrier when its first half is done with it, however that comes about.
+struct Forget<'r> {
+    relay: &'r Relay,
+    carrier: CarrierId,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.relay.forget(self.carrier);
+    }
+}

@@ -1,0 +1,144 @@
+//! What the two ends of a carrier say to each other.
+
+use std::io;
+
+use fairlead_model::timers::HANDSHAKE;
+use fairlead_tunnel::{Incoming, OpenFailed};
+use fairlead_wire::open::{GRANT_MAX_BYTES, Refusal, Refused};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::world::{Carrier, World, in_time, noise, wish};
+
+#[tokio::test]
+async fn a_refusal_says_why() {
+    let Carrier { opener, mut acceptor, .. } = World::new().await.consume().await;
+    tokio::spawn(async move {
+        while let Some(Incoming::Open(offered)) = acceptor.next().await {
+            let wish = offered.request().clone();
+            offered.refuse(Refusal::NotAllowed, format!("no grant covers {}", wish.service));
+        }
+    });
+    let expected = Refused::new(Refusal::NotAllowed, "no grant covers shop/cart");
+    match in_time(opener.open(&wish())).await {
+        Err(OpenFailed::Refused(refused)) => assert_eq!(refused, expected),
+        other => panic!("{other:?}"),
+    }
+    // Whoever writes before the answer hears the same, however much was on its way.
+    let mut early = opener.open_early(&wish()).await.expect("begun");
+    let written = in_time(early.write_all(&noise(8 << 20))).await;
+    assert!(written.is_err(), "nobody takes these bytes");
+    let error = in_time(early.read(&mut [0; 16])).await.expect_err("refused");
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
+    assert_eq!(inner, Some(&expected), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_grant_is_presented_and_answered() {
+    let Carrier { opener, mut acceptor, .. } = World::new().await.consume().await;
+    let agent = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while let Some(Incoming::Grant(mut presented)) = acceptor.next().await {
+            match presented.jwt().await {
+                Ok(jwt) if jwt == "good" => presented.accept(),
+                Ok(jwt) => presented.refuse(format!("`{jwt}` is worth nothing")),
+                Err(error) => {
+                    seen.push(error.kind());
+                    presented.refuse("unreadable");
+                }
+            }
+        }
+        seen
+    });
+    in_time(opener.present_grant("good")).await.expect("accepted");
+    let refused = in_time(opener.present_grant("bad")).await.expect_err("refused");
+    assert_eq!(refused.to_string(), "`bad` is worth nothing");
+    let long = "a".repeat(GRANT_MAX_BYTES + 1);
+    assert!(matches!(in_time(opener.present_grant(&long)).await, Err(OpenFailed::Refused(_))));
+    opener.close();
+    assert_eq!(in_time(agent).await.expect("no panic"), [io::ErrorKind::InvalidData]);
+}
+
+#[tokio::test]
+async fn an_offer_that_is_dropped_is_answered_all_the_same() {
+    let Carrier { opener, mut acceptor, .. } = World::new().await.consume().await;
+    let opened = tokio::spawn(async move { opener.open(&wish()).await });
+    drop(in_time(acceptor.next()).await);
+    match in_time(opened).await.expect("no panic") {
+        Err(OpenFailed::Refused(refused)) => assert_eq!(refused.refusal, Refusal::Unavailable),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_storm_of_aborted_streams_does_not_end_the_carrier() {
+    let Carrier { opener, mut acceptor, .. } = World::new().await.consume().await;
+    tokio::spawn(async move {
+        while let Some(Incoming::Open(offered)) = acceptor.next().await {
+            if let Ok(mut stream) = offered.accept() {
+                tokio::spawn(async move { stream.read(&mut [0]).await });
+            }
+        }
+    });
+    for _ in 0..2000 {
+        opener.open_early(&wish()).await.expect("begun").abort();
+    }
+    in_time(opener.open(&wish())).await.expect("the carrier lives");
+}
+
+#[tokio::test]
+async fn an_abort_has_its_own_error_and_an_end_has_none() {
+    let Carrier { opener, mut acceptor, .. } = World::new().await.consume().await;
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let offered = async {
+            match acceptor.next().await {
+                Some(Incoming::Open(offered)) => offered.accept().expect("wanted"),
+                other => panic!("{other:?}"),
+            }
+        };
+        let wish = wish();
+        let (opened, accepted) = tokio::join!(opener.open(&wish), offered);
+        streams.push((opened.expect("opened"), accepted));
+    }
+    let (mut ended, mut at_ended) = streams.pop().expect("two");
+    let (aborted, mut at_aborted) = streams.pop().expect("two");
+    ended.write_all(b"last words").await.expect("taken");
+    ended.shutdown().await.expect("ended");
+    aborted.abort();
+    let mut heard = String::new();
+    in_time(at_ended.read_to_string(&mut heard)).await.expect("ended in good order");
+    assert_eq!(heard, "last words");
+    let error = in_time(at_aborted.read(&mut [0])).await.expect_err("aborted");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_beat_is_answered() {
+    let carrier = World::new().await.consume().await;
+    for _ in 0..3 {
+        carrier.opener.beat(HANDSHAKE).await.expect("alive");
+        carrier.acceptor.handle().beat(HANDSHAKE).await.expect("alive");
+    }
+}
+
+#[tokio::test]
+async fn a_drained_carrier_finishes_its_streams_and_takes_no_more() {
+    let Carrier { opener, mut acceptor, .. } = World::new().await.consume().await;
+    let accepted = tokio::spawn(async move {
+        let Some(Incoming::Open(offered)) = acceptor.next().await else { panic!("lost") };
+        (offered.accept().expect("wanted"), acceptor)
+    });
+    let mut stream = in_time(opener.open(&wish())).await.expect("opened");
+    let (mut far, acceptor) = in_time(accepted).await.expect("no panic");
+    acceptor.handle().drain();
+    far.write_all(b"still here").await.expect("taken");
+    let mut heard = [0; 10];
+    in_time(stream.read_exact(&mut heard)).await.expect("the stream lives");
+    assert!(in_time(opener.open(&wish())).await.is_err(), "no more streams");
+    stream.shutdown().await.expect("ended");
+    far.shutdown().await.expect("ended");
+    assert_eq!(in_time(far.read(&mut heard)).await.expect("ended"), 0);
+    assert_eq!(in_time(stream.read(&mut heard)).await.expect("ended"), 0);
+    drop((stream, far));
+    in_time(acceptor.handle().closed()).await;
+}

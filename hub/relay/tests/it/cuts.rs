@@ -1,0 +1,121 @@
+//! How carriers end, and that nobody takes it for the end of a stream.
+
+use std::{io, time::Duration};
+
+use fairlead_model::timers::CARRIER_DEAD;
+use fairlead_tunnel::{CarrierEnd, NoAnswer};
+use hub_relay::{CarrierEvent, EndedBy};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::Instant,
+};
+
+use crate::{
+    proxy::Proxy,
+    world::{Carrier, Connection, World, in_time},
+};
+
+async fn sees_a_reset(tcp: &mut tokio::net::TcpStream) {
+    let error = in_time(tcp.read(&mut [0; 16])).await.expect_err("no end was sent");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_cut_session_ends_its_streams_at_once_and_no_others() {
+    let world = World::new().await;
+    let path = world.consume().await.path().await;
+    let other = world.consume().await.path().await;
+    let Connection { mut app, mut service, .. } = path.connect().await;
+    let mut untouched = other.connect().await;
+    app.write_all(b"x").await.expect("taken");
+    in_time(service.read_exact(&mut [0])).await.expect("through");
+    let cut_at = Instant::now();
+    assert_eq!(world.relay.cut_session(path.meta.session), 1);
+    sees_a_reset(&mut app).await;
+    sees_a_reset(&mut service).await;
+    assert!(cut_at.elapsed() < Duration::from_secs(2), "{:?}", cut_at.elapsed());
+    assert!(matches!(in_time(path.opener.closed()).await, CarrierEnd::Broken(_)));
+    untouched.app.write_all(b"x").await.expect("taken");
+    in_time(untouched.service.read_exact(&mut [0])).await.expect("through");
+    assert_eq!(world.relay.carriers().len(), 1);
+}
+
+#[tokio::test]
+async fn the_relay_counts_and_tells() {
+    let world = World::new().await;
+    let mut events = world.relay.subscribe();
+    let path = world.consume().await.path().await;
+    let Connection { mut app, mut service, .. } = path.connect().await;
+    app.write_all(&[7; 100_000]).await.expect("taken");
+    in_time(service.read_exact(&mut [0; 100_000])).await.expect("through");
+    let carried = world.relay.carriers().pop().expect("one");
+    assert_eq!(carried.meta, path.meta);
+    assert!(carried.bytes_to_cluster > 100_000, "{carried:?}");
+    assert!((1..50_000).contains(&carried.bytes_to_laptop), "{carried:?}");
+    assert!(world.relay.cut_carrier(path.meta.carrier));
+    assert!(!world.relay.cut_carrier(path.meta.carrier));
+    let began = in_time(events.recv()).await.expect("told");
+    let ended = in_time(events.recv()).await.expect("told");
+    assert!(matches!(began, CarrierEvent::Began(info) if info.meta == path.meta));
+    assert!(matches!(ended, CarrierEvent::Ended(info, EndedBy::Cut) if info.meta == path.meta));
+}
+
+#[tokio::test]
+async fn a_network_that_swallows_packets_is_found_out_by_the_beat() {
+    let world = World::new().await;
+    let proxy = Proxy::before(&world.address).await;
+    let (meta, laptop, cluster) = world.joined_through(&world.address, &proxy.address).await;
+    let Carrier { opener, acceptor, .. } = world.consume_over(meta, laptop, cluster).await;
+    opener.beat(Duration::from_secs(10)).await.expect("alive");
+    proxy.swallow();
+    assert_eq!(opener.beat(Duration::from_millis(300)).await, Err(NoAnswer));
+    tokio::time::pause();
+    let silent_at = Instant::now();
+    assert_eq!(opener.closed().await, CarrierEnd::Silent);
+    assert_eq!(acceptor.handle().closed().await, CarrierEnd::Silent);
+    assert!(silent_at.elapsed() <= CARRIER_DEAD, "{:?}", silent_at.elapsed());
+}
+
+#[tokio::test]
+async fn a_carrier_that_answers_lives_however_long_it_is_idle() {
+    let carrier = World::new().await.consume().await;
+    // Paused time leaps to the next timer whenever everybody waits, so an hour takes moments.
+    tokio::time::pause();
+    tokio::time::sleep(CARRIER_DEAD * 4).await;
+    tokio::time::resume();
+    assert!(!carrier.opener.is_closed());
+    carrier.opener.beat(Duration::from_secs(10)).await.expect("alive");
+}
+
+#[tokio::test]
+async fn a_network_that_breaks_is_not_the_end_of_a_stream() {
+    let world = World::new().await;
+    let proxy = Proxy::before(&world.address).await;
+    let (meta, laptop, cluster) = world.joined_through(&proxy.address, &world.address).await;
+    let path = world.consume_over(meta, laptop, cluster).await.path().await;
+    let Connection { mut app, mut service, .. } = path.connect().await;
+    service.write_all(b"half of an ans").await.expect("taken");
+    in_time(app.read_exact(&mut [0; 14])).await.expect("through");
+    proxy.break_off();
+    sees_a_reset(&mut app).await;
+    sees_a_reset(&mut service).await;
+}
+
+#[tokio::test]
+async fn a_drained_relay_lets_carriers_finish_and_cuts_the_rest() {
+    let world = World::new().await;
+    let (finishes, stays) = (world.consume().await, world.consume().await);
+    let relay = world.relay.clone();
+    let drained = tokio::spawn(async move { relay.drain(Duration::from_secs(3)).await });
+    in_time(async {
+        while world.relay.offer(stays.meta).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    finishes.opener.close();
+    drop(finishes);
+    assert!(!stays.opener.is_closed());
+    assert_eq!(in_time(drained).await.expect("no panic"), 1);
+    in_time(stays.opener.closed()).await;
+}

@@ -1,0 +1,84 @@
+//! A network that can be listened to, that can fall silent, and that can break.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+/// Stands between an end of a carrier and the relay.
+#[derive(Clone)]
+pub(crate) struct Proxy {
+    pub(crate) address: String,
+    seen: Arc<Mutex<Vec<u8>>>,
+    swallows: Arc<AtomicBool>,
+    broken: CancellationToken,
+}
+
+impl Proxy {
+    pub(crate) async fn before(relay: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let proxy = Self {
+            address: listener.local_addr().expect("bound").to_string(),
+            seen: Arc::default(),
+            swallows: Arc::default(),
+            broken: CancellationToken::new(),
+        };
+        let (relay, this) = (relay.to_owned(), proxy.clone());
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(&relay).await.expect("the relay listens");
+                let ((near_rx, near_tx), (far_rx, far_tx)) = (near.into_split(), far.into_split());
+                tokio::spawn(this.clone().pass(near_rx, far_tx));
+                tokio::spawn(this.clone().pass(far_rx, near_tx));
+            }
+        });
+        proxy
+    }
+
+    /// From now on nothing arrives, and nobody is told.
+    pub(crate) fn swallow(&self) {
+        self.swallows.store(true, Ordering::SeqCst);
+    }
+
+    /// Closes the connections as a network does, without a word of TLS.
+    pub(crate) fn break_off(&self) {
+        self.broken.cancel();
+    }
+
+    /// Says whether these bytes have passed, in either direction.
+    pub(crate) fn has_seen(&self, bytes: &[u8]) -> bool {
+        let seen = self.seen.lock().expect("not poisoned");
+        seen.windows(bytes.len()).any(|window| window == bytes)
+    }
+
+    pub(crate) fn bytes_seen(&self) -> usize {
+        self.seen.lock().expect("not poisoned").len()
+    }
+
+    async fn pass(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = tokio::select! {
+                read = from.read(&mut buffer) => read,
+                () = self.broken.cancelled() => return,
+            };
+            let Ok(read @ 1..) = read else { return };
+            self.seen.lock().expect("not poisoned").extend_from_slice(&buffer[..read]);
+            if self.swallows.load(Ordering::SeqCst) {
+                continue;
+            }
+            if to.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    }
+}
