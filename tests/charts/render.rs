@@ -66,5 +66,5 @@ pub(crate) fn root(path: &str) -> PathBuf {
 }
 
 fn headed(source: &str, text: &str) -> String {
-    format!("# What `helm template` makes of {source} generated: run `cargo xtask gen`.\n{text}")
+    format!("# What `helm template` makes of {source}; written by `cargo xtask gen`.\n{text}")
 }

@@ -1,0 +1,65 @@
+//! The objects and patches that the guard is tried with.
+
+/// What the agent puts on, in one patch: key, label, annotation.
+pub(crate) const KEY_ON: &str = r#"[
+    {"op": "add", "path": "/spec/selector/fairlead.dev~1intercept", "value": "x.1"},
+    {"op": "add", "path": "/metadata/labels", "value": {"fairlead.dev/intercepted": "x.1"}},
+    {"op": "add", "path": "/metadata/annotations/fairlead.dev~1info", "value": "{}"}
+]"#;
+
+/// And takes off again.
+pub(crate) const KEY_OFF: &str = r#"[
+    {"op": "remove", "path": "/spec/selector/fairlead.dev~1intercept"},
+    {"op": "remove", "path": "/metadata/labels/fairlead.dev~1intercepted"},
+    {"op": "remove", "path": "/metadata/annotations/fairlead.dev~1info"}
+]"#;
+
+/// The slice turned to the Service's own pods, as the janitor does it when no agent lives.
+pub(crate) const TO_THE_PODS: &str = r#"[
+    {"op": "replace", "path": "/ports", "value": [{"name": "http", "port": 8080, "protocol": "TCP"}]},
+    {"op": "replace", "path": "/endpoints", "value": [{
+        "addresses": ["10.244.1.9"], "targetRef": {"kind": "Pod", "namespace": "shop", "name": "cart-1"}}]}
+]"#;
+
+/// A namespace whose owners want no cluster agent, with a Service in it.
+pub(crate) const CLOSED: &str = r#"
+{apiVersion: v1, kind: Namespace, metadata: {name: closed, labels: {fairlead.dev/deny: "true"}}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: api, namespace: closed}, spec: {selector: {app: api}, ports: [{port: 80}]}}
+"#;
+
+pub(crate) const EVENT: &str = r#"
+apiVersion: v1
+kind: Event
+metadata: {generateName: fairlead-, namespace: shop}
+involvedObject: {apiVersion: v1, kind: Service, namespace: shop, name: cart}
+reason: InterceptStarted
+message: by ada@example.test
+type: Normal
+source: {component: fairlead-agent}
+"#;
+
+/// Returns a slice as the agent writes it.
+pub(crate) fn slice(namespace: &str, service: &str, uid: &str) -> String {
+    format!(
+        r#"{{
+    "apiVersion": "discovery.k8s.io/v1",
+    "kind": "EndpointSlice",
+    "metadata": {{
+        "name": "fl-guard-v4",
+        "namespace": "{namespace}",
+        "labels": {{
+            "kubernetes.io/service-name": "{service}",
+            "endpointslice.kubernetes.io/managed-by": "fairlead.dev"
+        }},
+        "ownerReferences": [{{"apiVersion": "v1", "kind": "Service", "name": "{service}", "uid": "{uid}"}}]
+    }},
+    "addressType": "IPv4",
+    "endpoints": [{{
+        "addresses": ["10.244.1.7"],
+        "targetRef": {{"kind": "Pod", "namespace": "fairlead-system", "name": "fairlead-agent-1"}}
+    }}],
+    "ports": [{{"name": "http", "port": 20000, "protocol": "TCP"}}]
+}}"#
+    )
+}
