@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Offers that wait for the owner of the carrier. When it is full, further ones are refused as unavailable.
-const OFFERS_MAX: usize = 256;
+const OFFERS_MAX: usize = 1024;
 
 /// Takes what the other end of one carrier offers.
 #[derive(Debug)]

@@ -87,7 +87,7 @@ pub enum HandshakeError {
     #[error("the other end of the carrier is not who it should be")]
     NotTrusted(#[source] rustls::Error),
     #[error("the other end of the carrier does not accept this one")]
-    NotAccepted(#[source] io::Error),
+    NotAccepted(#[source] rustls::Error),
     #[error("the other end of the carrier speaks another protocol")]
     OtherProtocol,
     #[error("the carrier broke before it was ready")]
@@ -99,15 +99,15 @@ pub enum HandshakeError {
 impl HandshakeError {
     /// Sorts an error of TLS: whether this end refused the other, the other refused this one, or the network failed.
     pub(crate) fn of(error: io::Error) -> Self {
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(tls @ rustls::Error::InvalidCertificate(_)) => Self::NotTrusted(tls.clone()),
-            Some(rustls::Error::NoCertificatesPresented) => {
-                Self::NotTrusted(rustls::Error::NoCertificatesPresented)
+        use rustls::{AlertDescription::NoApplicationProtocol, Error};
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(tls @ (Error::InvalidCertificate(_) | Error::NoCertificatesPresented)) => {
+                Self::NotTrusted(tls.clone())
             }
-            Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
+            Some(Error::AlertReceived(NoApplicationProtocol) | Error::NoApplicationProtocol) => {
                 Self::OtherProtocol
             }
-            Some(rustls::Error::AlertReceived(_)) => Self::NotAccepted(error),
+            Some(tls @ Error::AlertReceived(_)) => Self::NotAccepted(tls.clone()),
             _ => Self::Broken(error),
         }
     }

@@ -58,18 +58,21 @@ impl Opener {
         identity: &TlsIdentity,
         expected: &PeerExpectation,
     ) -> Result<(Self, Driver), HandshakeError> {
-        let secured = secure_opener(io, identity, expected).await?;
-        timeout(HANDSHAKE, Self::begin(secured)).await.map_err(|_| HandshakeError::TimedOut)?
+        let (secured, verdict) = secure_opener(io, identity, expected).await?;
+        let begun = timeout(HANDSHAKE, Self::begin(secured)).await;
+        begun.map_err(|_| HandshakeError::TimedOut)?.map_err(|error| {
+            verdict.refusal().map_or(HandshakeError::Broken(error), HandshakeError::NotAccepted)
+        })
     }
 
-    async fn begin(secured: Secured) -> Result<(Self, Driver), HandshakeError> {
+    async fn begin(secured: Secured) -> io::Result<(Self, Driver)> {
         let mut builder = h2::client::Builder::new();
         let (requests, mut connection) = with_carrier_settings!(builder)
             .initial_max_send_streams(STREAMS_MAX as usize)
             .enable_push(false)
             .handshake::<_, Bytes>(secured)
             .await
-            .map_err(handshake_error)?;
+            .map_err(io::Error::other)?;
         let mut ping_pong = connection.ping_pong().expect("taken once");
         first_answer(&mut connection, &mut ping_pong).await?;
         let (controls, handle) = Controls::new();
@@ -163,24 +166,13 @@ impl Opener {
 async fn first_answer(
     connection: &mut Connection<Secured, Bytes>,
     ping_pong: &mut h2::PingPong,
-) -> Result<(), HandshakeError> {
+) -> io::Result<()> {
     tokio::select! {
-        ended = connection => Err(match ended {
-            Ok(()) => HandshakeError::Broken(io::ErrorKind::UnexpectedEof.into()),
-            Err(error) => handshake_error(error),
-        }),
-        pong = ping_pong.ping(h2::Ping::opaque()) => match pong {
-            Ok(_) => Ok(()),
-            Err(error) => Err(handshake_error(error)),
-        },
-    }
-}
-
-fn handshake_error(error: h2::Error) -> HandshakeError {
-    if error.is_io() {
-        HandshakeError::of(error.into_io().expect("checked by is_io"))
-    } else {
-        HandshakeError::Broken(io::Error::other(error))
+        ended = connection => {
+            ended.map_err(io::Error::other)?;
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+        pong = ping_pong.ping(h2::Ping::opaque()) => pong.map(drop).map_err(io::Error::other),
     }
 }
 

@@ -79,10 +79,12 @@ async fn a_storm_of_aborted_streams_does_not_end_the_carrier() {
             }
         }
     });
-    for _ in 0..2000 {
-        opener.open_early(&wish()).await.expect("begun").abort();
+    for _ in 0..20 {
+        for _ in 0..100 {
+            opener.open_early(&wish()).await.expect("begun").abort();
+        }
+        in_time(opener.open(&wish())).await.expect("the carrier lives");
     }
-    in_time(opener.open(&wish())).await.expect("the carrier lives");
 }
 
 #[tokio::test]

@@ -28,9 +28,11 @@ async fn meet(
     Attempt { at_opener, at_acceptor: in_time(at_acceptor).await.expect("no panic") }
 }
 
-fn not_accepted(attempt: &Attempt) -> bool {
-    matches!(attempt.at_acceptor, Err(HandshakeError::NotTrusted(_)))
-        && matches!(attempt.at_opener, Err(HandshakeError::NotAccepted(_)))
+/// The agent refuses the laptop, and the laptop is told so.
+fn assert_not_accepted(attempt: &Attempt) {
+    let Attempt { at_opener, at_acceptor } = attempt;
+    assert!(matches!(at_acceptor, Err(HandshakeError::NotTrusted(_))), "{at_acceptor:?}");
+    assert!(matches!(at_opener, Err(HandshakeError::NotAccepted(_))), "{at_opener:?}");
 }
 
 #[tokio::test]
@@ -86,7 +88,7 @@ async fn a_laptop_of_another_organization_is_refused() {
         (world.replica(), world.expects_device()),
     )
     .await;
-    assert!(not_accepted(&attempt));
+    assert_not_accepted(&attempt);
 }
 
 #[tokio::test]
@@ -98,7 +100,7 @@ async fn another_laptop_of_the_same_organization_is_refused() {
         (world.replica(), world.expects_device()),
     )
     .await;
-    assert!(not_accepted(&attempt));
+    assert_not_accepted(&attempt);
 }
 
 #[tokio::test]
@@ -110,7 +112,7 @@ async fn a_replica_cannot_pose_as_a_laptop_nor_a_laptop_as_a_replica() {
         (world.replica(), world.expects_device()),
     )
     .await;
-    assert!(not_accepted(&attempt));
+    assert_not_accepted(&attempt);
     let attempt = meet(
         &world,
         (world.laptop(), world.expects_replica()),
@@ -139,7 +141,7 @@ async fn a_laptop_whose_certificate_has_expired_is_refused() {
     let attempt =
         meet(&world, (laptop, world.expects_replica()), (world.replica(), world.expects_device()))
             .await;
-    assert!(not_accepted(&attempt));
+    assert_not_accepted(&attempt);
 }
 
 #[tokio::test]

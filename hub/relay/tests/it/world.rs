@@ -20,12 +20,15 @@ use fairlead_wire::{
 };
 use hub_relay::{CarrierMeta, Limits, Offer, Relay};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Mutex, mpsc},
     task::JoinHandle,
     time::timeout,
 };
 
+/// What every application says first.
+pub(crate) const GREETING: &[u8] = b"hello";
 /// Longer than anything here may take, on a machine that does other things too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -197,6 +200,7 @@ pub(crate) struct Connection {
 }
 
 impl Path {
+    /// Connects, and returns when a greeting has passed from the application to the service.
     pub(crate) async fn connect(&self) -> Connection {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
@@ -206,8 +210,10 @@ impl Path {
             let stream = opener.open_early(&wish()).await.expect("opened");
             both_ways(stream, tcp).await
         });
-        let app = TcpStream::connect(address).await.expect("listening");
-        let (service, _) = in_time(self.services.accept()).await.expect("the agent connects");
+        let mut app = TcpStream::connect(address).await.expect("listening");
+        let (mut service, _) = in_time(self.services.accept()).await.expect("the agent connects");
+        app.write_all(GREETING).await.expect("taken");
+        in_time(service.read_exact(&mut [0; GREETING.len()])).await.expect("through");
         Connection { app, service, daemon }
     }
 
