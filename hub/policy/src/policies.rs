@@ -222,3 +222,104 @@ fn validate(policies: &[Policy]) -> Result<(), InvalidPolicies> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use fairlead_model::{OrgId, TeamspaceId, UserId};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        Action, Actor, Caller, Facts, Role, RoleBinding, ServiceFacts, TeamspaceFacts,
+        actions::{Consume, Intercept, SeeService},
+        entities::{Answer, Question},
+    };
+
+    const PRINCIPALS: [&str; 4] = [
+        "principal",
+        r#"principal in Role::"developer""#,
+        r#"principal in Group::"g""#,
+        "principal is User",
+    ];
+    const ACTIONS: [&str; 4] = [
+        "action",
+        r#"action == Action::"consume""#,
+        r#"action in Action::"use""#,
+        r#"action in [Action::"see", Action::"intercept"]"#,
+    ];
+    const RESOURCES: [&str; 6] = [
+        "resource",
+        r#"resource in Teamspace::"staging""#,
+        r#"resource in Namespace::"staging/a""#,
+        r#"resource == Service::"staging/a/x""#,
+        r#"resource is Service in Namespace::"staging/b""#,
+        r#"resource in Teamspace::"production""#,
+    ];
+
+    fn any_policy() -> impl Strategy<Value = String> {
+        let effect = prop_oneof![Just("permit"), Just("forbid")];
+        let of = |all: &'static [&'static str]| prop::sample::select(all);
+        (effect, of(&PRINCIPALS), of(&ACTIONS), of(&RESOURCES))
+            .prop_map(|(effect, p, a, r)| format!("{effect}({p}, {a}, {r});"))
+    }
+
+    fn said(answer: Answer) -> (bool, Vec<String>) {
+        match answer {
+            Answer::Permitted { by } => (true, by),
+            Answer::Forbidden { by } => (false, by),
+            Answer::NobodyAllows => (false, vec![]),
+            Answer::Failed { problem } => panic!("{problem}"),
+        }
+    }
+
+    fn slice_says_what_the_whole_says(caller: &Caller, action: &impl Action, facts: &Facts) {
+        let resource = action.resource(caller);
+        let question = Question::new(caller, action, &resource, facts).expect("a valid question");
+        let slice = question.ask(&facts.policies.slice(question.heads()));
+        let whole = question.ask(&facts.policies.whole());
+        assert_eq!(said(slice), said(whole), "{action:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_slice_decides_as_the_whole_set_does(
+            texts in prop::collection::vec(any_policy(), 0..8),
+            role in prop::option::of(prop::sample::select(&Role::ALL[..])),
+            in_group: bool,
+            namespace in prop::sample::select(&["a", "b"][..]),
+            teamspace in prop::sample::select(&["staging", "production"][..]),
+        ) {
+            let own: Vec<_> = texts.into_iter().enumerate().map(|(n, text)| PolicyText {
+                id: format!("p{n}"),
+                label: String::new(),
+                text,
+            }).collect();
+            let org = OrgId::generate();
+            let facts = Facts {
+                now: jiff::Timestamp::UNIX_EPOCH,
+                ip: None,
+                mfa_age_s: None,
+                policies: Arc::new(Policies::new(1, &own).expect("valid")),
+            };
+            let caller = Caller {
+                org,
+                actor: Actor::User { id: UserId::generate(), email: "ada@example.test".to_owned() },
+                roles: role.map(RoleBinding::everywhere).into_iter().collect(),
+                groups: in_group.then(|| "g".to_owned()).into_iter().collect(),
+            };
+            let name = teamspace.parse().expect("a name");
+            let target = ServiceFacts {
+                teamspace: TeamspaceFacts { org, id: TeamspaceId::generate(), name },
+                service: format!("{namespace}/x").parse().expect("a service"),
+                labels: BTreeMap::new(),
+            };
+            let consume = Consume { target: target.clone(), ports: vec![] };
+            let intercept = Intercept { target: target.clone(), ports: vec![], grace_s: 15 };
+            slice_says_what_the_whole_says(&caller, &consume, &facts);
+            slice_says_what_the_whole_says(&caller, &intercept, &facts);
+            slice_says_what_the_whole_says(&caller, &SeeService { target }, &facts);
+        }
+    }
+}
