@@ -25,7 +25,7 @@ pub enum Noun {
 }
 
 impl Noun {
-    const ALL: [Self; 5] =
+    pub const ALL: [Self; 5] =
         [Self::Sessions, Self::Services, Self::Teamspaces, Self::Members, Self::Policies];
 
     #[must_use]

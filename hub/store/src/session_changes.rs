@@ -133,7 +133,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let id = permit.action().session;
         let entry = Entry::by(permit, "session.ended", id).with(json!({ "reason": reason }));
-        end(&self.pool, permit.org(), id, reason, entry, now).await
+        end(&self.pool, permit.org(), id, Phase::Ended, reason, entry, now).await
     }
 
     /// Puts the services that a live session may now reach beside those it may already.
@@ -161,52 +161,32 @@ impl Store {
 }
 
 impl Unscoped<'_> {
-    /// Ends a session without anybody asking: it was seen to end, or may not live on. False when it had ended already.
+    /// Ends a session without anybody asking: what it stood on is gone. False when it had ended already.
     pub async fn end_session(
         &self,
         session: &Session,
         reason: &str,
-        refused_by: Option<(u64, &Denied)>,
+        refused_by: Option<&Denied>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.end_session_in(session, Phase::Ended, reason, refused_by, now).await
+    }
+
+    /// Ends a session that was seen to be over: given back, or refused before it began.
+    pub async fn end_session_in(
+        &self,
+        session: &Session,
+        phase: Phase,
+        reason: &str,
+        refused_by: Option<&Denied>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let mut entry = Entry::by_hub(session.org, "session.ended", session.id)
             .with(json!({ "reason": reason, "user": session.email }));
-        if let Some((version, denied)) = refused_by {
-            entry = entry.refused_by(version, &denied.policies);
+        if let Some(denied) = refused_by {
+            entry = entry.refused_by(denied.policy_version, &denied.policies);
         }
-        end(self.pool, session.org, session.id, reason, entry, now).await
-    }
-
-    /// Takes services away from a session that lives on with the others.
-    pub async fn narrow(
-        &self,
-        session: &Session,
-        lost: &[(ServiceRef, Option<Denied>)],
-        policy_version: u64,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin().await?;
-        for (service, denied) in lost {
-            let policies = denied.as_ref().map(|d| d.policies.clone()).unwrap_or_default();
-            let decided = Decided {
-                service,
-                ports: &[],
-                allowed: false,
-                policies: &policies,
-                policy_version,
-            };
-            remember(&mut tx, session.org, session.id, &decided, now).await?;
-        }
-        let services: Vec<_> = lost.iter().map(|(service, _)| service.to_string()).collect();
-        let policies: Vec<_> =
-            lost.iter().filter_map(|(_, d)| d.as_ref()).flat_map(|d| d.policies.clone()).collect();
-        let entry = Entry::by_hub(session.org, "session.narrowed", session.id)
-            .with(json!({ "services": services, "user": session.email }))
-            .refused_by(policy_version, &policies);
-        audit::record(&mut tx, entry, now).await?;
-        notify::tell(&mut tx, session.org, Noun::Sessions, session.id.as_uuid()).await?;
-        tx.commit().await?;
-        Ok(())
+        end(self.pool, session.org, session.id, phase, reason, entry, now).await
     }
 
     /// Stores what is seen of a live session; false when nothing changed.
@@ -314,18 +294,20 @@ async fn end(
     pool: &sqlx::PgPool,
     org: fairlead_model::OrgId,
     id: SessionId,
+    phase: Phase,
     reason: &str,
     entry: Entry,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let mut tx = pool.begin().await?;
     let ended = sqlx::query!(
-        "update sessions set ended_at = $3, end_reason = $4, phase = 'ended'
+        "update sessions set ended_at = $3, end_reason = $4, phase = $5
          where org_id = $1 and id = $2 and ended_at is null",
         org.as_uuid(),
         id.as_uuid(),
         now.to_sqlx() as _,
         reason,
+        phase.as_str(),
     )
     .execute(&mut *tx)
     .await?;

@@ -1,0 +1,138 @@
+//! Decides again about a live session: because something it was decided on has changed, or because its grant is to be
+//! renewed.
+//!
+//! A session that lost any of its services ends as a whole. To take one service out of a grant that a laptop already
+//! holds, the old grant would have to be recalled from every agent; an ended session is recalled by its name.
+
+use hub_policy::{
+    Caller, Decided, Facts,
+    actions::{Consume, Intercept},
+    decide,
+};
+use hub_store::{Granted, Session, StoreError, Wanted};
+
+use super::{ActionError, consume};
+use crate::Hub;
+
+/// What became of the session.
+#[derive(Debug)]
+pub enum Reconsidered {
+    /// It may go on; true when it may reach more than before.
+    Stands {
+        services: Vec<Granted>,
+        widened: bool,
+        policy_version: u64,
+    },
+    Ended {
+        reason: String,
+    },
+}
+
+/// Decides again with everything as it is at this moment.
+pub async fn reconsider(hub: &Hub, session: &Session) -> Result<Reconsidered, ActionError> {
+    let scope = hub.store.scoped(session.org);
+    let Some(caller) = scope.caller_of(session.user).await? else {
+        return end(hub, session, "the user is no longer a member").await;
+    };
+    if scope.device(session.device).await?.is_none() {
+        return end(hub, session, "the device was removed").await;
+    }
+    if let Some(reason) = scope.teamspace(session.teamspace).await?.lock_reason {
+        return end(hub, session, &format!("the teamspace is locked: {reason}")).await;
+    }
+    let ip = session.begun_from.as_ref().and_then(|text| text.parse().ok());
+    let facts = hub.facts(session.org, ip).await?;
+    match &session.wanted {
+        Wanted::Consume { .. } => again_consume(hub, session, &caller, &facts).await,
+        Wanted::Intercept { .. } => again_intercept(hub, session, &caller, &facts).await,
+    }
+}
+
+async fn again_consume(
+    hub: &Hub,
+    session: &Session,
+    caller: &Caller,
+    facts: &Facts,
+) -> Result<Reconsidered, ActionError> {
+    let Wanted::Consume { patterns } = &session.wanted else {
+        return Ok(stands(Vec::new(), facts));
+    };
+    let scope = hub.store.scoped(session.org);
+    let catalogue = scope.services(session.teamspace).await?;
+    let before = scope.granted(session.id).await?;
+    let teamspace = session.teamspace_facts();
+    let decided = consume::decide_matching(caller, patterns, &catalogue, &teamspace, facts);
+    if let Some(lost) = lost(&before, &decided) {
+        let reason = lost.denied.reason.clone();
+        hub.store
+            .unscoped("a policy took a service away from the session")
+            .end_session(session, &reason, Some(&lost.denied), hub.clock.now())
+            .await?;
+        return Ok(Reconsidered::Ended { reason });
+    }
+    let new: Vec<_> = decided
+        .permitted()
+        .iter()
+        .filter(|permit| {
+            let Consume { target, ports } = permit.action();
+            !before.iter().any(|had| had.service == target.service && had.ports == *ports)
+        })
+        .cloned()
+        .collect();
+    hub.store.widen(session, &new, hub.clock.now()).await?;
+    let services = scope.granted(session.id).await?;
+    let policy_version = facts.policies.version();
+    Ok(Reconsidered::Stands { services, widened: !new.is_empty(), policy_version })
+}
+
+async fn again_intercept(
+    hub: &Hub,
+    session: &Session,
+    caller: &Caller,
+    facts: &Facts,
+) -> Result<Reconsidered, ActionError> {
+    let Wanted::Intercept { service, ports, grace_s } = &session.wanted else {
+        return Ok(stands(Vec::new(), facts));
+    };
+    let scope = hub.store.scoped(session.org);
+    let granted = scope.granted(session.id).await?;
+    let catalogue = scope.services(session.teamspace).await?;
+    // A service that is gone from the catalogue is for the agent to deal with, which knows whether it is deleted.
+    let Some(service) = catalogue.iter().find(|known| known.service == *service) else {
+        return Ok(stands(granted, facts));
+    };
+    let target = service.facts(&session.teamspace_facts());
+    let intercept = Intercept { target, ports: ports.clone(), grace_s: *grace_s };
+    let Err(denied) = decide(caller, intercept, facts) else { return Ok(stands(granted, facts)) };
+    hub.store
+        .unscoped("a policy took the service away from the session")
+        .end_session(session, &denied.reason, Some(&denied), hub.clock.now())
+        .await?;
+    Ok(Reconsidered::Ended { reason: denied.reason })
+}
+
+fn stands(services: Vec<Granted>, facts: &Facts) -> Reconsidered {
+    let policy_version = facts.policies.version();
+    Reconsidered::Stands { services, widened: false, policy_version }
+}
+
+/// Returns the first service that the session had and may no longer have.
+fn lost<'d>(
+    before: &[Granted],
+    decided: &'d Decided<Consume>,
+) -> Option<&'d hub_policy::Refused<Consume>> {
+    decided
+        .refused
+        .iter()
+        .find(|refused| before.iter().any(|had| had.service == refused.action.target.service))
+}
+
+async fn end(hub: &Hub, session: &Session, reason: &str) -> Result<Reconsidered, ActionError> {
+    let ended: Result<bool, StoreError> = hub
+        .store
+        .unscoped("what the session stood on is gone")
+        .end_session(session, reason, None, hub.clock.now())
+        .await;
+    ended?;
+    Ok(Reconsidered::Ended { reason: reason.to_owned() })
+}

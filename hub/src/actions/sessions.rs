@@ -1,0 +1,141 @@
+//! Sessions of both kinds: listed as far as they may be seen, ended, observed.
+
+use fairlead_model::{DeviceId, Phase, SessionId};
+use hub_policy::{
+    Caller, Denied, Refused,
+    actions::{EndSession, SeeSession},
+    decide,
+};
+use hub_store::{Filter, Session, StoreError, Teamspace, audit::Entry};
+use serde_json::json;
+
+use super::ActionError;
+use crate::Hub;
+
+#[derive(Debug)]
+pub struct SessionSeen {
+    pub session: Session,
+    pub may_end: bool,
+}
+
+pub async fn list(
+    hub: &Hub,
+    caller: &Caller,
+    only_live: bool,
+) -> Result<Vec<SessionSeen>, ActionError> {
+    let facts = hub.facts(caller.org, None).await?;
+    let filter = Filter { only_live, ..Filter::default() };
+    let sessions = hub.store.scoped(caller.org).sessions(filter).await?.into_iter();
+    Ok(sessions
+        .filter(|session| decide(caller, see(session), &facts).is_ok())
+        .map(|session| SessionSeen {
+            may_end: session.is_live() && decide(caller, end_of(&session), &facts).is_ok(),
+            session,
+        })
+        .collect())
+}
+
+pub async fn show(hub: &Hub, caller: &Caller, id: SessionId) -> Result<SessionSeen, ActionError> {
+    let facts = hub.facts(caller.org, None).await?;
+    let session = hub.store.scoped(caller.org).session(id).await?;
+    decide(caller, see(&session), &facts)?;
+    let may_end = session.is_live() && decide(caller, end_of(&session), &facts).is_ok();
+    Ok(SessionSeen { session, may_end })
+}
+
+/// Ends a session; ending an ended one is no error. Both ends hear of it from the task that watches sessions.
+pub async fn end(hub: &Hub, caller: &Caller, id: SessionId) -> Result<(), ActionError> {
+    let facts = hub.facts(caller.org, None).await?;
+    let session = hub.store.scoped(caller.org).session(id).await?;
+    let permit = decide(caller, end_of(&session), &facts)?;
+    let reason = if session.user == caller.actor.user() {
+        "ended".to_owned()
+    } else {
+        format!("ended by {}", caller.actor.email())
+    };
+    if hub.store.end_session(&permit, &reason, hub.clock.now()).await? {
+        tracing::info!(session = %id, reason, "Session ended");
+    }
+    Ok(())
+}
+
+/// Stores what an agent or a laptop sees of a session; a session that is seen to be over ends.
+pub async fn observed(
+    hub: &Hub,
+    session: &Session,
+    phase: Phase,
+    detail: Option<&str>,
+) -> Result<(), StoreError> {
+    let store = hub.store.unscoped("an authenticated end of the session reports what it sees");
+    match phase {
+        Phase::Ended | Phase::Refused => {
+            let reason = detail.unwrap_or(phase.as_str());
+            if store.end_session_in(session, phase, reason, None, hub.clock.now()).await? {
+                tracing::info!(session = %session.id, reason, "Session seen to end");
+            }
+        }
+        Phase::Preparing | Phase::Active | Phase::Away | Phase::Contested => {
+            if store.session_observed(session, phase, detail).await? {
+                tracing::debug!(session = %session.id, %phase, "Session observed");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what needs a cluster where there is none, or none that can be trusted.
+pub(super) fn must_be_open(teamspace: &Teamspace) -> Result<(), ActionError> {
+    let refused = |message: String, hint: &str| {
+        Err(ActionError::Conflict { message, hint: Some(hint.to_owned()) })
+    };
+    if let Some(reason) = &teamspace.lock_reason {
+        let message = format!("teamspace `{}` is locked: {reason}", teamspace.name);
+        return refused(message, "ask an admin of your organization");
+    }
+    if teamspace.enrolment.is_none() {
+        let message = format!("no cluster has joined teamspace `{}` yet", teamspace.name);
+        return refused(message, "install the cluster agent with a join token of this teamspace");
+    }
+    Ok(())
+}
+
+/// Refuses a device that is not the caller's own.
+pub(super) async fn own_device(
+    hub: &Hub,
+    caller: &Caller,
+    device: DeviceId,
+) -> Result<(), ActionError> {
+    match hub.store.scoped(caller.org).device(device).await? {
+        Some(device) if device.user_id == caller.actor.user() => Ok(()),
+        _ => Err(ActionError::NotFound {
+            message: format!("you have no device `{device}`"),
+            hint: Some("register this laptop again: fairlead login".to_owned()),
+        }),
+    }
+}
+
+/// Writes a denial into the audit log.
+pub(super) async fn record_refusal(
+    hub: &Hub,
+    caller: &Caller,
+    subject: &str,
+    denied: &Denied,
+) -> Result<(), ActionError> {
+    let entry = Entry::by_caller(caller, "session.refused", subject)
+        .with(json!({ "reason": denied.reason }))
+        .refused_by(denied.policy_version, &denied.policies);
+    Ok(hub.store.record(entry, hub.clock.now()).await?)
+}
+
+/// Leaves out what the caller may not know to exist.
+pub(super) fn only_visible<A>(refused: Vec<Refused<A>>) -> Vec<Refused<A>> {
+    refused.into_iter().filter(|refused| refused.denied.visible).collect()
+}
+
+fn see(session: &Session) -> SeeSession {
+    SeeSession { session: session.id, owner: session.user, teamspace: session.teamspace_facts() }
+}
+
+fn end_of(session: &Session) -> EndSession {
+    EndSession { session: session.id, owner: session.user, teamspace: session.teamspace_facts() }
+}

@@ -1,0 +1,78 @@
+//! Every way in, on one port: REST, sign-in pages, the links, and the console for whatever else is asked.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware,
+};
+use tower::ServiceBuilder;
+use tower_http::{
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    set_header::SetResponseHeaderLayer,
+    timeout::TimeoutLayer,
+    trace::TraceLayer,
+};
+use utoipa::{OpenApi, openapi::OpenApi as Document};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::{
+    assets, audit, events, guard, health, join_tokens, openapi, services, sessions, teamspaces,
+    version,
+};
+use crate::{Hub, links, login};
+
+/// A request that takes longer has met a database that does not answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// No request of ours is larger; a catalogue comes over a link.
+const BODY_MAX_BYTES: usize = 64 * 1024;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Returns the described routes and their description.
+pub(super) fn api() -> (Router<Hub>, Document) {
+    OpenApiRouter::with_openapi(openapi::Api::openapi())
+        .merge(audit::routes())
+        .merge(events::routes())
+        .merge(health::routes())
+        .merge(join_tokens::routes())
+        .merge(services::routes())
+        .merge(sessions::routes())
+        .merge(teamspaces::routes())
+        .merge(version::routes())
+        .split_for_parts()
+}
+
+/// Returns everything the hub serves.
+#[must_use]
+pub fn router(hub: &Hub) -> Router {
+    let (described, _) = api();
+    let limiter = guard::Strangers::new();
+    let people = described
+        .merge(login::routes())
+        .fallback(assets::serve)
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
+        .with_state(hub.clone());
+    let layers = ServiceBuilder::new()
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(TraceLayer::new_for_http())
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(middleware::from_fn_with_state(limiter, guard::limit_strangers))
+        .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(always(header::REFERRER_POLICY, "no-referrer"))
+        .layer(always(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
+        .layer(always(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
+        .layer(always(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
+        ));
+    // The links live as long as they live: they know no timeout and no limit of ours on bodies.
+    links::routes(hub).merge(people).layer(layers)
+}
+
+/// Sets a header wherever the answer does not set it itself.
+fn always(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}

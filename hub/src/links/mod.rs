@@ -1,0 +1,52 @@
+//! The links: where cluster agents and laptops dial in, prove who they are, and hear what should be.
+
+mod carriers;
+mod cluster;
+mod enrol;
+mod handshake;
+mod laptop;
+mod registry;
+mod words;
+
+use std::pin::Pin;
+
+use fairlead_wire::link::v1::{
+    cluster_links_server::ClusterLinksServer, laptop_links_server::LaptopLinksServer,
+};
+use tokio_stream::Stream;
+use tonic::{Status, service::Routes};
+
+pub(crate) use carriers::offer_intercept;
+pub use registry::{Links, ReplicaName};
+pub(crate) use words::{revoked, wanted_session};
+
+use crate::Hub;
+
+/// Messages that wait for one link. When it is full the link is dropped: its peer has stopped reading, and will be
+/// told everything again when it comes back.
+const QUEUE: usize = 256;
+/// Largest message of a peer; a full catalogue of some thousand services.
+const MESSAGE_MAX_BYTES: usize = 8 << 20;
+
+type Down<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
+/// Returns both services, to be served on the same port as the REST API.
+pub fn routes(hub: &Hub) -> axum::Router {
+    let clusters = ClusterLinksServer::new(cluster::Clusters::new(hub.clone()))
+        .max_decoding_message_size(MESSAGE_MAX_BYTES);
+    let laptops = LaptopLinksServer::new(laptop::Laptops::new(hub.clone()))
+        .max_decoding_message_size(MESSAGE_MAX_BYTES);
+    Routes::new(clusters).add_service(laptops).prepare().into_axum_router()
+}
+
+impl Hub {
+    /// Returns the host name by which peers dial this hub: they sign it together with the challenge.
+    fn host(&self) -> &str {
+        self.config.public_url.host_str().unwrap_or_default()
+    }
+
+    /// Returns where both ends of a carrier dial.
+    fn relay_address(&self) -> &str {
+        &self.config.relay_address
+    }
+}

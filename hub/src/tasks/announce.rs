@@ -1,0 +1,182 @@
+//! Tells agents and laptops what should be.
+//!
+//! The one place that says `Wanted`, `Revoked` and offers intercepts their carriers, so that nothing said later is
+//! older than what was said before. It remembers which sessions were live when it last looked; what is missing now
+//! has ended: both ends are told, and its carriers are cut, whoever ended it and in whichever process.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use fairlead_model::{DeviceId, OrgId, SessionId, SessionKind, TeamspaceId};
+use fairlead_wire::link::v1::{Wanted, cluster_down, laptop_down};
+use hub_store::{Filter, Session, StoreError};
+use tokio::{sync::mpsc, time};
+
+use super::changes::ToAnnounce;
+use crate::{
+    Hub,
+    actions::renew,
+    links::{offer_intercept, revoked, wanted_session},
+};
+
+/// A hint may get lost; looking again after this long repairs it.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+type Live = BTreeMap<SessionId, Session>;
+
+pub(super) async fn run(hub: Hub, mut announce_rx: mpsc::Receiver<ToAnnounce>) {
+    let mut task = Announcer { hub, known: HashMap::new(), version: 0 };
+    let mut again = time::interval(LOOK_AGAIN);
+    again.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        let what = tokio::select! {
+            what = announce_rx.recv() => what.unwrap_or(ToAnnounce::Everything),
+            _ = again.tick() => ToAnnounce::Everything,
+        };
+        if let Err(error) = task.announce(what).await {
+            tracing::warn!(%error, "What should be could not be announced; it will be soon");
+        }
+    }
+}
+
+struct Announcer {
+    hub: Hub,
+    known: HashMap<OrgId, Live>,
+    /// Of the last `Wanted`; agents drop one that is older than the one they have.
+    version: u64,
+}
+
+impl Announcer {
+    async fn announce(&mut self, what: ToAnnounce) -> Result<(), StoreError> {
+        match what {
+            ToAnnounce::Organization(org) => self.organization(org).await,
+            ToAnnounce::Teamspace(org, teamspace) => self.teamspace(org, teamspace).await,
+            ToAnnounce::Replica(org, teamspace, name) => self.replica(org, teamspace, &name).await,
+            ToAnnounce::Laptop(org, device) => self.laptop(org, device).await,
+            ToAnnounce::Everything => {
+                let mut orgs: BTreeSet<_> = self.hub.links.organizations();
+                orgs.extend(self.known.keys());
+                for org in orgs {
+                    self.organization(org).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Compares the organization's live sessions with those known before, and tells whom it concerns.
+    async fn organization(&mut self, org: OrgId) -> Result<(), StoreError> {
+        let live = self.live(org).await?;
+        let before = self.known.insert(org, live).unwrap_or_default();
+        let now = self.known.get(&org).cloned().unwrap_or_default();
+        let Differences { ended, begun } = differences(&before, &now);
+        for session in &ended {
+            self.tell_ended(session).await?;
+        }
+        let touched: BTreeSet<_> = ended.iter().chain(&begun).map(|s| s.teamspace).collect();
+        for teamspace in touched {
+            let wanted = cluster_down::Message::Wanted(self.wanted(&now, teamspace));
+            self.hub.links.tell_teamspace(teamspace, &wanted);
+        }
+        for session in &begun {
+            for replica in self.hub.links.replicas(session.teamspace) {
+                offer_intercept(&self.hub, session, &replica).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A teamspace that was deleted or locked keeps no link.
+    async fn teamspace(&mut self, org: OrgId, id: TeamspaceId) -> Result<(), StoreError> {
+        self.organization(org).await?;
+        let open = match self.hub.store.scoped(org).teamspace(id).await {
+            Ok(teamspace) => teamspace.lock_reason.is_none(),
+            Err(StoreError::NotFound { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        if !open {
+            self.hub.links.drop_teamspace(id);
+        }
+        Ok(())
+    }
+
+    /// A replica that has connected hears everything that should be, and gets its carriers of running intercepts.
+    async fn replica(
+        &mut self,
+        org: OrgId,
+        teamspace: TeamspaceId,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        self.organization(org).await?;
+        let live = self.known.get(&org).cloned().unwrap_or_default();
+        let wanted = cluster_down::Message::Wanted(self.wanted(&live, teamspace));
+        self.hub.links.tell_replica(teamspace, name, wanted);
+        for session in live.values().filter(|session| session.teamspace == teamspace) {
+            offer_intercept(&self.hub, session, name).await;
+        }
+        Ok(())
+    }
+
+    /// A laptop that has connected gets fresh grants and its carriers of running intercepts.
+    async fn laptop(&mut self, org: OrgId, device: DeviceId) -> Result<(), StoreError> {
+        self.organization(org).await?;
+        let live = self.known.get(&org).cloned().unwrap_or_default();
+        for session in live.values().filter(|session| session.device == device) {
+            match session.kind() {
+                SessionKind::Consume => renew::and_log(&self.hub, session).await,
+                SessionKind::Intercept => {
+                    for replica in self.hub.links.replicas(session.teamspace) {
+                        offer_intercept(&self.hub, session, &replica).await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells both ends, and cuts the carriers: a link may be down while a carrier lives.
+    async fn tell_ended(&self, session: &Session) -> Result<(), StoreError> {
+        self.hub.relay.cut_session(session.id);
+        let reason = match self.hub.store.scoped(session.org).session(session.id).await {
+            Ok(ended) => ended.ended.map_or_else(|| "ended".to_owned(), |ended| ended.reason),
+            Err(StoreError::NotFound { .. }) => "the teamspace was deleted".to_owned(),
+            Err(error) => {
+                tracing::warn!(%error, "The reason of an end could not be read");
+                "ended".to_owned()
+            }
+        };
+        let message = revoked(session.id, &reason);
+        let to_cluster = cluster_down::Message::Revoked(message.clone());
+        self.hub.links.tell_teamspace(session.teamspace, &to_cluster);
+        self.hub.links.tell_laptop(session.device, laptop_down::Message::Revoked(message));
+        Ok(())
+    }
+
+    fn wanted(&mut self, live: &Live, teamspace: TeamspaceId) -> Wanted {
+        // Counted up from the time, so that a hub that starts again is not older than it was before.
+        let micros = u64::try_from(self.hub.clock.now().as_microsecond()).unwrap_or_default();
+        self.version = micros.max(self.version + 1);
+        let sessions = live.values().filter(|session| session.teamspace == teamspace);
+        Wanted { version: self.version, sessions: sessions.map(wanted_session).collect() }
+    }
+
+    async fn live(&self, org: OrgId) -> Result<Live, StoreError> {
+        let live = Filter { only_live: true, ..Filter::default() };
+        let sessions = self.hub.store.scoped(org).sessions(live).await?;
+        Ok(sessions.into_iter().map(|session| (session.id, session)).collect())
+    }
+}
+
+struct Differences {
+    ended: Vec<Session>,
+    begun: Vec<Session>,
+}
+
+fn differences(before: &Live, now: &Live) -> Differences {
+    let missing = |from: &Live, other: &Live| {
+        from.values().filter(|session| !other.contains_key(&session.id)).cloned().collect()
+    };
+    Differences { ended: missing(before, now), begun: missing(now, before) }
+}

@@ -1,0 +1,120 @@
+//! Where hints meet those who wait for them: the two tasks that act on changes, and whoever watches events.
+
+use std::sync::{Mutex, PoisonError};
+
+use fairlead_model::{DeviceId, OrgId, TeamspaceId};
+use hub_store::notify::{Change, Heard, Noun};
+use tokio::sync::{broadcast, mpsc};
+
+/// Hints that wait for a watcher. One that falls behind is told to read everything again.
+const WATCHERS_QUEUE: usize = 1024;
+/// Hints that wait for a task; whoever brings one more waits.
+const TASK_QUEUE: usize = 4096;
+
+/// What the announcing task has to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ToAnnounce {
+    Organization(OrgId),
+    Teamspace(OrgId, TeamspaceId),
+    Replica(OrgId, TeamspaceId, String),
+    Laptop(OrgId, DeviceId),
+    Everything,
+}
+
+/// Whose live sessions are to be decided again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ToReconsider {
+    Organization(OrgId),
+    Teamspace(OrgId, TeamspaceId),
+    Everything,
+}
+
+pub(super) struct Inboxes {
+    pub(super) announce_rx: mpsc::Receiver<ToAnnounce>,
+    pub(super) reconsider_rx: mpsc::Receiver<ToReconsider>,
+}
+
+/// The hub's own board of changes.
+pub struct Changes {
+    watchers_tx: broadcast::Sender<Heard>,
+    announce_tx: mpsc::Sender<ToAnnounce>,
+    reconsider_tx: mpsc::Sender<ToReconsider>,
+    inboxes: Mutex<Option<Inboxes>>,
+}
+
+impl std::fmt::Debug for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Changes").finish_non_exhaustive()
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Changes {
+    #[must_use]
+    pub fn new() -> Self {
+        let (watchers_tx, _) = broadcast::channel(WATCHERS_QUEUE);
+        let (announce_tx, announce_rx) = mpsc::channel(TASK_QUEUE);
+        let (reconsider_tx, reconsider_rx) = mpsc::channel(TASK_QUEUE);
+        let inboxes = Mutex::new(Some(Inboxes { announce_rx, reconsider_rx }));
+        Self { watchers_tx, announce_tx, reconsider_tx, inboxes }
+    }
+
+    /// Watches every change of every organization; the watcher keeps to its own.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Heard> {
+        self.watchers_tx.subscribe()
+    }
+
+    pub(super) fn take_inboxes(&self) -> Inboxes {
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        inboxes.take().expect("the tasks are started once")
+    }
+
+    /// Passes a hint on to everybody whom it concerns.
+    pub(super) async fn heard(&self, heard: Heard) {
+        // Nobody watching is no fault.
+        let _nobody = self.watchers_tx.send(heard);
+        match heard {
+            Heard::Gap => {
+                self.announce(ToAnnounce::Everything).await;
+                self.reconsider(ToReconsider::Everything).await;
+            }
+            Heard::Change(Change { org, noun, id }) => match noun {
+                Noun::Sessions => self.announce(ToAnnounce::Organization(org)).await,
+                Noun::Services => {
+                    self.reconsider(ToReconsider::Teamspace(org, TeamspaceId::from_uuid(id))).await;
+                }
+                Noun::Teamspaces => {
+                    let teamspace = TeamspaceId::from_uuid(id);
+                    self.announce(ToAnnounce::Teamspace(org, teamspace)).await;
+                    self.reconsider(ToReconsider::Teamspace(org, teamspace)).await;
+                }
+                Noun::Members | Noun::Policies => {
+                    self.reconsider(ToReconsider::Organization(org)).await;
+                }
+            },
+        }
+    }
+
+    pub(crate) async fn replica_connected(&self, org: OrgId, teamspace: TeamspaceId, name: &str) {
+        self.announce(ToAnnounce::Replica(org, teamspace, name.to_owned())).await;
+    }
+
+    pub(crate) async fn laptop_connected(&self, org: OrgId, device: DeviceId) {
+        self.announce(ToAnnounce::Laptop(org, device)).await;
+    }
+
+    async fn announce(&self, what: ToAnnounce) {
+        // The task outlives everybody who could be here, except while the hub stops.
+        let _stopping = self.announce_tx.send(what).await;
+    }
+
+    async fn reconsider(&self, what: ToReconsider) {
+        let _stopping = self.reconsider_tx.send(what).await;
+    }
+}
