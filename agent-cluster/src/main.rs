@@ -1,3 +1,66 @@
 //! The cluster agent: dials out to the hub, serves consumes, redirects intercepted Services.
 
-fn main() {}
+mod apply;
+mod assemble;
+mod carriers;
+mod catalogue;
+mod config;
+mod consume;
+mod enrol;
+mod grants;
+mod health;
+mod intercept;
+mod janitor;
+mod link;
+mod names;
+mod peers;
+mod report;
+mod wanted;
+mod watch;
+mod workload;
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+
+use config::{Command, Verb};
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("no other provider was installed before");
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
+    match runtime.block_on(perform(command.verb)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn perform(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Run(run) => {
+            log(&run.place.log);
+            assemble::run(*run).await
+        }
+        Verb::Janitor(place) => {
+            log(&place.log);
+            assemble::janitor(place).await
+        }
+        Verb::Restore(restore) => {
+            log(&restore.place.log);
+            assemble::restore(restore).await
+        }
+        Verb::Version => {
+            Ok(writeln!(std::io::stdout(), "fairlead-agent {}", env!("CARGO_PKG_VERSION"))?)
+        }
+    }
+}
+
+fn log(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

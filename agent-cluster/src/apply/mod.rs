@@ -1,0 +1,50 @@
+//! The only code that changes a cluster, one file per kind. What to change is decided elsewhere (`intercept/plan.rs`);
+//! here it is done, with the preconditions that keep a stale decision from being carried out.
+
+pub(crate) mod events;
+pub(crate) mod identity;
+pub(crate) mod leases;
+pub(crate) mod services;
+pub(crate) mod slices;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// The API's own words are kept: an admission policy says there what it forbids.
+    #[error("{what}: {}", said(source))]
+    Api { what: String, source: kube::Error },
+    #[error("{what}: somebody else changed it at the same moment")]
+    Conflict { what: String },
+    #[error("{what}: it does not exist any more")]
+    Gone { what: String },
+}
+
+impl ApplyError {
+    fn from_api(what: impl Into<String>, source: kube::Error) -> Self {
+        let what = what.into();
+        match &source {
+            kube::Error::Api(status) if status.code == 404 => Self::Gone { what },
+            kube::Error::Api(status) if status.code == 409 => Self::Conflict { what },
+            _ => Self::Api { what, source },
+        }
+    }
+}
+
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A JSON Patch from its operations. Never server-side apply: a Service's selector is atomic there, and leaving our
+/// key out of a later apply would delete the whole selector.
+fn json_patch(operations: serde_json::Value) -> kube::api::Patch<()> {
+    let patch =
+        serde_json::from_value(operations).expect("the operations are written in this crate");
+    kube::api::Patch::Json(patch)
+}
+
+/// Escapes a map key for a JSON pointer.
+fn pointer(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}

@@ -1,0 +1,179 @@
+//! The only place that knows every part of a running agent, and the order in which they begin and end.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use fairlead_model::timers;
+use kube::Client;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    carriers::{Carriers, Cuts},
+    config::{Place, Restore, Run},
+    enrol,
+    grants::Grants,
+    health::{self, Ready},
+    intercept::{Intercepts, Wires, holds::Holds},
+    janitor,
+    link::Link,
+    peers::{PeerState, writer::Peers},
+    report::{FirstUses, Observed},
+    wanted::Wanted,
+    watch::{inventory, pods},
+    workload::Workloads,
+};
+
+/// Words of the hub that wait to be acted on.
+const ASKED_QUEUE: usize = 256;
+/// kube-proxy sends new connections for so long after an endpoint has left.
+const PROXIES_FOLLOW: Duration = Duration::from_millis(1500);
+/// Connections under way may finish; the pod's grace period is 60 s.
+const CONNECTIONS_FINISH: Duration = Duration::from_secs(20);
+
+/// Runs the agent until it is told to stop, then takes it out of the cluster's way.
+pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
+    let run = Arc::new(run);
+    let client = client().await?;
+    let ready = Ready::default();
+    health::serve(run.place.health_port, ready.clone())
+        .await
+        .context("the health port is taken")?;
+    let stop = stop_signal()?;
+    tokio::pin!(stop);
+    let enrolled = tokio::select! {
+        enrolled = enrol::enrolled(&client, &run) => Arc::new(enrolled),
+        () = &mut stop => return Ok(()),
+    };
+    info!(teamspace = enrolled.name, organization = %enrolled.organization, key = %enrolled.authority.thumbprint(),
+        "This replica belongs to teamspace {}", enrolled.name);
+    let identity = enrol::replica_key(Arc::clone(&enrolled), run.pod_name.clone())?;
+
+    let mut inventory = inventory(&client, &run.place.scopes(), &run.place.owner());
+    let agents = pods(&client, &run.place.namespace, &run.place.agent_selector);
+    let (stopping, peers_stopping) = (CancellationToken::new(), CancellationToken::new());
+    let (wanted_tx, wanted_rx) = watch::channel(None::<Arc<Wanted>>);
+    let (state_tx, state_rx) = watch::channel(PeerState::default());
+    let (observed_tx, observed_rx) = watch::channel(Observed::new());
+    let (asked_tx, asked_rx) = mpsc::channel(ASKED_QUEUE);
+    let (first_uses, first_use_rx) = FirstUses::queue();
+    let holds = Holds::default();
+
+    let peer_listener = TcpListener::bind(("::", run.peer_port)).await;
+    let peer_listener = match peer_listener {
+        Ok(listener) => listener,
+        Err(_) => {
+            TcpListener::bind(("0.0.0.0", run.peer_port)).await.context("the peer port is taken")?
+        }
+    };
+    let peers = Peers::start(
+        client.clone(),
+        Arc::clone(&run),
+        agents,
+        identity.clone(),
+        state_rx,
+        peer_listener,
+        peers_stopping.clone(),
+    );
+    let carriers = Carriers {
+        identity: identity.clone(),
+        organization_certificate: enrolled.organization_certificate.clone(),
+        grants: Grants::new(&enrolled, wanted_rx.clone()),
+        holds: holds.clone(),
+        inventory: inventory.clone(),
+        first_uses,
+        cuts: Cuts::default(),
+    };
+    tokio::spawn(carriers.serve(asked_rx));
+    let link = Link {
+        run: Arc::clone(&run),
+        identity,
+        inventory: inventory.clone(),
+        workloads: Workloads::follow(client.clone(), inventory.clone()),
+        observed: observed_rx,
+        first_uses: first_use_rx,
+        wanted: wanted_tx,
+        asked: asked_tx,
+        stopping: stopping.clone(),
+    };
+    tokio::spawn(link.keep());
+    let wires = Wires {
+        inventory: inventory.clone(),
+        wanted: wanted_rx,
+        peers,
+        holds,
+        state: state_tx,
+        observed: observed_tx,
+        stopping: stopping.clone(),
+    };
+    let (drained_tx, drained_rx) = oneshot::channel();
+    let (open_tx, open_rx) = watch::channel(0);
+    tokio::spawn(Intercepts::new(client, Arc::clone(&run), wires, open_tx).run(drained_tx));
+
+    tokio::select! {
+        synced = inventory.wait_for(|inventory| inventory.synced()) => {
+            drop(synced.context("the watches ended")?);
+            ready.set(true);
+            info!("Everything is seen; ready");
+            stop.await;
+        }
+        () = &mut stop => {}
+    }
+    ready.set(false);
+    stopping.cancel();
+    end(drained_rx, peers_stopping, open_rx).await;
+    Ok(())
+}
+
+/// Endpoints leave, then the Lease, then what is still open may finish.
+async fn end(
+    drained: oneshot::Receiver<()>,
+    peers: CancellationToken,
+    mut open: watch::Receiver<usize>,
+) {
+    let _task_gone = drained.await;
+    peers.cancel();
+    tokio::time::sleep(PROXIES_FOLLOW).await;
+    let finished = open.wait_for(|open| *open == 0);
+    let in_time = tokio::time::timeout(CONNECTIONS_FINISH, finished).await.is_ok();
+    info!(in_time, "Stopped");
+}
+
+pub(crate) async fn janitor(place: Place) -> anyhow::Result<()> {
+    let client = client().await?;
+    let ready = Ready::default();
+    health::serve(place.health_port, ready.clone()).await.context("the health port is taken")?;
+    let stop = stop_signal()?;
+    tokio::select! {
+        ended = janitor::run(client, place, ready) => ended,
+        () = stop => Ok(()),
+    }
+}
+
+/// The agents are about to be removed with everything else, so they are treated as dead already.
+pub(crate) async fn restore(restore: Restore) -> anyhow::Result<()> {
+    janitor::restore_all(&client().await?, &restore.place, true).await
+}
+
+async fn client() -> anyhow::Result<Client> {
+    Client::try_default()
+        .await
+        .context("the cluster's API cannot be reached: is this a pod with a service account?")
+}
+
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!(limit_s = timers::DRAIN_MAX.as_secs(), "Asked to stop");
+    })
+}

@@ -1,0 +1,168 @@
+//! Carriers: the hub offers one, this replica dials the relay, and both ends prove who they are. What travels on it
+//! belongs to `consume.rs` or to `intercept`; here it is only made, and cut when its session is revoked.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context, bail};
+use fairlead_model::{SessionId, SessionKind, Thumbprint};
+use fairlead_tunnel::{Acceptor, Opener, PeerExpectation, connect::dial_relay};
+use fairlead_wire::{
+    link::v1::{self, CarrierOffer},
+    preface::Side,
+    ticket::Ticket,
+};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    consume::Consume, enrol::ReplicaKey, grants::Grants, intercept::holds::Holds, link::Asked,
+    report::FirstUses, wanted::thumbprint, watch::Inventory,
+};
+
+/// Makes and cuts carriers; wired up in `assemble.rs`.
+#[derive(Clone)]
+pub(crate) struct Carriers {
+    pub(crate) identity: watch::Receiver<Arc<ReplicaKey>>,
+    pub(crate) organization_certificate: CertificateDer<'static>,
+    pub(crate) grants: Grants,
+    pub(crate) holds: Holds,
+    pub(crate) inventory: watch::Receiver<Inventory>,
+    pub(crate) first_uses: FirstUses,
+    pub(crate) cuts: Cuts,
+}
+
+/// The token that ends everything of a session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cuts(Arc<Mutex<BTreeMap<SessionId, CancellationToken>>>);
+
+impl Cuts {
+    fn of(&self, session: SessionId) -> CancellationToken {
+        let mut cuts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cuts.retain(|_, cut| !cut.is_cancelled());
+        cuts.entry(session).or_default().clone()
+    }
+
+    fn cut(&self, session: SessionId) {
+        let mut cuts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cut) = cuts.remove(&session) {
+            cut.cancel();
+        }
+    }
+}
+
+/// An offer with every field read.
+struct Offer {
+    session: SessionId,
+    kind: SessionKind,
+    ticket: Ticket,
+    relay: String,
+    device: Thumbprint,
+}
+
+impl Offer {
+    fn read(offer: &CarrierOffer) -> Option<Self> {
+        Some(Self {
+            session: offer.session_id.parse().ok()?,
+            kind: match offer.kind() {
+                v1::SessionKind::Consume => SessionKind::Consume,
+                v1::SessionKind::Intercept => SessionKind::Intercept,
+                v1::SessionKind::Unspecified => return None,
+            },
+            ticket: Ticket::from_slice(&offer.ticket)?,
+            relay: offer.relay.clone(),
+            device: thumbprint(&offer.device_thumbprint)?,
+        })
+    }
+}
+
+impl Carriers {
+    /// Serves what the hub asks for until the link's task is gone.
+    pub(crate) async fn serve(self, mut asked: mpsc::Receiver<Asked>) {
+        while let Some(asked) = asked.recv().await {
+            match asked {
+                Asked::Carrier(offer) => match Offer::read(&offer) {
+                    Some(offer) => {
+                        tokio::spawn(self.clone().carry(offer));
+                    }
+                    None => warn!(
+                        carrier = offer.carrier_id,
+                        "The hub offered a carrier that makes no sense"
+                    ),
+                },
+                Asked::Revoked { session, reason } => {
+                    info!(%session, reason, "A session was revoked");
+                    self.cuts.cut(session);
+                }
+            }
+        }
+    }
+
+    async fn carry(self, offer: Offer) {
+        let (session, kind) = (offer.session, offer.kind);
+        let carried = match kind {
+            SessionKind::Consume => self.carry_consume(offer).await,
+            SessionKind::Intercept => self.carry_intercept(offer).await,
+        };
+        if let Err(error) = carried {
+            warn!(%session, %kind, "A carrier could not be made: {error:#}");
+        }
+    }
+
+    async fn carry_consume(self, offer: Offer) -> anyhow::Result<()> {
+        let (session, device) = (offer.session, offer.device);
+        if !self
+            .grants
+            .becomes_wanted(|wanted| wanted.consumes.get(&session) == Some(&device))
+            .await
+        {
+            bail!("the hub does not want this session");
+        }
+        let tcp = dial_relay(&offer.relay, &offer.ticket, Side::Cluster).await?;
+        let (identity, peer) = (self.identity.borrow().tls.clone(), self.laptop(device));
+        let handshake = Acceptor::handshake(tcp, &identity, &peer).await;
+        let (acceptor, driver) = handshake.context("the laptop did not prove itself")?;
+        debug!(%session, "A carrier of a consume is up");
+        let driver = tokio::spawn(driver);
+        let cut = self.cuts.of(session);
+        let consume = Consume {
+            session,
+            device,
+            grants: self.grants,
+            inventory: self.inventory,
+            first_uses: self.first_uses,
+        };
+        consume.serve(acceptor, cut).await;
+        driver.abort();
+        Ok(())
+    }
+
+    async fn carry_intercept(self, offer: Offer) -> anyhow::Result<()> {
+        let (session, device) = (offer.session, offer.device);
+        let is_it = |wanted: &crate::wanted::Wanted| {
+            wanted.intercepts.get(&session).is_some_and(|intercept| intercept.device == device)
+        };
+        if !self.grants.becomes_wanted(is_it).await {
+            bail!("the hub does not want this session");
+        }
+        let tcp = dial_relay(&offer.relay, &offer.ticket, Side::Cluster).await?;
+        let (identity, peer) = (self.identity.borrow().tls.clone(), self.laptop(device));
+        let handshake = Opener::handshake(tcp, &identity, &peer).await;
+        let (opener, driver) = handshake.context("the laptop did not prove itself")?;
+        debug!(%session, "A carrier of an intercept is up");
+        let (cut, hold) = (self.cuts.of(session), self.holds.of(session));
+        tokio::select! {
+            () = hold.carry(opener.clone(), driver) => {}
+            () = cut.cancelled() => opener.close(),
+        }
+        Ok(())
+    }
+
+    fn laptop(&self, device: Thumbprint) -> PeerExpectation {
+        PeerExpectation::device(self.organization_certificate.clone(), device)
+    }
+}

@@ -1,0 +1,293 @@
+//! The listeners of each intercepted Service on this replica, and on which port each of them stands.
+//!
+//! kube-proxy wants one port number per Service port for all replicas. The writer assigns it and tells the others;
+//! a replica is listed in the slice only once it says that it listens.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fairlead_model::{InterceptPort, ServiceRef, SessionId};
+use kube::Client;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, watch};
+use tracing::{info, warn};
+
+use super::{
+    hold::Hold,
+    listener::{Listener, Route, connection_slots},
+    plan::SlicePort,
+};
+use crate::{
+    names::LISTEN_PORTS,
+    watch::{PodsSeen, PortSeen, ServiceSeen, label_query, pods},
+};
+
+/// A listener outlives its redirect by this long: kube-proxy still sends for a second, and connections through the
+/// agent may finish. What is left then is cut, so that nothing stays on the agent for ever.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// What the writer tells every replica to open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Assignment {
+    pub(crate) service: ServiceRef,
+    /// Whose laptop takes the connections; none while a Service is being given back.
+    pub(crate) session: Option<SessionId>,
+    pub(crate) ports: Vec<AssignedPort>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AssignedPort {
+    /// Port of the Service.
+    pub(crate) port: u16,
+    pub(crate) name: String,
+    pub(crate) protocol: String,
+    pub(crate) app_protocol: Option<String>,
+    pub(crate) listen: u16,
+}
+
+impl Assignment {
+    pub(crate) fn listens_on(&self) -> BTreeSet<u16> {
+        self.ports.iter().map(|port| port.listen).collect()
+    }
+
+    pub(crate) fn slice_ports(&self) -> Vec<SlicePort> {
+        let slice_port = |port: &AssignedPort| SlicePort {
+            name: port.name.clone(),
+            protocol: port.protocol.clone(),
+            app_protocol: port.app_protocol.clone(),
+            listen: port.listen,
+        };
+        self.ports.iter().map(slice_port).collect()
+    }
+}
+
+/// Chooses where to listen for each port of `service`: where it is listened already (`standing`, by name), else at a
+/// place that follows from the name, so that replicas rarely have to move anything.
+pub(crate) fn assign(
+    service: &ServiceSeen,
+    standing: &[(String, u16)],
+    taken: &BTreeSet<u16>,
+) -> Vec<AssignedPort> {
+    let mut taken = taken.clone();
+    taken.extend(standing.iter().map(|(_, listen)| *listen));
+    let mut assigned = Vec::with_capacity(service.ports.len());
+    for port in &service.ports {
+        let kept = standing.iter().find(|(name, _)| *name == port.name).map(|(_, listen)| *listen);
+        let Some(listen) = kept.or_else(|| free_port(&service.service, port, &taken)) else {
+            warn!(service = %service.service, "No listen port is free");
+            return Vec::new();
+        };
+        taken.insert(listen);
+        assigned.push(AssignedPort {
+            port: port.port,
+            name: port.name.clone(),
+            protocol: port.protocol.clone(),
+            app_protocol: port.app_protocol.clone(),
+            listen,
+        });
+    }
+    assigned
+}
+
+fn free_port(service: &ServiceRef, port: &PortSeen, taken: &BTreeSet<u16>) -> Option<u16> {
+    let digest = Sha256::digest(format!("{service}:{}", port.name));
+    let span = LISTEN_PORTS.end() - LISTEN_PORTS.start() + 1;
+    let first = u16::from_be_bytes([digest[0], digest[1]]) % span;
+    (0..span)
+        .map(|step| LISTEN_PORTS.start() + (first + step) % span)
+        .find(|candidate| !taken.contains(candidate))
+}
+
+/// All open doors of this replica.
+pub(crate) struct Doors {
+    client: Client,
+    slots: Arc<Semaphore>,
+    doors: BTreeMap<ServiceRef, Door>,
+}
+
+#[derive(Debug)]
+struct Door {
+    selector: BTreeMap<String, String>,
+    pods: watch::Receiver<PodsSeen>,
+    listeners: BTreeMap<u16, Listener>,
+    unassigned_since: Option<Instant>,
+}
+
+impl Doors {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, slots: connection_slots(), doors: BTreeMap::new() }
+    }
+
+    /// Opens what `assignment` asks for and points it at the laptop of `hold`, or at the pods alone.
+    pub(crate) fn keep(
+        &mut self,
+        assignment: &Assignment,
+        service: &Arc<ServiceSeen>,
+        hold: Option<(&Hold, &[InterceptPort])>,
+        agents: &Arc<BTreeSet<IpAddr>>,
+    ) {
+        let client = &self.client;
+        let door = self
+            .doors
+            .entry(assignment.service.clone())
+            .or_insert_with(|| Door::of(client, service));
+        door.unassigned_since = None;
+        door.follow_selector(client, service);
+        for assigned in &assignment.ports {
+            let Some(port) = service.ports.iter().find(|port| port.name == assigned.name) else {
+                continue;
+            };
+            let mapped =
+                |ports: &[InterceptPort]| ports.iter().any(|p| p.service_port.get() == port.port);
+            let route = Route {
+                service: Arc::clone(service),
+                port: port.clone(),
+                hold: hold.filter(|(_, ports)| mapped(ports)).map(|(hold, _)| hold.clone()),
+                pods: door.pods.clone(),
+                agents: Arc::clone(agents),
+            };
+            door.listen(assigned.listen, route, &self.slots);
+        }
+        let wanted = assignment.listens_on();
+        door.listeners.retain(|listen, _| wanted.contains(listen));
+    }
+
+    /// Points every door that is not in `assigned` at the pods, and closes those that have been so for a while.
+    pub(crate) fn retain(&mut self, assigned: &BTreeSet<&ServiceRef>) {
+        for (service, door) in &mut self.doors {
+            if !assigned.contains(service) && door.unassigned_since.is_none() {
+                door.unassigned_since = Some(Instant::now());
+                door.give_to_pods();
+            }
+        }
+        self.doors
+            .retain(|_, door| door.unassigned_since.is_none_or(|since| since.elapsed() < LINGER));
+    }
+
+    pub(crate) fn listening(&self) -> Vec<(ServiceRef, BTreeSet<u16>)> {
+        let ports = |door: &Door| door.listeners.keys().copied().collect();
+        self.doors.iter().map(|(service, door)| (service.clone(), ports(door))).collect()
+    }
+
+    pub(crate) fn listens(&self, service: &ServiceRef, ports: &BTreeSet<u16>) -> bool {
+        self.doors.get(service).is_some_and(|d| ports.iter().all(|p| d.listeners.contains_key(p)))
+    }
+
+    /// Returns the pods behind a Service whose door is open, once they are known.
+    pub(crate) fn pods(&self, service: &ServiceRef) -> Option<PodsSeen> {
+        let seen = self.doors.get(service)?.pods.borrow().clone();
+        seen.synced.then_some(seen)
+    }
+
+    /// Ports that other Services use on this replica, those of lingering doors included.
+    pub(crate) fn taken_except(&self, service: &ServiceRef) -> BTreeSet<u16> {
+        let others = self.doors.iter().filter(|(of, _)| *of != service);
+        others.flat_map(|(_, door)| door.listeners.keys().copied()).collect()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        super::listener::connections(&self.slots)
+    }
+}
+
+impl Door {
+    fn of(client: &Client, service: &ServiceSeen) -> Self {
+        let selector = service.owners_selector();
+        let pods = pods(client, service.service.namespace.as_str(), &label_query(&selector));
+        info!(service = %service.service, "Listening for {}", service.service);
+        Self { selector, pods, listeners: BTreeMap::new(), unassigned_since: None }
+    }
+
+    /// The owner may edit the selector at any time; the originals follow.
+    fn follow_selector(&mut self, client: &Client, service: &ServiceSeen) {
+        let selector = service.owners_selector();
+        if selector != self.selector {
+            self.pods = pods(client, service.service.namespace.as_str(), &label_query(&selector));
+            self.selector = selector;
+        }
+    }
+
+    fn listen(&mut self, listen: u16, route: Route, slots: &Arc<Semaphore>) {
+        if let Some(listener) = self.listeners.get(&listen) {
+            listener.turn(route);
+            return;
+        }
+        match Listener::open(listen, route, Arc::clone(slots)) {
+            Ok(listener) => {
+                self.listeners.insert(listen, listener);
+            }
+            Err(error) => warn!(listen, %error, "A listen port could not be opened"),
+        }
+    }
+
+    fn give_to_pods(&self) {
+        for listener in self.listeners.values() {
+            listener.give_to_pods();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Target;
+
+    fn service(ports: &[(&str, u16)]) -> ServiceSeen {
+        let port = |(name, number): &(&str, u16)| PortSeen {
+            name: (*name).to_owned(),
+            port: *number,
+            protocol: "TCP".to_owned(),
+            target: Target::Number(*number),
+            app_protocol: None,
+        };
+        ServiceSeen {
+            service: "shop/cart".parse().expect("valid"),
+            uid: String::new(),
+            kind: "ClusterIP",
+            cluster_ip: None,
+            ip_families: Vec::new(),
+            selector: BTreeMap::new(),
+            ports: ports.iter().map(port).collect(),
+            labels: BTreeMap::new(),
+            internal_traffic_local: false,
+            publish_not_ready: false,
+            deleting: false,
+        }
+    }
+
+    fn listens(assigned: &[AssignedPort]) -> Vec<u16> {
+        assigned.iter().map(|port| port.listen).collect()
+    }
+
+    #[test]
+    fn two_replicas_choose_the_same_ports_for_themselves() {
+        let service = service(&[("http", 80), ("grpc", 81)]);
+        let first = assign(&service, &[], &BTreeSet::new());
+        assert_eq!(first, assign(&service, &[], &BTreeSet::new()));
+        assert!(first.iter().all(|port| LISTEN_PORTS.contains(&port.listen)));
+        assert_ne!(first[0].listen, first[1].listen);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_left_out() {
+        let service = service(&[("", 80)]);
+        let first = listens(&assign(&service, &[], &BTreeSet::new()))[0];
+        let second = listens(&assign(&service, &[], &BTreeSet::from([first])))[0];
+        assert_ne!(first, second);
+        assert!(assign(&service, &[], &LISTEN_PORTS.collect()).is_empty());
+    }
+
+    #[test]
+    fn a_port_that_stands_stays_where_it_is() {
+        let standing = [("http".to_owned(), 20_777)];
+        let assigned =
+            assign(&service(&[("http", 8080), ("new", 81)]), &standing, &BTreeSet::new());
+        assert_eq!(assigned[0].listen, 20_777);
+        assert_ne!(assigned[1].listen, 20_777);
+    }
+}

@@ -1,0 +1,203 @@
+//! Where redirected connections arrive: one listener per port of an intercepted Service. Each connection goes to the
+//! laptop or, when there is none, to an original pod; once a byte has passed it stays where it is.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use fairlead_model::Port;
+use fairlead_tunnel::copy;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{
+    hold::{Hold, Taken},
+    originals, probe,
+};
+use crate::watch::{PodsSeen, PortSeen, ServiceSeen};
+
+/// Connections of all intercepts together; beyond it new ones wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 16_384;
+const BACKLOG: i32 = 1024;
+/// Idle connections to pods are probed after this long, so that a pod that vanished is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Limits what all listeners of this process carry at once.
+pub(crate) fn connection_slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CONNECTIONS_MAX))
+}
+
+/// Counts the connections of all listeners.
+pub(crate) fn connections(slots: &Semaphore) -> usize {
+    CONNECTIONS_MAX.saturating_sub(slots.available_permits())
+}
+
+/// What a listener needs to know for the next connection; replaced while it listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) service: Arc<ServiceSeen>,
+    pub(crate) port: PortSeen,
+    /// The laptop's side, when this port is mapped to one.
+    pub(crate) hold: Option<Hold>,
+    pub(crate) pods: watch::Receiver<PodsSeen>,
+    /// Addresses of all replicas, for telling probes.
+    pub(crate) agents: Arc<BTreeSet<IpAddr>>,
+}
+
+/// One open port; dropping it closes the port, `ends` also cuts what it carries.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    route: watch::Sender<Arc<Route>>,
+    ends: CancellationToken,
+}
+
+impl Listener {
+    /// Opens `listen` on every address of the pod.
+    pub(crate) fn open(listen: u16, route: Route, slots: Arc<Semaphore>) -> std::io::Result<Self> {
+        let socket = dual_stack(listen)?;
+        let (route_tx, route_rx) = watch::channel(Arc::new(route));
+        let ends = CancellationToken::new();
+        tokio::spawn(accept(socket, route_rx, slots, ends.clone()));
+        Ok(Self { route: route_tx, ends })
+    }
+
+    /// Sends the next connections along `route`; those under way stay where they are.
+    pub(crate) fn turn(&self, route: Route) {
+        self.route.send_replace(Arc::new(route));
+    }
+
+    pub(crate) fn give_to_pods(&self) {
+        self.route
+            .send_modify(|route| *route = Arc::new(Route { hold: None, ..Route::clone(route) }));
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.ends.cancel();
+    }
+}
+
+/// Listens on IPv6 and IPv4 alike, or on IPv4 alone where the node has no IPv6.
+fn dual_stack(port: u16) -> std::io::Result<TcpListener> {
+    let listen = |domain, address: SocketAddr| {
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        if domain == Domain::IPV6 {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    listen(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into())
+        .or_else(|_| listen(Domain::IPV4, ([0, 0, 0, 0], port).into()))
+}
+
+async fn accept(
+    listener: TcpListener,
+    route: watch::Receiver<Arc<Route>>,
+    slots: Arc<Semaphore>,
+    ends: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = ends.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let slot = Arc::clone(&slots).acquire_owned().await.expect("never closed");
+                let route = Arc::clone(&route.borrow());
+                let ends = ends.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = serve(stream, peer, &route) => {}
+                        () = ends.cancelled() => {}
+                    }
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "A redirected connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Takes one connection to the laptop, or to a pod when the laptop is not there.
+async fn serve(stream: TcpStream, peer: SocketAddr, route: &Route) {
+    let _best_effort = stream.set_nodelay(true);
+    let probe = probe::is_probe(peer, &route.agents);
+    if let Some(taken) = taken_by_laptop(route, probe).await {
+        if !probe {
+            to_laptop(stream, taken).await;
+        }
+        return;
+    }
+    if !probe {
+        to_original(stream, peer.ip().to_canonical(), route).await;
+    }
+}
+
+async fn taken_by_laptop(route: &Route, probe: bool) -> Option<Taken> {
+    let port = Port::new(route.port.port)?;
+    route.hold.as_ref()?.open(&route.service.service, port, probe).await
+}
+
+async fn to_laptop(stream: TcpStream, taken: Taken) {
+    let handle = SockRef::from(&stream).try_clone();
+    tokio::select! {
+        copied = copy::both_ways(taken.stream, stream) => debug!(?copied, "A connection to a laptop ended"),
+        () = taken.cut.cancelled() => {
+            debug!("A connection to a laptop was cut");
+            // Reset, not closed: a client that waits for an answer learns at once that there will be none.
+            if let Ok(handle) = handle {
+                let _best_effort = handle.set_linger(Some(Duration::ZERO));
+            }
+        }
+    }
+}
+
+async fn to_original(mut stream: TcpStream, client: IpAddr, route: &Route) {
+    let ipv6 = route.service.cluster_ip.is_some_and(|ip| ip.is_ipv6());
+    let addresses = originals::addresses(
+        &route.pods.borrow(),
+        &route.port,
+        route.service.publish_not_ready,
+        ipv6,
+    );
+    let addresses = originals::preferred_by(client, addresses);
+    let mut pod = match originals::connect(&addresses).await {
+        Ok(pod) => pod,
+        Err(error) => {
+            debug!(service = %route.service.service, %error, "No original pod could be reached");
+            let _refused = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return;
+        }
+    };
+    let _best_effort = pod.set_nodelay(true);
+    for socket in [SockRef::from(&stream), SockRef::from(&pod)] {
+        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        let _best_effort = socket.set_tcp_keepalive(&keepalive);
+    }
+    match tokio::io::copy_bidirectional(&mut stream, &mut pod).await {
+        Ok(_) => {}
+        Err(error) => {
+            debug!(service = %route.service.service, %error, "A connection to a pod broke");
+            for socket in [SockRef::from(&stream), SockRef::from(&pod)] {
+                let _reset = socket.set_linger(Some(Duration::ZERO));
+            }
+        }
+    }
+}

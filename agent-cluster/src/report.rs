@@ -1,0 +1,72 @@
+//! What this agent tells the hub about sessions: the phase a person should see, and first uses for the audit.
+
+use std::collections::BTreeMap;
+
+use fairlead_model::{Phase, Port, ServiceRef, SessionId};
+use fairlead_wire::link::v1;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+/// Phase and words for each session the writer knows about. Whole, so that a new link says it again.
+pub(crate) type Observed = BTreeMap<SessionId, (Phase, String)>;
+
+/// First uses wait here for the link. When it is full the newest is dropped: a hub that is away for so long that
+/// a thousand first uses pile up has lost more than audit facts.
+const FIRST_USES_QUEUE: usize = 1024;
+
+#[derive(Clone, Debug)]
+pub(crate) struct FirstUse {
+    pub(crate) session: SessionId,
+    pub(crate) service: ServiceRef,
+    pub(crate) port: Port,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct FirstUses(mpsc::Sender<FirstUse>);
+
+impl FirstUses {
+    pub(crate) fn queue() -> (Self, mpsc::Receiver<FirstUse>) {
+        let (first_use_tx, first_use_rx) = mpsc::channel(FIRST_USES_QUEUE);
+        (Self(first_use_tx), first_use_rx)
+    }
+
+    pub(crate) fn tell(&self, first_use: FirstUse) {
+        if self.0.try_send(first_use).is_err() {
+            debug!("A first use could not be queued for the hub");
+        }
+    }
+}
+
+pub(crate) fn first_use_to_wire(first_use: &FirstUse) -> v1::FirstUse {
+    v1::FirstUse {
+        session_id: first_use.session.to_string(),
+        service: Some(service_to_wire(&first_use.service)),
+        port: first_use.port.get().into(),
+    }
+}
+
+pub(crate) fn observed_to_wire(
+    session: SessionId,
+    phase: Phase,
+    detail: &str,
+    replica: &str,
+) -> v1::SessionObserved {
+    let phase = match phase {
+        Phase::Preparing => v1::Phase::Preparing,
+        Phase::Active => v1::Phase::Active,
+        Phase::Away => v1::Phase::Away,
+        Phase::Contested => v1::Phase::Contested,
+        Phase::Refused => v1::Phase::Refused,
+        Phase::Ended => v1::Phase::Ended,
+    };
+    v1::SessionObserved {
+        session_id: session.to_string(),
+        phase: phase.into(),
+        detail: detail.to_owned(),
+        replica: replica.to_owned(),
+    }
+}
+
+pub(crate) fn service_to_wire(service: &ServiceRef) -> v1::ServiceRef {
+    v1::ServiceRef { namespace: service.namespace.to_string(), name: service.name.to_string() }
+}
