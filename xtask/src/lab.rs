@@ -56,6 +56,11 @@ pub(crate) enum Lab {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Runs the identity provider on the hub host until Ctrl-C: ada, grace and olga, without passwords
+    Issuer {
+        #[command(flatten)]
+        name: Name,
+    },
     /// Imports an image archive on both nodes
     Import {
         #[command(flatten)]
@@ -89,6 +94,7 @@ pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
             let mut kubectl = fairlead_lab::kubectl_of(&file)?;
             become_command(kubectl.args(arguments))
         }
+        Lab::Issuer { name } => issuer(&name.lab),
         Lab::Import { name, archive } => {
             fairlead_lab::Lab::attach(&name.lab)?.import_image(&archive)?;
             Ok(ExitCode::SUCCESS)
@@ -133,6 +139,16 @@ fn status(name: &str) -> anyhow::Result<ExitCode> {
     run_command(&mut lab.kubectl(["get", "nodes,pods", "--all-namespaces", "--output=wide"]))?;
     tell(&format!("{:#?}", lab.counters()?));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ctrl-C ends this process, and with it the provider: a program on a host goes with whoever started it.
+fn issuer(name: &str) -> anyhow::Result<ExitCode> {
+    let options = fairlead_lab::IssuerOptions::default();
+    let _running = fairlead_lab::Lab::attach(name)?.issuer(&options)?;
+    tell(&format!("The identity provider answers at {} inside the lab.", options.issuer));
+    loop {
+        std::thread::park();
+    }
 }
 
 fn exec(

@@ -1,27 +1,35 @@
 //! Runs a program on a host of the lab, so that it behaves towards its starter like any child process.
 //!
 //! Entering a process namespace takes a second process. This one stays outside, passes signals on and returns the
-//! exit status; the program is killed when this one is, so `kill -9` reaches it too.
+//! exit status; the program is killed when this one is, so `kill -9` reaches it too. It also goes when the process
+//! that built the command goes, so that a test run that is cut short leaves nothing behind in a lab that stays.
 
 use crate::{Host, place::Place, plan::State};
 use anyhow::{Context, bail};
 use nix::{
+    poll::{PollFd, PollFlags, poll},
     sched::{CloneFlags, setns},
     sys::{
         prctl,
         signal::{SigSet, Signal, kill},
         signalfd::{SfdFlags, SignalFd},
     },
-    unistd::{Gid, Pid, Uid, setgid, setgroups, setuid},
+    unistd::{Gid, Pid, Uid, getppid, setgid, setgroups, setuid},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsString,
     fs::File,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::{
+        fd::AsFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode},
 };
+
+/// The kernel tells nobody that a parent process is gone; it tells of the parent's thread, which is not the same.
+const LOOK_AFTER_STARTER_MS: u8 = 250;
 
 /// Where to enter and as whom.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +38,8 @@ pub(crate) struct Entry {
     /// A host's name; without one the lab's own network, where the bridge is.
     pub(crate) host: Option<String>,
     pub(crate) uid: Option<u32>,
+    /// The process that built the command. A command that replaced it has another parent, and nobody to follow.
+    pub(crate) starter: i32,
     /// Set for the second process, which is inside already.
     pub(crate) inside: Option<PathBuf>,
 }
@@ -54,6 +64,7 @@ fn stay_outside(entry: Entry, program: Vec<OsString>) -> anyhow::Result<ExitCode
     let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let this_program = std::env::current_exe()?;
     let signals = await_signals()?;
+    let starter = (entry.starter == getppid().as_raw()).then(getppid);
     join(state.init, host)?;
     let inside = Entry { inside: Some(folder), ..entry };
     let child = Command::new(this_program)
@@ -62,7 +73,7 @@ fn stay_outside(entry: Entry, program: Vec<OsString>) -> anyhow::Result<ExitCode
         .args(program)
         .spawn()
         .context("cannot enter the lab")?;
-    attend(child, &signals)
+    attend(child, &signals, starter)
 }
 
 /// Joins the namespaces of a host. The files are opened first: a new mount namespace hides them.
@@ -114,25 +125,29 @@ fn await_signals() -> anyhow::Result<SignalFd> {
         awaited.remove(job_control);
     }
     awaited.thread_block()?;
-    Ok(SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC)?)
+    Ok(SignalFd::with_flags(&awaited, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
-fn attend(mut child: Child, signals: &SignalFd) -> anyhow::Result<ExitCode> {
+fn attend(mut child: Child, signals: &SignalFd, starter: Option<Pid>) -> anyhow::Result<ExitCode> {
     let pid = Pid::from_raw(i32::try_from(child.id())?);
     loop {
-        let Some(received) = signals.read_signal()? else { bail!("signals have ended") };
-        // Real-time signals have no name here, and no program of ours uses them.
-        let Ok(signal) = Signal::try_from(i32::try_from(received.ssi_signo)?) else { continue };
-        match signal {
-            Signal::SIGCHLD => {
-                if let Some(status) = child.try_wait()? {
-                    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-                    return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+        if let Some(status) = child.try_wait()? {
+            let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+            return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+        }
+        if starter.is_some_and(|starter| starter != getppid()) {
+            child.kill()?;
+        }
+        poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], LOOK_AFTER_STARTER_MS)?;
+        while let Some(received) = signals.read_signal()? {
+            // Real-time signals have no name here, and no program of ours uses them. A terminal signals its whole
+            // foreground group, the program included.
+            match Signal::try_from(i32::try_from(received.ssi_signo)?) {
+                Ok(signal) if signal != Signal::SIGCHLD && received.ssi_pid != 0 => {
+                    kill(pid, signal)?
                 }
+                _ => {}
             }
-            // A terminal signals its whole foreground group, the program included.
-            _ if received.ssi_pid == 0 => {}
-            _ => kill(pid, signal).context("the program cannot be signalled")?,
         }
     }
 }

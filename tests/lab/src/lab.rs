@@ -1,7 +1,7 @@
 //! The handle on a lab: start it or find it, run programs on its hosts, ask its counters, end it.
 
 use crate::{
-    Counters, Host, Options, Step,
+    Counters, Host, Issuer, IssuerOptions, Options, Step,
     enter::Entry,
     fence, keep,
     place::Place,
@@ -144,6 +144,11 @@ impl Lab {
         self.place.home(person)
     }
 
+    /// Returns the folder of the lab, which goes with it: a place for what a test keeps on the lab's hosts.
+    pub fn folder(&self) -> &Path {
+        self.place.folder()
+    }
+
     /// Returns the folder with a log per component.
     pub fn logs(&self) -> PathBuf {
         self.place.logs()
@@ -163,6 +168,11 @@ impl Lab {
                 .into_iter()
                 .try_for_each(|import| import.join().expect("an import does not panic"))
         })
+    }
+
+    /// Starts the identity provider on the hub host; it ends when the handle is dropped.
+    pub fn issuer(&self, options: &IssuerOptions) -> anyhow::Result<Issuer> {
+        Issuer::start(self, options)
     }
 
     /// Runs work on a thread of its own that stands in a host's network: sockets it opens are that host's.
@@ -200,7 +210,13 @@ impl Lab {
 
     fn enter(&self, host: Option<Host>, uid: Option<u32>, program: &std::ffi::OsStr) -> Command {
         let host = host.map(|host| host.name().to_owned());
-        let entry = Entry { lab: self.place.name().to_owned(), host, uid, inside: None };
+        let entry = Entry {
+            lab: self.place.name().to_owned(),
+            host,
+            uid,
+            starter: std::process::id().cast_signed(),
+            inside: None,
+        };
         let entry = serde_json::to_string(&entry).expect("an entry is plain data");
         let mut command = Command::new(&self.program);
         command.arg("enter").arg(entry).arg(program);

@@ -118,8 +118,8 @@ impl GoProgram {
     }
 }
 
-/// Each part is preceded by its length, so that bytes cannot move from one file to the next unnoticed.
-fn hash(parts: impl IntoIterator<Item = Vec<u8>>) -> String {
+/// Returns a short name for the content of files. Each part is preceded by its length, so that bytes cannot move from one file to the next unnoticed.
+pub(crate) fn hash(parts: impl IntoIterator<Item = Vec<u8>>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.len().to_be_bytes());

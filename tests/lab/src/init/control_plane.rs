@@ -80,8 +80,10 @@ const API_SERVER: &str = "
 --kubelet-certificate-authority={pki}/ca.crt --kubelet-preferred-address-types=InternalIP
 --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true";
 
+/// Its own pace of 20 requests a second would spend four seconds on starting.
 const CONTROLLERS: &str = "
 --kubeconfig={pki}/controllers.conf --leader-elect=false --use-service-account-credentials
+--kube-api-qps=1000 --kube-api-burst=1000
 --service-account-private-key-file={pki}/sa.key --root-ca-file={pki}/ca.crt";
 
 const SCHEDULER: &str = "--kubeconfig={pki}/scheduler.conf --leader-elect=false";
