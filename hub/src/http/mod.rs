@@ -2,16 +2,23 @@
 
 mod assets;
 mod audit;
+mod devices;
 pub mod error;
 mod events;
 mod extract;
+mod groups;
 mod guard;
 mod health;
 mod join_tokens;
+mod me;
+mod members;
 mod openapi;
+mod organization;
+mod roles;
 mod router;
 mod services;
 mod sessions;
+mod setup;
 mod teamspaces;
 mod version;
 

@@ -19,8 +19,8 @@ use utoipa::{OpenApi, openapi::OpenApi as Document};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    assets, audit, events, guard, health, join_tokens, openapi, services, sessions, teamspaces,
-    version,
+    assets, audit, devices, events, groups, guard, health, join_tokens, me, members, openapi,
+    organization, roles, services, sessions, setup, teamspaces, version,
 };
 use crate::{Hub, links, login};
 
@@ -34,11 +34,18 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) fn api() -> (Router<Hub>, Document) {
     OpenApiRouter::with_openapi(openapi::Api::openapi())
         .merge(audit::routes())
+        .merge(devices::routes())
         .merge(events::routes())
+        .merge(groups::routes())
         .merge(health::routes())
         .merge(join_tokens::routes())
+        .merge(me::routes())
+        .merge(members::routes())
+        .merge(organization::routes())
+        .merge(roles::routes())
         .merge(services::routes())
         .merge(sessions::routes())
+        .merge(setup::routes())
         .merge(teamspaces::routes())
         .merge(version::routes())
         .split_for_parts()

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     Bearer, FamilyEnd, Scoped, Store, StoreError, Unscoped,
     audit::{self, Entry},
+    notify::{self, Noun},
     tokens,
 };
 
@@ -163,6 +164,7 @@ impl Store {
         tokens::end_families(&mut tx, bearer, Some(&key_jkt), FamilyEnd::DeviceRemoved, now)
             .await?;
         audit::record(&mut tx, Entry::by(permit, "device.removed", device), now).await?;
+        notify::tell(&mut tx, org, Noun::Members, owner.as_uuid()).await?;
         Ok(tx.commit().await?)
     }
 }

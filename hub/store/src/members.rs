@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::{
     Bearer, Scoped, Store, StoreError,
     audit::{self, Entry},
+    notify::{self, Noun},
     role_bindings, users,
 };
 
@@ -124,6 +125,7 @@ impl Store {
         users::shut_out(&mut tx, Bearer { org: permit.org(), user }, now).await?;
         role_bindings::keep_an_owner(&mut tx, permit.org()).await?;
         audit::record(&mut tx, Entry::by(permit, "member.removed", user), now).await?;
+        notify::tell(&mut tx, permit.org(), Noun::Members, user.as_uuid()).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     Scoped, Store, StoreError,
     audit::{self, Entry},
+    notify::{self, Noun},
 };
 
 impl Scoped<'_> {
@@ -116,6 +117,7 @@ impl Store {
         let entry = Entry::by(permit, "roles.changed", subject)
             .with(json!({ "before": before, "after": after }));
         audit::record(&mut tx, entry, now).await?;
+        notify::tell(&mut tx, permit.org(), Noun::Members, subject).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -30,6 +30,13 @@ pub enum LinkPurpose {
     Recover(Bearer),
 }
 
+/// A link that was neither used nor has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetupLink {
+    pub purpose: LinkPurpose,
+    pub expires_at: Timestamp,
+}
+
 impl Unscoped<'_> {
     pub async fn keep_setup_link(
         &self,
@@ -56,21 +63,24 @@ impl Unscoped<'_> {
         Ok(())
     }
 
-    /// Says what a link is for, if it was neither used nor has expired.
+    /// Returns a link that counts.
     pub async fn setup_link(
         &self,
         token_hash: &[u8; 32],
         now: Timestamp,
-    ) -> Result<Option<LinkPurpose>, StoreError> {
+    ) -> Result<Option<SetupLink>, StoreError> {
         let row = sqlx::query!(
-            "select org_id, user_id from setup_links
+            "select org_id, user_id, expires_at from setup_links
              where token_hash = $1 and used_at is null and expires_at > $2",
             token_hash,
             now.to_sqlx()
         )
         .fetch_optional(self.pool)
         .await?;
-        Ok(row.map(|row| purpose(row.org_id, row.user_id)))
+        Ok(row.map(|row| SetupLink {
+            purpose: purpose(row.org_id, row.user_id),
+            expires_at: row.expires_at.into(),
+        }))
     }
 
     /// Spends a recover link.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     Bearer, FamilyEnd, StoreError, Unscoped,
     audit::{self, Entry},
+    notify::{self, Noun},
     role_bindings, tokens,
 };
 
@@ -47,6 +48,7 @@ impl Unscoped<'_> {
         };
         join_groups(&mut tx, sign_in, user, now).await?;
         welcome_owner(&mut tx, sign_in, user, now).await?;
+        notify::tell(&mut tx, sign_in.org, Noun::Members, user.as_uuid()).await?;
         tx.commit().await?;
         Ok(SignedIn::Welcome(Bearer { org: sign_in.org, user }))
     }
@@ -73,6 +75,7 @@ impl Unscoped<'_> {
         }
         let action = if disabled { "member.removed" } else { "member.restored" };
         audit::record(&mut tx, Entry::by_operator(bearer.org, action, bearer.user), now).await?;
+        notify::tell(&mut tx, bearer.org, Noun::Members, bearer.user.as_uuid()).await?;
         Ok(tx.commit().await?)
     }
 

@@ -1,0 +1,124 @@
+//! Connections to issuers: checked before they are believed, changed by whoever manages the organization.
+
+use fairlead_model::OrgId;
+use hub_policy::{Caller, actions::ManageOrganization, decide};
+use hub_store::{OidcConnection, Organization, StoreError};
+use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
+
+use super::ActionError;
+use crate::{
+    Hub,
+    login::{IssuerError, claims, seal_client_secret},
+};
+
+const MAX_LIST: usize = 50;
+const MAX_WORD_BYTES: usize = 200;
+const MAX_SECRET_BYTES: usize = 4000;
+
+/// A connection as somebody describes it.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub issuer: String,
+    pub client_id: String,
+    pub groups_claim: String,
+    pub scopes: Vec<String>,
+    pub email_domains: Vec<String>,
+}
+
+/// Returns the organization and its connections, for those who manage it.
+pub async fn list(
+    hub: &Hub,
+    caller: &Caller,
+) -> Result<(Organization, Vec<OidcConnection>), ActionError> {
+    let facts = hub.facts(caller.org, None).await?;
+    decide(caller, ManageOrganization, &facts)?;
+    let scope = hub.store.scoped(caller.org);
+    Ok((scope.organization().await?, scope.oidc_connections().await?))
+}
+
+/// Changes a connection, after its issuer has answered. Without a new secret the old one stays.
+pub async fn change(
+    hub: &Hub,
+    caller: &Caller,
+    id: Uuid,
+    wanted: Wanted,
+    client_secret: Option<SecretString>,
+) -> Result<(), ActionError> {
+    let facts = hub.facts(caller.org, None).await?;
+    let permit = decide(caller, ManageOrganization, &facts)?;
+    let found = hub.store.scoped(caller.org).oidc_connection(id).await?;
+    let before = found.ok_or(StoreError::NotFound { noun: "connection" })?;
+    let wanted = checked(hub, wanted).await?;
+    let sealed_client_secret = match client_secret {
+        Some(secret) => seal_secret(hub, caller.org, secret.expose_secret())?,
+        None => before.sealed_client_secret.clone(),
+    };
+    let changed = OidcConnection {
+        issuer: wanted.issuer,
+        client_id: wanted.client_id,
+        sealed_client_secret,
+        groups_claim: wanted.groups_claim,
+        scopes: wanted.scopes,
+        email_domains: wanted.email_domains,
+        ..before
+    };
+    Ok(hub.store.change_oidc_connection(&permit, &changed, hub.clock.now()).await?)
+}
+
+/// Checks a description, and asks the issuer whether it is one.
+pub(super) async fn checked(hub: &Hub, mut wanted: Wanted) -> Result<Wanted, ActionError> {
+    if wanted.client_id.is_empty() || wanted.client_id.len() > MAX_WORD_BYTES {
+        return Err(ActionError::invalid("the client id is missing or too long"));
+    }
+    if wanted.groups_claim.is_empty() {
+        "groups".clone_into(&mut wanted.groups_claim);
+    }
+    // Every issuer requires it, and whoever leaves it out means it.
+    wanted.scopes.retain(|scope| scope != "openid");
+    for word in wanted.scopes.iter().chain([&wanted.groups_claim]) {
+        if word.is_empty() || word.len() > MAX_WORD_BYTES || word.contains(char::is_whitespace) {
+            return Err(ActionError::invalid(format!("`{word}` is not a scope or claim")));
+        }
+    }
+    if wanted.scopes.len() > MAX_LIST || wanted.email_domains.len() > MAX_LIST {
+        return Err(ActionError::invalid(format!("more than {MAX_LIST} scopes or domains")));
+    }
+    for domain in &mut wanted.email_domains {
+        *domain = domain.trim().trim_start_matches('@').to_lowercase();
+        if domain.is_empty() || domain.len() > MAX_WORD_BYTES || domain.contains('@') {
+            return Err(ActionError::invalid(format!("`{domain}` is not an e-mail domain")));
+        }
+    }
+    hub.issuers.probe(&wanted.issuer, hub.clock.now()).await.map_err(not_an_issuer)?;
+    Ok(wanted)
+}
+
+pub(super) fn seal_secret(hub: &Hub, org: OrgId, secret: &str) -> Result<Vec<u8>, ActionError> {
+    if secret.is_empty() || secret.len() > MAX_SECRET_BYTES {
+        return Err(ActionError::invalid("the client secret is missing or too long"));
+    }
+    Ok(seal_client_secret(hub, org, secret))
+}
+
+/// Reads an e-mail address into the form in which the hub keeps them.
+pub(super) fn email(text: &str) -> Result<String, ActionError> {
+    let text = text.trim().to_lowercase();
+    if claims::domain(&text).is_none() || text.len() > 320 || text.contains(char::is_whitespace) {
+        return Err(ActionError::invalid(format!("`{text}` is not an e-mail address")));
+    }
+    Ok(text)
+}
+
+fn not_an_issuer(error: IssuerError) -> ActionError {
+    let hint = match &error {
+        IssuerError::Unreachable { .. } => {
+            "can the hub's host reach that address, by name, and does it trust the certificate (issuer_ca)?"
+        }
+        IssuerError::OtherName { .. } => {
+            "write the issuer exactly, to the last slash, as its discovery document does"
+        }
+        _ => "the issuer is the address before /.well-known/openid-configuration",
+    };
+    ActionError::Invalid { message: error.to_string(), hint: Some(hint.to_owned()) }
+}

@@ -1,0 +1,102 @@
+//! The only place that knows every part of the hub.
+
+use std::{fs, ops::Deref, path::PathBuf, sync::Arc};
+
+use hub_relay::Relay;
+use hub_store::{Store, StoreError};
+use secrecy::ExposeSecret;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    actions::PolicyCache,
+    clock::Clock,
+    config::Config,
+    keys::{Keys, KeysError},
+    links::Links,
+    login::{Issuers, SeenProofs},
+    seal::Sealer,
+    tasks::Changes,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    #[error("the master key does not fit the database")]
+    Keys(#[from] KeysError),
+    #[error("could not read {path}")]
+    IssuerCa { path: PathBuf, source: std::io::Error },
+    #[error("requests to issuers could not be prepared")]
+    Issuers(#[from] crate::login::issuers::TransportError),
+}
+
+/// Every part of one hub process.
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    pub config: Arc<Config>,
+    pub keys: Keys,
+    pub issuers: Issuers,
+    pub seen_proofs: SeenProofs,
+    pub relay: Relay,
+    pub links: Links,
+    pub policies: Arc<PolicyCache>,
+    pub changes: Arc<Changes>,
+    /// Names this process among the replicas.
+    pub replica: String,
+    pub tasks: TaskTracker,
+    pub stopping: CancellationToken,
+}
+
+/// The hub as its handlers and actions hold it. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Hub(Arc<Parts>);
+
+impl Deref for Hub {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Hub {
+    /// Connects to the database, brings its schema up to date, and puts the parts together.
+    pub async fn assemble(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AssembleError> {
+        let store = Store::connect(config.database_url.expose_secret()).await?;
+        store.migrate().await?;
+        let keys = Keys::new(store.clone(), Arc::new(Sealer::new(&config.master_key)));
+        keys.check_master_key().await?;
+        let issuer_ca = read_issuer_ca(&config)?;
+        Ok(Self(Arc::new(Parts {
+            store,
+            clock,
+            keys,
+            issuers: Issuers::new(issuer_ca.as_deref())?,
+            seen_proofs: SeenProofs::default(),
+            relay: Relay::new(hub_relay::Limits::default()),
+            links: Links::new(),
+            policies: Arc::new(PolicyCache::default()),
+            changes: Arc::new(Changes::new()),
+            replica: replica_name(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            config: Arc::new(config),
+        })))
+    }
+}
+
+fn read_issuer_ca(config: &Config) -> Result<Option<Vec<u8>>, AssembleError> {
+    let Some(path) = &config.issuer_ca else { return Ok(None) };
+    match fs::read(path) {
+        Ok(pem) => Ok(Some(pem)),
+        Err(source) => Err(AssembleError::IssuerCa { path: path.clone(), source }),
+    }
+}
+
+/// The host's name for people, and a few random digits because two processes may share a host.
+fn replica_name() -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    format!("{}-{:08x}", host.unwrap_or_else(|| "hub".to_owned()), rand::random::<u32>())
+}

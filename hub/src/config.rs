@@ -1,0 +1,381 @@
+//! The one typed configuration. A file, the flags and the environment are read here and nowhere else.
+//!
+//! A flag (or its environment variable, which `--help` names) wins over the file. Each error says what to write.
+
+use std::{
+    fmt, fs, io,
+    net::{Ipv6Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+use crate::seal::{InvalidMasterKey, MasterKey};
+
+/// Where installed packages keep the configuration; used when it is there and no other is named.
+const DEFAULT_FILE: &str = "/etc/fairlead/hub.toml";
+const DEFAULT_PORT: u16 = 8443;
+const DEFAULT_RELAY_PORT: u16 = 8444;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("could not read {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} is not a valid configuration: {source}")]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("`{field}` is missing: {remedy}")]
+    Missing { field: &'static str, remedy: &'static str },
+    #[error(
+        "`public_url` must look like https://hub.example.com (no path, no query): {text} does not"
+    )]
+    PublicUrl { text: Url },
+    #[error(
+        "{path} can be read by other users of this machine: the master key must be its owner's alone \
+         (chmod 600 {path})"
+    )]
+    ExposedKey { path: PathBuf },
+    #[error(transparent)]
+    MasterKey(#[from] InvalidMasterKey),
+    #[error("give the master key by file or by environment, not by both")]
+    TwoMasterKeys,
+}
+
+/// Everything `serve` needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How browsers, laptops and agents reach this hub; its host name is part of what links sign.
+    pub public_url: Url,
+    /// Where HTTPS is served: the console, REST and the links.
+    pub listen: SocketAddr,
+    /// Where carriers arrive.
+    pub relay_listen: SocketAddr,
+    /// `host:port` of the relay as laptops and agents reach it.
+    pub relay_address: String,
+    pub database_url: SecretString,
+    pub master_key: MasterKey,
+    pub tls: TlsFiles,
+    /// Certificates that issuers may have besides those that the system trusts.
+    pub issuer_ca: Option<PathBuf>,
+    pub log: LogFormat,
+}
+
+impl Config {
+    /// Returns an absolute URL of this hub.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.public_url.as_str().trim_end_matches('/'))
+    }
+
+    /// Returns the origin that browsers send with writes from our own pages.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.public_url.origin().ascii_serialization()
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// PEM: the certificate, then those between it and its root.
+    pub certificate: PathBuf,
+    /// PEM: the private key.
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object per line, for collectors.
+    Json,
+}
+
+/// The flags of the commands that need the database only.
+#[derive(Args, Clone)]
+pub struct DatabaseFlags {
+    /// Configuration file (TOML); without it /etc/fairlead/hub.toml where that exists
+    #[arg(long, env = "FAIRLEAD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Postgres, for example postgres://fairlead@db.example.com/fairlead
+    #[arg(long, env = "FAIRLEAD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<SecretString>,
+    /// How browsers, laptops and agents reach this hub, for example https://hub.example.com
+    #[arg(long, env = "FAIRLEAD_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<Url>,
+}
+
+/// The flags of `serve`.
+#[derive(Args, Clone)]
+pub struct ServeFlags {
+    #[command(flatten)]
+    database: DatabaseFlags,
+    /// Where HTTPS is served [default: every address, port 8443]
+    #[arg(long, env = "FAIRLEAD_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where carriers arrive [default: every address, port 8444]
+    #[arg(long, env = "FAIRLEAD_RELAY_LISTEN", value_name = "ADDRESS:PORT")]
+    relay_listen: Option<SocketAddr>,
+    /// The relay as laptops and agents reach it [default: the host of the public URL, port 8444]
+    #[arg(long, env = "FAIRLEAD_RELAY_ADDRESS", value_name = "HOST:PORT")]
+    relay_address: Option<String>,
+    /// File with the master key (32 bytes in base64, mode 0600)
+    #[arg(long, env = "FAIRLEAD_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+    /// The master key itself; by environment only
+    #[arg(long = "master-key", env = "FAIRLEAD_MASTER_KEY", hide = true, hide_env_values = true)]
+    master_key: Option<SecretString>,
+    /// PEM file with the hub's certificate and those between it and its root
+    #[arg(long, env = "FAIRLEAD_TLS_CERTIFICATE", value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+    /// PEM file with the key of the certificate
+    #[arg(long, env = "FAIRLEAD_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// PEM file with certificates that sign-in providers may have besides those that the system trusts
+    #[arg(long, env = "FAIRLEAD_ISSUER_CA", value_name = "FILE")]
+    issuer_ca: Option<PathBuf>,
+    /// How log lines look [default: text]
+    #[arg(long, env = "FAIRLEAD_LOG", value_enum)]
+    log: Option<LogFormat>,
+}
+
+/// The file. Every field is optional, because a flag may stand for it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    public_url: Option<Url>,
+    listen: Option<SocketAddr>,
+    relay_listen: Option<SocketAddr>,
+    relay_address: Option<String>,
+    database_url: Option<SecretString>,
+    master_key_file: Option<PathBuf>,
+    tls: Option<TlsFiles>,
+    issuer_ca: Option<PathBuf>,
+    log: Option<LogFormat>,
+}
+
+/// What `migrate` and `admin` need to know.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    pub database_url: SecretString,
+    public_url: Option<Url>,
+}
+
+impl DatabaseConfig {
+    pub fn load(flags: DatabaseFlags) -> Result<Self, ConfigError> {
+        let file = File::find(flags.config.as_deref())?;
+        Ok(Self {
+            database_url: flags.database_url.or(file.database_url).ok_or(NO_DATABASE)?,
+            public_url: flags.public_url.or(file.public_url),
+        })
+    }
+
+    /// Returns the public URL, for the commands that print links.
+    pub fn public_url(&self) -> Result<Url, ConfigError> {
+        checked_public_url(self.public_url.clone().ok_or(NO_PUBLIC_URL)?)
+    }
+}
+
+impl Config {
+    pub fn load(flags: ServeFlags) -> Result<Self, ConfigError> {
+        let file = File::find(flags.database.config.as_deref())?;
+        let everywhere = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let public_url = flags.database.public_url.or(file.public_url).ok_or(NO_PUBLIC_URL)?;
+        let public_url = checked_public_url(public_url)?;
+        let relay_listen = flags
+            .relay_listen
+            .or(file.relay_listen)
+            .unwrap_or_else(|| everywhere(DEFAULT_RELAY_PORT));
+        let tls = match (flags.tls_certificate, flags.tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (None, None) => file.tls,
+            _ => None,
+        };
+        Ok(Self {
+            listen: flags.listen.or(file.listen).unwrap_or_else(|| everywhere(DEFAULT_PORT)),
+            relay_listen,
+            relay_address: flags
+                .relay_address
+                .or(file.relay_address)
+                .unwrap_or_else(|| default_relay_address(&public_url, relay_listen)),
+            database_url: flags.database.database_url.or(file.database_url).ok_or(NO_DATABASE)?,
+            master_key: master_key(
+                flags.master_key.as_ref(),
+                flags.master_key_file.or(file.master_key_file).as_deref(),
+            )?,
+            tls: tls.ok_or(NO_TLS)?,
+            issuer_ca: flags.issuer_ca.or(file.issuer_ca),
+            log: flags.log.or(file.log).unwrap_or_default(),
+            public_url,
+        })
+    }
+}
+
+const NO_DATABASE: ConfigError = ConfigError::Missing {
+    field: "database_url",
+    remedy: "say where Postgres is with --database-url or FAIRLEAD_DATABASE_URL, for example \
+             postgres://fairlead@db.example.com/fairlead (to try Fairlead without one: fairlead-hub dev)",
+};
+const NO_PUBLIC_URL: ConfigError = ConfigError::Missing {
+    field: "public_url",
+    remedy: "say how browsers and agents reach this hub with --public-url or FAIRLEAD_PUBLIC_URL, for example \
+             https://hub.example.com",
+};
+const NO_TLS: ConfigError = ConfigError::Missing {
+    field: "tls",
+    remedy: "name the PEM files of certificate and key, both, with --tls-certificate and --tls-key",
+};
+const NO_MASTER_KEY: ConfigError = ConfigError::Missing {
+    field: "master_key_file",
+    remedy: "make a key once (openssl rand -base64 32 > master.key; chmod 600 master.key), keep a copy in a safe \
+             place, and name the file with --master-key-file, or put the key into FAIRLEAD_MASTER_KEY",
+};
+
+impl File {
+    /// Reads the named file, or the default one if it is there.
+    fn find(named: Option<&Path>) -> Result<Self, ConfigError> {
+        match named {
+            Some(path) => Self::read(path),
+            None if Path::new(DEFAULT_FILE).exists() => Self::read(Path::new(DEFAULT_FILE)),
+            None => Ok(Self::default()),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+}
+
+fn checked_public_url(url: Url) -> Result<Url, ConfigError> {
+    let plain = url.scheme() == "https"
+        && url.host().is_some()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty();
+    plain.then_some(()).ok_or_else(|| ConfigError::PublicUrl { text: url.clone() })?;
+    Ok(url)
+}
+
+/// Returns the relay's address as it is when nothing stands between the hub and its peers.
+#[must_use]
+pub fn default_relay_address(public_url: &Url, relay_listen: SocketAddr) -> String {
+    let host = public_url.host_str().expect("a checked public URL has a host");
+    format!("{host}:{}", relay_listen.port())
+}
+
+fn master_key(text: Option<&SecretString>, file: Option<&Path>) -> Result<MasterKey, ConfigError> {
+    match (text, file) {
+        (Some(_), Some(_)) => Err(ConfigError::TwoMasterKeys),
+        (Some(text), None) => Ok(MasterKey::from_base64(text.expose_secret())?),
+        (None, Some(path)) => read_master_key(path),
+        (None, None) => Err(NO_MASTER_KEY),
+    }
+}
+
+/// Reads the master key from a file that nobody else can read.
+pub fn read_master_key(path: &Path) -> Result<MasterKey, ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(ConfigError::ExposedKey { path: path.to_owned() });
+    }
+    let text = SecretString::from(fs::read_to_string(path).map_err(failed)?);
+    Ok(MasterKey::from_base64(text.expose_secret())?)
+}
+
+impl fmt::Debug for DatabaseFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseFlags").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ServeFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeFlags").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        flags: ServeFlags,
+    }
+
+    fn load(arguments: &[&str]) -> Result<Config, ConfigError> {
+        use clap::Parser;
+        let arguments = ["hub"].iter().chain(arguments);
+        Config::load(Command::try_parse_from(arguments).expect("the flags exist").flags)
+    }
+
+    const COMPLETE: [&str; 10] = [
+        "--database-url",
+        "postgres://db/fairlead",
+        "--public-url",
+        "https://hub.example.com",
+        "--master-key",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "--tls-certificate",
+        "cert.pem",
+        "--tls-key",
+        "key.pem",
+    ];
+
+    #[test]
+    fn the_relay_is_beside_the_hub_unless_it_is_said_otherwise() {
+        let config = load(&COMPLETE).expect("complete");
+        assert_eq!(config.relay_address, "hub.example.com:8444");
+        let flags = [&COMPLETE[..], &["--relay-address", "relay.example.com:9"]].concat();
+        assert_eq!(load(&flags).expect("complete").relay_address, "relay.example.com:9");
+    }
+
+    #[test]
+    fn whatever_is_missing_is_named_with_what_to_write() {
+        for (at, field) in [(0, "database_url"), (2, "public_url"), (4, "master_key"), (8, "tls")] {
+            let mut flags = COMPLETE.to_vec();
+            flags.drain(at..at + 2);
+            let error = load(&flags).expect_err(field).to_string();
+            assert!(error.contains(field) && error.contains("--"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_with_a_path_or_without_tls_is_refused() {
+        for url in ["http://hub.example.com", "https://hub.example.com/fairlead"] {
+            let mut flags = COMPLETE.to_vec();
+            flags[3] = url;
+            assert!(matches!(load(&flags), Err(ConfigError::PublicUrl { .. })), "{url}");
+        }
+    }
+
+    #[test]
+    fn neither_debug_nor_errors_show_the_secrets() {
+        let shown = format!("{:?}", load(&COMPLETE).expect("complete"));
+        assert!(!shown.contains("AAAA") && !shown.contains("postgres://"), "{shown}");
+    }
+
+    #[test]
+    fn a_master_key_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().expect("made");
+        let path = folder.path().join("master.key");
+        fs::write(&path, COMPLETE[5]).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
+        assert!(matches!(read_master_key(&path), Err(ConfigError::ExposedKey { .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+        assert!(read_master_key(&path).is_ok());
+    }
+}

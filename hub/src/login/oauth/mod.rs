@@ -1,0 +1,46 @@
+//! The authorization server of our own command line (RFC 6749, 7636, 8252, 8414, 9449).
+//!
+//! There is one client, `fairlead-cli`: public, on a loopback redirect. Its codes are good once within a minute, its
+//! refresh tokens rotate, and every request for tokens proves possession of the device key.
+
+mod authorize;
+mod proofs;
+mod token;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+pub use proofs::SeenProofs;
+
+use crate::Hub;
+
+const CLIENT_ID: &str = "fairlead-cli";
+const TOKEN_PATH: &str = "/oauth/token";
+
+pub(super) fn routes() -> Router<Hub> {
+    Router::new()
+        .route("/oauth/authorize", get(authorize::authorize))
+        .route(TOKEN_PATH, post(token::token))
+        .route("/oauth/revoke", post(token::revoke))
+        .route("/.well-known/oauth-authorization-server", get(metadata))
+}
+
+/// Describes the server as RFC 8414 has it.
+async fn metadata(State(hub): State<Hub>) -> Json<Value> {
+    Json(json!({
+        "issuer": hub.config.origin(),
+        "authorization_endpoint": hub.config.url("/oauth/authorize"),
+        "token_endpoint": hub.config.url(TOKEN_PATH),
+        "revocation_endpoint": hub.config.url("/oauth/revoke"),
+        "response_types_supported": ["code"],
+        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "dpop_signing_alg_values_supported": ["EdDSA"],
+        "authorization_response_iss_parameter_supported": true,
+    }))
+}

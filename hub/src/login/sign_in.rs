@@ -1,0 +1,383 @@
+//! A browser's way to its issuer and back: `/login` and `/login/callback`.
+
+use axum::{
+    extract::{Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use axum_extra::extract::CookieJar;
+use fairlead_model::{OrgId, Token, TokenKind, timers::LOGIN_ATTEMPT_LIFE};
+use hub_store::{Bearer, LoginAttempt, OidcConnection, SignedIn, StoreError};
+use openidconnect::ClientSecret;
+use serde::Deserialize;
+use url::form_urlencoded;
+use zeroize::Zeroizing;
+
+use super::{
+    claims::{self, ClaimsRefused},
+    cookies,
+    issuers::{IssuerError, Registration},
+    pages::Notice,
+};
+use crate::{Hub, seal::SealError};
+
+/// To what the secret of a connection is sealed.
+pub(crate) const CLIENT_SECRET: &str = "oidc client secret";
+const MAX_RETURN_TO: usize = 4000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Begin {
+    email: Option<String>,
+    return_to: Option<String>,
+}
+
+/// Sends the browser to its issuer.
+pub(super) async fn begin(
+    State(hub): State<Hub>,
+    jar: CookieJar,
+    Query(asked): Query<Begin>,
+) -> Result<Response, SignInFailed> {
+    let return_to = safe_return(asked.return_to.as_deref());
+    let email = asked.email.as_deref().map(str::trim).filter(|email| !email.is_empty());
+    let connection = match choose(&hub, email).await? {
+        Choice::One(connection) => connection,
+        Choice::AskEmail => return Ok(to_sign_in_page(None, &return_to)),
+        Choice::UnknownEmail => return Ok(to_sign_in_page(Some("unknown_email"), &return_to)),
+    };
+    let now = hub.clock.now();
+    let state = Token::new(TokenKind::WebSession, rand::random());
+    let registration = registration(&hub, &connection)?;
+    let departure = hub.issuers.depart(&registration, state.expose(), email, now).await?;
+    // The same browser may have begun in another tab: both ways back must work.
+    let browser =
+        cookies::login(&jar).unwrap_or_else(|| Token::new(TokenKind::WebSession, rand::random()));
+    let attempt = LoginAttempt {
+        org_id: connection.org_id,
+        connection_id: connection.id,
+        browser_hash: browser.hash().to_vec(),
+        nonce: departure.nonce,
+        pkce_verifier: departure.pkce_verifier,
+        return_to,
+        expires_at: now + LOGIN_ATTEMPT_LIFE,
+    };
+    hub.store.unscoped("login: nobody yet").begin_login(&state.hash(), &attempt).await?;
+    let jar = cookies::with_login(jar, &browser);
+    Ok((jar, Redirect::to(departure.url.as_str())).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Finish {
+    state: Option<String>,
+    code: Option<String>,
+    /// Who answers (RFC 9207): an answer of another issuer than the asked one is refused.
+    iss: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+/// Takes the browser back from its issuer.
+pub(super) async fn finish(
+    State(hub): State<Hub>,
+    jar: CookieJar,
+    Query(answer): Query<Finish>,
+) -> Result<Response, SignInFailed> {
+    let attempt = take_attempt(&hub, &jar, answer.state.as_deref()).await?;
+    if let Some(error) = answer.error {
+        let description = answer.error_description.unwrap_or_default();
+        return Err(SignInFailed::RefusedByIssuer { error, description });
+    }
+    let code = answer.code.ok_or(SignInFailed::NotBegunHere)?;
+    let connection = hub
+        .store
+        .scoped(attempt.org_id)
+        .oidc_connection(attempt.connection_id)
+        .await?
+        .ok_or(SignInFailed::NotBegunHere)?;
+    if answer.iss.is_some_and(|issuer| issuer != connection.issuer) {
+        return Err(SignInFailed::NotBegunHere);
+    }
+    let now = hub.clock.now();
+    let registration = registration(&hub, &connection)?;
+    let said =
+        hub.issuers.arrive(&registration, code, attempt.pkce_verifier, attempt.nonce, now).await?;
+    let who = claims::read(&said, &connection)?;
+    let signed_in = hub.store.unscoped("login: the issuer vouches").sign_in(&who, now).await?;
+    let SignedIn::Welcome(bearer) = signed_in else {
+        return Err(SignInFailed::Disabled { email: who.email });
+    };
+    tracing::info!(user = %bearer.user, organization = %bearer.org, "{} signed in", who.email);
+    let jar = cookies::without_login(enter(&hub, jar, bearer).await?);
+    Ok((jar, Redirect::to(&attempt.return_to)).into_response())
+}
+
+/// Begins a browser session.
+pub(super) async fn enter(
+    hub: &Hub,
+    jar: CookieJar,
+    bearer: Bearer,
+) -> Result<CookieJar, StoreError> {
+    let token = Token::new(TokenKind::WebSession, rand::random());
+    hub.store
+        .unscoped("login: the session begins")
+        .begin_web_session(&token.hash(), bearer, hub.clock.now())
+        .await?;
+    Ok(cookies::with_session(jar, &token))
+}
+
+enum Choice {
+    One(OidcConnection),
+    AskEmail,
+    UnknownEmail,
+}
+
+/// Chooses where somebody signs in: by the domain of their address, or the only connection there is.
+async fn choose(hub: &Hub, email: Option<&str>) -> Result<Choice, SignInFailed> {
+    let store = hub.store.unscoped("login: the organization follows from the address");
+    let mut all = store.first_oidc_connections(2).await?;
+    match (all.len(), email) {
+        (0, _) => Err(SignInFailed::NotSetUp),
+        (1, _) => Ok(Choice::One(all.remove(0))),
+        (_, None) => Ok(Choice::AskEmail),
+        (_, Some(email)) => {
+            let Some(domain) = claims::domain(email) else { return Ok(Choice::UnknownEmail) };
+            let found = store.oidc_connections_of_domain(&domain).await?;
+            Ok(found.into_iter().next().map_or(Choice::UnknownEmail, Choice::One))
+        }
+    }
+}
+
+/// Opens the secret of a connection, for one use.
+fn registration<'connection>(
+    hub: &Hub,
+    connection: &'connection OidcConnection,
+) -> Result<Registration<'connection>, SealError> {
+    let secret = hub.keys.sealer().open(
+        connection.org_id,
+        CLIENT_SECRET,
+        &connection.sealed_client_secret,
+    )?;
+    let text = Zeroizing::new(String::from_utf8(secret.to_vec()).map_err(|_| SealError::Damaged)?);
+    Ok(Registration {
+        connection,
+        client_secret: ClientSecret::new(text.to_string()),
+        redirect_url: hub.config.url("/login/callback"),
+    })
+}
+
+/// Seals the secret of a connection.
+pub(crate) fn seal_client_secret(hub: &Hub, org: OrgId, secret: &str) -> Vec<u8> {
+    hub.keys.sealer().seal(org, CLIENT_SECRET, secret.as_bytes())
+}
+
+/// Finds the sign-in that this browser began; its `state` counts once.
+async fn take_attempt(
+    hub: &Hub,
+    jar: &CookieJar,
+    state: Option<&str>,
+) -> Result<LoginAttempt, SignInFailed> {
+    let state = state
+        .and_then(|text| Token::parse_as(TokenKind::WebSession, text).ok())
+        .ok_or(SignInFailed::NotBegunHere)?;
+    let browser = cookies::login(jar).ok_or(SignInFailed::NotBegunHere)?;
+    let attempt = hub
+        .store
+        .unscoped("login: the state names the attempt")
+        .take_login(&state.hash(), hub.clock.now())
+        .await?
+        .ok_or(SignInFailed::NotBegunHere)?;
+    // Hashes of 256 random bits: comparing them in variable time tells nothing about the cookie.
+    if attempt.browser_hash == browser.hash() {
+        Ok(attempt)
+    } else {
+        Err(SignInFailed::NotBegunHere)
+    }
+}
+
+/// Returns the path on this hub to which somebody goes on, or `/`.
+fn safe_return(asked: Option<&str>) -> String {
+    let is_ours = |path: &str| {
+        path.starts_with('/')
+            && !path.starts_with("//")
+            && path.len() <= MAX_RETURN_TO
+            && path.chars().all(|c| !c.is_control() && c != '\\')
+    };
+    asked.filter(|path| is_ours(path)).unwrap_or("/").to_owned()
+}
+
+fn to_sign_in_page(error: Option<&str>, return_to: &str) -> Response {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if let Some(error) = error {
+        query.append_pair("error", error);
+    }
+    if return_to != "/" {
+        query.append_pair("return_to", return_to);
+    }
+    Redirect::to(&format!("/sign-in?{}", query.finish())).into_response()
+}
+
+/// Why somebody is not signed in. Each has a page that says what to try.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SignInFailed {
+    #[error("the hub has no organization yet")]
+    NotSetUp,
+    #[error("the answer belongs to no sign-in of this browser")]
+    NotBegunHere,
+    #[error("the issuer refused: {error} {description}")]
+    RefusedByIssuer { error: String, description: String },
+    #[error("{email} has been removed")]
+    Disabled { email: String },
+    #[error(transparent)]
+    Claims(#[from] ClaimsRefused),
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+impl IntoResponse for SignInFailed {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::NotSetUp | Self::NotBegunHere => tracing::debug!(reason = %self, "No sign-in"),
+            _ => tracing::warn!(reason = %self, "A sign-in failed"),
+        }
+        self.notice().into_response()
+    }
+}
+
+impl SignInFailed {
+    fn notice(self) -> Notice {
+        match self {
+            Self::NotSetUp => Notice::failed(
+                "This hub has no organization yet, so nobody can sign in.",
+                "Open the setup link that the hub printed when it started. It has expired? On the hub's host, \
+                 `fairlead-hub admin setup-url` prints a new one.",
+            )
+            .status(StatusCode::NOT_FOUND)
+            .without_action(),
+            Self::NotBegunHere => Notice::failed(
+                "This answer belongs to no sign-in that this browser has begun, or the sign-in took more than ten \
+                 minutes, or the page was loaded twice.",
+                "Sign in again. If it keeps happening, check that this browser accepts cookies from the hub.",
+            ),
+            Self::RefusedByIssuer { error, description } if error == "access_denied" => {
+                Notice::failed(
+                    "Your sign-in provider said no, or the sign-in was cancelled there.",
+                    "Sign in again; if the provider keeps refusing, ask whoever runs it for access to Fairlead.",
+                )
+                .detail(description)
+                .status(StatusCode::FORBIDDEN)
+            }
+            Self::RefusedByIssuer { error, description } => Notice::failed(
+                "Your sign-in provider refused the sign-in.",
+                "Tell whoever runs this hub what the provider says below. Most often its registration of Fairlead \
+                 lacks the redirect address of this hub, or one of the scopes.",
+            )
+            .detail(format!("{error}: {description}")),
+            Self::Disabled { email } => Notice::failed(
+                format!("{email} has been removed from this organization."),
+                "Ask one of its owners or administrators to let you in again.",
+            )
+            .status(StatusCode::FORBIDDEN),
+            Self::Claims(refused) => refused_claims(refused),
+            Self::Issuer(error) => issuer_failed(error),
+            Self::Store(_) => Notice::failed(
+                "The hub cannot reach its database at the moment.",
+                "Try again in a moment.",
+            )
+            .status(StatusCode::SERVICE_UNAVAILABLE),
+            Self::Seal(error) => Notice::failed(
+                "The hub cannot open the secret of its sign-in provider.",
+                "Tell whoever runs this hub.",
+            )
+            .detail(error.to_string())
+            .status(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+}
+
+fn refused_claims(refused: ClaimsRefused) -> Notice {
+    let remedy = match &refused {
+        ClaimsRefused::NoSubject => {
+            "Tell whoever runs this hub: the provider is not OpenID Connect."
+        }
+        ClaimsRefused::NoEmail => {
+            "Whoever runs this hub should add the scope `email` to the connection, and the provider must release the \
+             claim `email` to Fairlead."
+        }
+        ClaimsRefused::UnverifiedEmail { .. } => {
+            "Verify the address at your provider. If the provider does not verify addresses but can be trusted with \
+             those of your company, an owner can add the domain to the connection's e-mail domains."
+        }
+        ClaimsRefused::TooManyGroups => {
+            "Whoever runs the provider can limit which groups it names to Fairlead."
+        }
+    };
+    Notice::failed(format!("{}.", sentence(&refused.to_string())), remedy)
+        .status(StatusCode::FORBIDDEN)
+}
+
+fn issuer_failed(error: IssuerError) -> Notice {
+    let detail = error.to_string();
+    let (what, remedy) = match error {
+        IssuerError::BadAddress(_) => (
+            "The address of your sign-in provider is not a URL.",
+            "Tell whoever runs this hub: the connection must be corrected.",
+        ),
+        IssuerError::Unreachable { .. } => (
+            "The hub cannot reach your sign-in provider.",
+            "Try again in a moment. If it goes on: can the hub's host reach the address below, by name, through its \
+             firewall, and does it trust the certificate (`issuer_ca`)?",
+        ),
+        IssuerError::NotAnIssuer { .. } => (
+            "What answers at the address of your sign-in provider is not an OpenID Connect issuer.",
+            "Whoever runs this hub should compare the issuer of the connection with the provider's own documents; it \
+             is the address before `/.well-known/openid-configuration`.",
+        ),
+        IssuerError::OtherName { .. } => (
+            "Your sign-in provider calls itself by another name than the one this hub was given.",
+            "The issuer of the connection must be exactly, to the last slash, what the provider's discovery document \
+             says under `issuer`.",
+        ),
+        IssuerError::Refused { .. } => (
+            "Your sign-in provider refused to tell the hub who you are.",
+            "`invalid_client` means that client id or client secret are wrong; `invalid_grant` that the sign-in was \
+             too slow or was sent twice: sign in again.",
+        ),
+        IssuerError::Clock { .. } => (
+            "The clock of your sign-in provider and the clock of this hub differ by more than a minute.",
+            "Whoever runs them should synchronise both clocks (NTP). Nobody can sign in until then.",
+        ),
+        IssuerError::BadToken { .. } => (
+            "What your sign-in provider signed could not be verified for this sign-in.",
+            "Sign in again. If it goes on, tell whoever runs this hub what it says below.",
+        ),
+    };
+    Notice::failed(what, remedy).detail(detail).status(StatusCode::BAD_GATEWAY)
+}
+
+/// Makes the first letter large.
+fn sentence(words: &str) -> String {
+    let mut characters = words.chars();
+    characters
+        .next()
+        .map(|first| first.to_uppercase().chain(characters).collect())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_sent_to_another_site_after_signing_in() {
+        for path in ["/", "/teamspaces?x=1", "/oauth/authorize?a=b&c=d"] {
+            assert_eq!(safe_return(Some(path)), path);
+        }
+        for path in ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "/a\nb"] {
+            assert_eq!(safe_return(Some(path)), "/", "{path}");
+        }
+        assert_eq!(safe_return(None), "/");
+    }
+}
