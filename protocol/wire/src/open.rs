@@ -246,7 +246,7 @@ mod tests {
                     headers.insert(name, value);
                 }
             }
-            let _ = OpenRequest::parse(&headers);
+            drop(OpenRequest::parse(&headers));
         }
 
         #[test]
