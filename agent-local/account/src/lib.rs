@@ -10,7 +10,6 @@ mod error;
 mod files;
 mod hub_url;
 mod login;
-mod proof;
 mod tokens;
 mod trust;
 mod views;

@@ -8,6 +8,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use fairlead_model::timers::LOGIN_ATTEMPT_LIFE;
+use fairlead_wire::dpop;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -17,8 +18,8 @@ use tokio::{
 use url::Url;
 
 use crate::{
-    AccountError, Accounts, Device, Hub, HubUrl, Me, Profile, files, proof::key_thumbprint, tokens,
-    tokens::CLIENT_ID, trust::certificates,
+    AccountError, Accounts, Device, Hub, HubUrl, Me, Profile, files, tokens, tokens::CLIENT_ID,
+    trust::certificates,
 };
 
 const REQUEST_MAX_BYTES: usize = 16 << 10;
@@ -93,7 +94,7 @@ impl LoginAttempt {
             .append_pair("state", &self.state)
             .append_pair("code_challenge", &challenge)
             .append_pair("code_challenge_method", "S256")
-            .append_pair("dpop_jkt", &key_thumbprint(self.hub.key()));
+            .append_pair("dpop_jkt", &dpop::jkt(&self.hub.key().public()));
         url
     }
 
@@ -245,7 +246,7 @@ mod tests {
         let url = attempt.url();
         let pairs: HashMap<_, _> = url.query_pairs().into_owned().collect();
         assert_eq!(pairs["code_challenge_method"], "S256");
-        assert_eq!(pairs["dpop_jkt"], key_thumbprint(attempt.hub.key()));
+        assert_eq!(pairs["dpop_jkt"], dpop::jkt(&attempt.hub.key().public()));
         assert!(pairs["redirect_uri"].starts_with("http://127.0.0.1:"));
     }
 

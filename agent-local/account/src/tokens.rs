@@ -2,13 +2,14 @@
 
 use std::time::SystemTime;
 
-use fairlead_wire::key::Key;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use fairlead_wire::{dpop, key::Key};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::{Account, AccountError, error::Refusal, files, proof::proof, trust::explain};
+use crate::{Account, AccountError, error::Refusal, files, trust::explain};
 
 pub(crate) const CLIENT_ID: &str = "fairlead-cli";
 /// A token about to expire may be dead on arrival.
@@ -120,13 +121,10 @@ async fn ask(
 ) -> Result<Tokens, AskError> {
     let url: Url = account.hub().join("/oauth/token");
     let unreachable = |error| AskError::Account(explain(account.hub(), &error));
-    let answer = http
-        .post(url.clone())
-        .header("DPoP", proof(key, &url, SystemTime::now()))
-        .form(form)
-        .send()
-        .await
-        .map_err(unreachable)?;
+    let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
+    let proof = dpop::prove(key, "POST", url.as_str(), &id, SystemTime::now());
+    let answer =
+        http.post(url).header("DPoP", proof).form(form).send().await.map_err(unreachable)?;
     let status = answer.status();
     let body = answer.bytes().await.map_err(unreachable)?;
     if status.is_success() {

@@ -1,3 +1,39 @@
-//! The laptop daemon: one per user, unprivileged; link, carriers and streams.
+//! The laptop daemon: one per user, unprivileged. It keeps the link to the hub, the carriers to the cluster, and the
+//! sessions that should be; it changes nothing of the machine, the supervisor does that for it.
 
-fn main() {}
+mod carriers;
+mod commands;
+mod config;
+mod consume;
+mod desired;
+mod footing;
+mod granted;
+mod intercept;
+mod keeper;
+mod link;
+mod names;
+mod original;
+mod ports;
+mod proof;
+mod run;
+mod sessions;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use config::Args;
+use tracing::error;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("nothing else installs a provider");
+    match run::run(args) {
+        Ok(code) => code,
+        Err(failure) => {
+            error!("{failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Consume, one connection at a time: accept, see where it was going, open a stream there, move bytes.
+
+use std::{net::SocketAddrV4, sync::Arc};
+
+use fairlead_model::timers::LAPTOP_QUEUE;
+use fairlead_model::{Pattern, Patterns, SessionId};
+use fairlead_tunnel::{OpenFailed, Opener, Stream, both_ways, socket::abort_on_close};
+use fairlead_wire::open::OpenRequest;
+use laptop_account::SessionBegun;
+use laptop_ipc::{
+    Failure, FailureKind,
+    daemon::{Answer, Refused, Teamspace},
+};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+use tracing::{debug, warn};
+
+use crate::{
+    desired::{DesiredSession, Wish},
+    footing::{Listeners, Passed},
+    granted,
+    keeper::Keeper,
+    original, proof,
+    sessions::Route,
+};
+
+/// A laptop has fewer connections; more wait in the listener's queue.
+const CONNECTIONS_MAX: usize = 4096;
+
+/// Begins a consume, or widens the one there is.
+///
+/// The new session stands before the old one ends, so what was reached stays reachable.
+pub(crate) async fn begin(
+    keeper: &Arc<Keeper>,
+    hub: &str,
+    teamspace: Teamspace,
+    patterns: Patterns,
+) -> Result<Answer, Failure> {
+    let _acting = keeper.acting.lock().await;
+    let hub = keeper.hub_called(hub)?;
+    let before = before(keeper, &teamspace);
+    let patterns = joined(before.as_ref().map(|(_, patterns)| patterns), patterns)?;
+    let device = hub.device().await?;
+    let SessionBegun { session, grant, services, refused } =
+        hub.begin_consume(teamspace.id, device.id, &patterns).await?;
+    let id = session.id;
+    let wish = Wish::Consume { patterns, services: granted::services_of(services) };
+    keeper.keep(DesiredSession { id, teamspace, grant, wish });
+
+    if let Err(failure) = keeper.apply().await {
+        // Nothing half done: the session goes, and what was there before stays as it was.
+        keeper.sessions().remove(id);
+        if let Err(error) = hub.end_session(id).await {
+            warn!("The hub was not told: {error}");
+        }
+        return Err(failure);
+    }
+    if let Some((old, _)) = before {
+        keeper.leave(old).await?;
+        keeper.sessions().remove(old);
+    }
+    proof::prove_once(keeper).await;
+    let session = keeper.sessions().view_of(id).expect("kept a moment ago");
+    let refused = refused.into_iter().map(|r| Refused {
+        service: r.service,
+        reason: r.reason,
+        policies: r.policies,
+    });
+    Ok(Answer::Begun { session, refused: refused.collect(), warnings: Vec::new() })
+}
+
+/// Ends every consume.
+pub(crate) async fn clear(keeper: &Keeper) -> Result<Answer, Failure> {
+    let _acting = keeper.acting.lock().await;
+    let ids: Vec<SessionId> = {
+        let sessions = keeper.sessions();
+        sessions.all_live().filter(|s| s.patterns().is_some()).map(|s| s.desired.id).collect()
+    };
+    for id in ids {
+        keeper.leave(id).await?;
+    }
+    Ok(Answer::Done)
+}
+
+fn before(keeper: &Keeper, teamspace: &Teamspace) -> Option<(SessionId, Patterns)> {
+    let sessions = keeper.sessions();
+    let mut here = sessions.all_live().filter(|s| s.desired.teamspace.id == teamspace.id);
+    here.find_map(|session| Some((session.desired.id, session.patterns()?.clone())))
+}
+
+/// Adds patterns to those there are; a new word takes back an earlier exclusion of the same, and the other way round.
+fn joined(before: Option<&Patterns>, wanted: Patterns) -> Result<Patterns, Failure> {
+    let opposite = |pattern: &Pattern| {
+        let text = pattern.to_string();
+        text.strip_prefix('!').map_or_else(|| format!("!{text}"), str::to_owned)
+    };
+    let mut all: Vec<Pattern> = wanted.into();
+    let taken_back: Vec<String> = all.iter().map(opposite).collect();
+    for pattern in before.into_iter().flat_map(Patterns::iter) {
+        if !all.contains(pattern) && !taken_back.contains(&pattern.to_string()) {
+            all.push(pattern.clone());
+        }
+    }
+    Patterns::new(all).map_err(|error| Failure::new(FailureKind::Input, error.to_string()))
+}
+
+/// Accepts redirected connections on whichever listener the supervisor passed last.
+pub(crate) async fn accept_each(keeper: Arc<Keeper>, mut listeners: Listeners) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let passed = listeners.borrow_and_update().clone();
+        let Some(passed) = passed else {
+            if listeners.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let accepting = accept_on(&keeper, &passed, &room);
+        tokio::select! {
+            () = accepting => {}
+            changed = listeners.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+async fn accept_on(keeper: &Arc<Keeper>, passed: &Passed, room: &Arc<Semaphore>) {
+    let listener = match passed.listener.try_clone().and_then(TcpListener::from_std) {
+        Ok(listener) => listener,
+        Err(error) => {
+            warn!("The listener cannot be used: {error}");
+            return std::future::pending().await;
+        }
+    };
+    loop {
+        let permit = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((tcp, _)) => {
+                tokio::spawn(receive(Arc::clone(keeper), tcp, passed.canary, permit));
+            }
+            Err(error) => {
+                warn!("Could not accept: {error}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn receive(
+    keeper: Arc<Keeper>,
+    tcp: TcpStream,
+    canary: SocketAddrV4,
+    permit: OwnedSemaphorePermit,
+) {
+    let destination = original::destination(&tcp);
+    if destination == Some(canary) {
+        return answer_canary(&keeper, tcp).await;
+    }
+    // Somebody may have found the listener's own port; nothing is offered there.
+    let route = destination.and_then(|to| keeper.sessions().route(to));
+    match route {
+        Some(route) => carry(tcp, route, permit).await,
+        None => abort_on_close(&tcp),
+    }
+}
+
+async fn answer_canary(keeper: &Keeper, mut tcp: TcpStream) {
+    // Whoever asked sees by itself when nothing comes.
+    drop(tcp.write_all(&keeper.canary_word).await);
+}
+
+/// Carries one connection. Without a carrier it waits a little and then fails visibly.
+async fn carry(tcp: TcpStream, mut route: Route, _permit: OwnedSemaphorePermit) {
+    match open(&mut route).await {
+        Ok(stream) => {
+            let copied = both_ways(stream, tcp).await;
+            debug!(service = %route.service, up = copied.up, down = copied.down, "{:?}", copied.ending);
+        }
+        Err(error) => {
+            debug!(service = %route.service, port = %route.port, "Not opened: {error}");
+            abort_on_close(&tcp);
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum NotOpened {
+    #[error("no carrier")]
+    NoCarrier,
+    #[error(transparent)]
+    Failed(#[from] OpenFailed),
+}
+
+async fn open(route: &mut Route) -> Result<Stream, NotOpened> {
+    let wish = OpenRequest {
+        session: route.session,
+        service: route.service.clone(),
+        port: route.port,
+        probe: false,
+    };
+    let deadline = Instant::now() + LAPTOP_QUEUE;
+    loop {
+        let opener =
+            timeout_at(deadline, usable(route)).await.map_err(|_| NotOpened::NoCarrier)??;
+        match opener.open_early(&wish).await {
+            Ok(stream) => return Ok(stream),
+            // Lost between looking and asking: there may be another one in time.
+            Err(_) if opener.is_closed() && Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Waits for a carrier that lives.
+async fn usable(route: &mut Route) -> Result<Opener, NotOpened> {
+    let lives = |openers: &Vec<Opener>| openers.iter().any(|opener| !opener.is_closed());
+    // The sender goes when the session ends.
+    let openers = route.openers.wait_for(lives).await.map_err(|_| NotOpened::NoCarrier)?;
+    openers.iter().find(|opener| !opener.is_closed()).cloned().ok_or(NotOpened::NoCarrier)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(words: &[&str]) -> Patterns {
+        Patterns::new(words.iter().map(|word| word.parse().expect("valid")).collect())
+            .expect("valid")
+    }
+
+    fn join(before: &[&str], wanted: &[&str]) -> Vec<String> {
+        let joined = joined(Some(&patterns(before)), patterns(wanted)).expect("valid");
+        joined.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_consumed_already_stays() {
+        assert_eq!(join(&["shop/*"], &["pay/api"]), ["pay/api", "shop/*"]);
+        assert_eq!(join(&["shop/*"], &["shop/*"]), ["shop/*"]);
+    }
+
+    #[test]
+    fn the_last_word_about_a_service_counts() {
+        assert_eq!(join(&["shop/*", "!shop/pay"], &["shop/pay"]), ["shop/pay", "shop/*"]);
+    }
+}

@@ -1,0 +1,87 @@
+//! The sessions that should be, on disk, so that a daemon that was killed comes back with them.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::PathBuf,
+};
+
+use fairlead_model::{InterceptPort, Patterns, Port, ServiceRef, SessionId};
+use laptop_ipc::daemon::Teamspace;
+use serde::{Deserialize, Serialize};
+
+/// One session with what it takes to go on with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DesiredSession {
+    pub(crate) id: SessionId,
+    pub(crate) teamspace: Teamspace,
+    /// The last grant; worth nothing without the device key.
+    pub(crate) grant: String,
+    pub(crate) wish: Wish,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Wish {
+    Consume { patterns: Patterns, services: Vec<(ServiceRef, Vec<Port>)> },
+    Intercept { service: ServiceRef, ports: Vec<InterceptPort> },
+}
+
+/// The file.
+#[derive(Debug)]
+pub(crate) struct Desired {
+    path: PathBuf,
+}
+
+impl Desired {
+    pub(crate) const fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Reads what should be. A damaged file is as good as none: the hub knows which sessions live.
+    pub(crate) fn read(&self) -> io::Result<Vec<DesiredSession>> {
+        match fs::read(&self.path) {
+            Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn write(&self, sessions: &[DesiredSession]) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(sessions)?;
+        let beside = self.path.with_extension("json.new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&beside, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_model::TeamspaceId;
+
+    use super::*;
+
+    #[test]
+    fn what_should_be_survives_and_a_damaged_file_is_none() {
+        let folder = tempfile::tempdir().expect("folder");
+        let desired = Desired::new(folder.path().join("sessions.json"));
+        assert_eq!(desired.read().expect("none"), []);
+        let session = DesiredSession {
+            id: SessionId::generate(),
+            teamspace: Teamspace { id: TeamspaceId::generate(), name: "staging".to_owned() },
+            grant: "ey".to_owned(),
+            wish: Wish::Intercept {
+                service: "shop/cart".parse().expect("valid"),
+                ports: vec!["3000:80".parse().expect("valid")],
+            },
+        };
+        desired.write(std::slice::from_ref(&session)).expect("written");
+        assert_eq!(desired.read().expect("read"), [session]);
+        fs::write(folder.path().join("sessions.json"), "[{").expect("written");
+        assert_eq!(desired.read().expect("forgiven"), []);
+    }
+}

@@ -1,0 +1,173 @@
+//! The daemon's standing on the machine: its connection to the supervisor, which gives it a listener, names and
+//! redirects.
+//!
+//! A thread of its own, since passing descriptors is blocking work. When the supervisor dies the thread tries again
+//! until another one is there, and asks that one for the same footprint.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+
+use laptop_ipc::{
+    Call, Failure, FailureKind, FrameError, peer_of, receive_descriptor,
+    supervisor::{Answer, Reached, Reply, Request},
+};
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+
+const QUEUE: usize = 16;
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// Between two looks whether the supervisor is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The listener as the supervisor passed it, with the address that proves the redirect.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(crate) listener: TcpListener,
+    pub(crate) canary: SocketAddrV4,
+}
+
+pub(crate) type Listeners = watch::Receiver<Option<Arc<Passed>>>;
+type SetReply = Result<Vec<Ipv4Addr>, Failure>;
+type Order = (Vec<Reached>, oneshot::Sender<SetReply>);
+
+/// A hold on the thread.
+#[derive(Debug)]
+pub(crate) struct Footing {
+    wanted_tx: mpsc::SyncSender<Order>,
+}
+
+impl Footing {
+    /// Starts the thread. The first supervisor may come later than the daemon.
+    pub(crate) fn begin(socket: PathBuf) -> (Self, Listeners) {
+        let (wanted_tx, wanted_rx) = mpsc::sync_channel::<Order>(QUEUE);
+        let (passed_tx, passed_rx) = watch::channel(None);
+        let mut standing =
+            Standing { socket, stream: None, passed_tx, wanted: Vec::new(), was_missing: false };
+        thread::spawn(move || {
+            standing.look();
+            loop {
+                match wanted_rx.recv_timeout(LOOK_EVERY) {
+                    Ok((wanted, reply_tx)) => {
+                        // Who asked may have given up meanwhile; the footprint is wanted all the same.
+                        drop(reply_tx.send(standing.set(wanted)));
+                    }
+                    Err(RecvTimeoutError::Timeout) => standing.look(),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        });
+        (Self { wanted_tx }, passed_rx)
+    }
+
+    /// Makes the footprint be exactly this and returns the address of each service.
+    pub(crate) async fn set(&self, wanted: Vec<Reached>) -> SetReply {
+        let busy = || Failure::new(FailureKind::Supervisor, "the supervisor does not answer");
+        let (reply_tx, reply_rx) = oneshot::channel();
+        self.wanted_tx.try_send((wanted, reply_tx)).map_err(|_| busy())?;
+        reply_rx.await.map_err(|_| busy())?
+    }
+}
+
+struct Standing {
+    socket: PathBuf,
+    stream: Option<UnixStream>,
+    passed_tx: watch::Sender<Option<Arc<Passed>>>,
+    wanted: Vec<Reached>,
+    was_missing: bool,
+}
+
+impl Standing {
+    fn set(&mut self, wanted: Vec<Reached>) -> SetReply {
+        if self.stream.is_none() {
+            self.look();
+        }
+        let reply = self.ask(Request::Set { services: wanted.clone() });
+        if reply.is_ok() {
+            // What was refused is not wanted again behind the user's back.
+            self.wanted = wanted;
+        }
+        match reply? {
+            Answer::Set { addresses } => Ok(addresses),
+            other => {
+                Err(Failure::new(FailureKind::Version, format!("unexpected answer: {other:?}")))
+            }
+        }
+    }
+
+    /// Sees whether the supervisor is there; if it is new, gets a listener and the footprint from it.
+    fn look(&mut self) {
+        if self.stream.is_some() && self.ask(Request::Status).is_ok() {
+            return;
+        }
+        match self.attach() {
+            Ok(()) => {
+                self.was_missing = false;
+                info!("Attached to the supervisor");
+                let wanted = self.wanted.clone();
+                if !wanted.is_empty()
+                    && let Err(failure) = self.ask(Request::Set { services: wanted })
+                {
+                    warn!("Names and redirects could not be put back: {failure}");
+                }
+            }
+            Err(error) => {
+                self.stream = None;
+                if !self.was_missing {
+                    warn!("No supervisor: {error}");
+                }
+                self.was_missing = true;
+            }
+        }
+    }
+
+    fn attach(&mut self) -> Result<(), FrameError> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        if peer_of(&stream)?.uid != 0 {
+            return Err(io::Error::other("its socket is not root's").into());
+        }
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        stream.set_write_timeout(Some(ANSWER_MAX))?;
+        laptop_ipc::write_blocking(&mut stream, &Call::new(Request::Attach))?;
+        let reply: Reply = laptop_ipc::read_blocking(&mut stream)?;
+        let Ok(Answer::Attached { canary, canary_port }) = reply else {
+            return Err(io::Error::other(format!("it refused: {reply:?}")).into());
+        };
+        let listener = TcpListener::from(receive_descriptor(&stream)?);
+        listener.set_nonblocking(true)?;
+        let canary = SocketAddrV4::new(canary, canary_port.get());
+        self.passed_tx.send_replace(Some(Arc::new(Passed { listener, canary })));
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    fn ask(&mut self, request: Request) -> Result<Answer, Failure> {
+        let none = || {
+            Failure::new(
+                FailureKind::Supervisor,
+                "no supervisor is running, so no name can be added",
+            )
+            .hint("start it: fairlead start")
+        };
+        let stream = self.stream.as_mut().ok_or_else(none)?;
+        let asked = laptop_ipc::write_blocking(stream, &Call::new(request))
+            .and_then(|()| laptop_ipc::read_blocking::<Reply>(stream));
+        match asked {
+            Ok(reply) => reply,
+            Err(error) => {
+                warn!("The supervisor is gone: {error}");
+                self.stream = None;
+                Err(none())
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Intercept on the laptop: carriers on which the cluster opens streams, each led to the developer's port.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use fairlead_model::{InterceptPort, Port, ServiceRef, SessionId, timers::INTERCEPT_CONNECT};
+use fairlead_tunnel::{Acceptor, Backoff, Incoming, StreamOffered, both_ways};
+use fairlead_wire::{
+    link::v1::CarrierOffer,
+    open::{OpenRequest, Refusal},
+};
+use laptop_account::SessionBegun;
+use laptop_ipc::{
+    Failure,
+    daemon::{Answer, Teamspace},
+};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    carriers::{CarrierError, dial},
+    desired::{DesiredSession, Wish},
+    keeper::Keeper,
+    link::with_causes,
+    ports::{Holder, listener_on},
+};
+
+const STREAMS_MAX: usize = 4096;
+const OFFER_MAX: Duration = Duration::from_secs(15);
+/// A replica that is gone does not come back under its name.
+const ATTEMPTS_MAX: usize = 8;
+
+/// Begins an intercept. Carriers come from the hub by themselves.
+pub(crate) async fn begin(
+    keeper: &Arc<Keeper>,
+    hub: &str,
+    teamspace: Teamspace,
+    service: ServiceRef,
+    ports: Vec<InterceptPort>,
+) -> Result<Answer, Failure> {
+    let _acting = keeper.acting.lock().await;
+    let hub = keeper.hub_called(hub)?;
+    let warnings = ports.iter().filter_map(|port| nothing_listens(port.laptop_port)).collect();
+    let device = hub.device().await?;
+    let SessionBegun { session, grant, .. } =
+        hub.begin_intercept(teamspace.id, device.id, &service, &ports).await?;
+    let id = session.id;
+    keeper.keep(DesiredSession { id, teamspace, grant, wish: Wish::Intercept { service, ports } });
+    // The service leaves my own consume: its name must not lead back here.
+    if let Err(failure) = keeper.apply().await {
+        keeper.leave(id).await?;
+        return Err(failure);
+    }
+    let session = keeper.sessions().view_of(id).expect("kept a moment ago");
+    Ok(Answer::Begun { session, refused: Vec::new(), warnings })
+}
+
+fn nothing_listens(port: Port) -> Option<String> {
+    match listener_on(port) {
+        None => {
+            Some(format!("nothing listens on localhost:{port} yet; until then the pods answer"))
+        }
+        Some(Holder::Process { pid, name }) => {
+            debug!(%port, pid, name, "Requests go to this process");
+            None
+        }
+        Some(Holder::Somebody) => None,
+    }
+}
+
+/// Takes the carrier that the hub offers, and asks for another one when it is lost.
+pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
+    let (Ok(id), replica) = (offer.session_id.parse::<SessionId>(), offer.replica.clone()) else {
+        return;
+    };
+    let mut offer = Some(offer);
+    let mut backoff = Backoff::default();
+    for _ in 0..ATTEMPTS_MAX {
+        if let Some(offer) = offer.take() {
+            match serve_carrier(&keeper, id, offer).await {
+                Ok(()) => backoff = Backoff::default(),
+                Err(error) => warn!(session = %id, replica, "Carrier: {}", with_causes(&error)),
+            }
+        }
+        sleep(backoff.next_delay()).await;
+        keeper.link.connected().await;
+        if !wants_carrier(&keeper, id, &replica) {
+            return;
+        }
+        match keeper.request_carrier(id, &replica, OFFER_MAX).await {
+            Ok(answer) => offer = Some(answer),
+            Err(reason) => debug!(session = %id, replica, "No carrier: {reason}"),
+        }
+    }
+}
+
+/// The session may be over, or the hub may have offered another carrier by itself.
+fn wants_carrier(keeper: &Keeper, id: SessionId, replica: &str) -> bool {
+    let sessions = keeper.sessions();
+    sessions
+        .live(id)
+        .is_some_and(|s| s.taken.get(replica).is_none_or(|carrier| carrier.is_closed()))
+}
+
+async fn serve_carrier(
+    keeper: &Arc<Keeper>,
+    id: SessionId,
+    offer: CarrierOffer,
+) -> Result<(), CarrierError> {
+    let replica = offer.replica.clone();
+    let half = dial(keeper, offer).await?;
+    let (mut acceptor, driver) =
+        Acceptor::handshake(half.tcp, &half.identity, &half.expectation).await?;
+    tokio::spawn(driver);
+    let handle = acceptor.handle().clone();
+    {
+        let mut sessions = keeper.sessions();
+        let Some(session) = sessions.live_mut(id) else { return Ok(()) };
+        session.taken.insert(replica.clone(), handle);
+    }
+    info!(session = %id, replica, "Carrier is up");
+    let room = Arc::new(Semaphore::new(STREAMS_MAX));
+    while let Some(incoming) = acceptor.next().await {
+        match incoming {
+            Incoming::Grant(grant) => grant.refuse("a laptop takes no grants"),
+            Incoming::Open(offered) => match Arc::clone(&room).try_acquire_owned() {
+                Ok(permit) => {
+                    let keeper = Arc::clone(keeper);
+                    tokio::spawn(async move {
+                        serve_stream(&keeper, id, offered).await;
+                        drop(permit);
+                    });
+                }
+                Err(_) => offered.refuse(Refusal::Unavailable, "too many streams on this laptop"),
+            },
+        }
+    }
+    info!(session = %id, replica, "Carrier ended");
+    if let Some(session) = keeper.sessions().live_mut(id) {
+        session.taken.retain(|_, carrier| !carrier.is_closed());
+    }
+    Ok(())
+}
+
+/// Leads one stream to the developer's port, or refuses quickly so that the pods answer.
+async fn serve_stream(keeper: &Keeper, id: SessionId, offered: StreamOffered) {
+    let wish = offered.request().clone();
+    let Some(port) = port_for(keeper, id, &wish) else {
+        return offered.refuse(Refusal::NotAllowed, "not a port of this laptop's intercept");
+    };
+    let tcp = match connect(port).await {
+        Ok(tcp) => tcp,
+        Err(reason) => return offered.refuse(Refusal::Unreachable, reason),
+    };
+    let mut stream = match offered.accept() {
+        Ok(stream) => stream,
+        Err(error) => {
+            debug!("The agent gave up meanwhile: {error}");
+            return;
+        }
+    };
+    if wish.probe {
+        // The answer was the proof; the end of the stream is only good manners.
+        drop(stream.shutdown().await);
+        return;
+    }
+    let copied = both_ways(stream, tcp).await;
+    debug!(service = %wish.service, up = copied.up, down = copied.down, "{:?}", copied.ending);
+}
+
+/// Streams are for the live session of this carrier, for its service, and for the ports it mapped.
+fn port_for(keeper: &Keeper, id: SessionId, wish: &OpenRequest) -> Option<Port> {
+    let sessions = keeper.sessions();
+    match &sessions.live(id)?.desired.wish {
+        Wish::Intercept { service, ports } if wish.session == id && wish.service == *service => {
+            let mapped = ports.iter().find(|port| port.service_port == wish.port);
+            mapped.map(|port| port.laptop_port)
+        }
+        Wish::Intercept { .. } | Wish::Consume { .. } => None,
+    }
+}
+
+/// Development servers listen on one of the two loopbacks, and say so seldom.
+async fn connect(port: Port) -> Result<TcpStream, String> {
+    for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let address = SocketAddr::new(ip, port.get());
+        match timeout(INTERCEPT_CONNECT, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(_)) => {}
+            Err(_) => return Err(format!("localhost:{port} does not answer")),
+        }
+    }
+    Err(format!("nothing listens on localhost:{port}"))
+}

@@ -1,0 +1,259 @@
+//! The link to the hub: challenge, heartbeat, and back again when it is lost.
+//!
+//! One task. It says what it hears to the keeper over a bounded queue and takes what the keeper says; nothing said
+//! on a lost link is remembered, since both sides converge again after the next welcome.
+
+use std::{sync::Arc, time::Duration};
+
+use fairlead_model::timers::{LINK_DEAD, LINK_HEARTBEAT};
+use fairlead_tunnel::{
+    Backoff,
+    connect::{HubTrust, dial_hub},
+};
+use fairlead_wire::{
+    challenge,
+    link::v1::{
+        Heartbeat, Hello, LaptopDown, LaptopUp, LaptopWelcome, laptop_down::Message as Down,
+        laptop_links_client::LaptopLinksClient, laptop_up::Message as Up,
+    },
+};
+use laptop_account::{Account, AccountError, Accounts, Device, Hub};
+use laptop_ipc::daemon::Link;
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, interval, sleep, timeout, timeout_at},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tracing::{info, warn};
+
+/// Small messages; one that does not fit means that the other side is stuck.
+const QUEUE: usize = 256;
+const WELCOME_MAX: Duration = Duration::from_secs(10);
+
+/// What the keeper hears.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Welcome(LaptopWelcome),
+    Message(Down),
+}
+
+/// A hold on the link.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkHandle {
+    state_rx: watch::Receiver<Link>,
+    up_rx: watch::Receiver<Option<mpsc::Sender<LaptopUp>>>,
+    account_changed: Arc<Notify>,
+}
+
+impl LinkHandle {
+    pub(crate) fn state(&self) -> Link {
+        self.state_rx.borrow().clone()
+    }
+
+    /// Says something to the hub; `false` when nobody is there to hear it.
+    pub(crate) fn say(&self, message: Up) -> bool {
+        let up_tx = self.up_rx.borrow().clone();
+        up_tx.is_some_and(|up_tx| up_tx.try_send(LaptopUp { message: Some(message) }).is_ok())
+    }
+
+    /// Waits until the hub has welcomed us.
+    pub(crate) async fn connected(&self) {
+        let mut up_rx = self.up_rx.clone();
+        // The link's task lives as long as the daemon.
+        drop(up_rx.wait_for(Option::is_some).await);
+    }
+
+    /// Begins anew, with whoever is signed in now.
+    pub(crate) fn account_changed(&self) {
+        self.account_changed.notify_one();
+    }
+}
+
+/// Starts the task.
+pub(crate) fn begin(accounts: Accounts) -> (LinkHandle, mpsc::Receiver<Said>) {
+    let (said_tx, said_rx) = mpsc::channel(QUEUE);
+    let (state_tx, state_rx) = watch::channel(Link::SignedOut);
+    let (up_tx, up_rx) = watch::channel(None);
+    let account_changed = Arc::new(Notify::new());
+    let task = LinkTask {
+        accounts,
+        said_tx,
+        state_tx,
+        up_tx,
+        account_changed: Arc::clone(&account_changed),
+        backoff: Backoff::default(),
+    };
+    tokio::spawn(task.run());
+    (LinkHandle { state_rx, up_rx, account_changed }, said_rx)
+}
+
+struct LinkTask {
+    accounts: Accounts,
+    said_tx: mpsc::Sender<Said>,
+    state_tx: watch::Sender<Link>,
+    up_tx: watch::Sender<Option<mpsc::Sender<LaptopUp>>>,
+    account_changed: Arc<Notify>,
+    backoff: Backoff,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LinkLost {
+    #[error("{0}")]
+    Account(#[from] AccountError),
+    #[error("{0}")]
+    Dial(String),
+    #[error("the hub refused the link: {0}")]
+    Refused(String),
+    #[error("the hub ended the link: {0}")]
+    Ended(String),
+    #[error("the hub was silent for {} s", LINK_DEAD.as_secs())]
+    Silent,
+}
+
+impl LinkTask {
+    async fn run(mut self) {
+        loop {
+            let Ok(account) = self.accounts.current() else {
+                self.state_tx.send_replace(Link::SignedOut);
+                self.account_changed.notified().await;
+                continue;
+            };
+            let hub = account.hub().to_string();
+            self.state_tx.send_if_modified(|state| become_connecting(state, &hub));
+            let changed = Arc::clone(&self.account_changed);
+            let lost = tokio::select! {
+                lost = self.hold(account) => lost,
+                () = changed.notified() => {
+                    self.up_tx.send_replace(None);
+                    self.backoff = Backoff::default();
+                    continue;
+                }
+            };
+            self.up_tx.send_replace(None);
+            warn!("Link lost: {lost}");
+            self.state_tx.send_replace(Link::Connecting { hub, reason: lost.to_string() });
+            tokio::select! {
+                () = sleep(self.backoff.next_delay()) => {}
+                () = self.account_changed.notified() => self.backoff = Backoff::default(),
+            }
+        }
+    }
+
+    /// Connects and stays connected for as long as the hub does; returns why it ended.
+    async fn hold(&mut self, account: Account) -> LinkLost {
+        match self.connect(account).await {
+            Ok((down, up_tx)) => self.follow(down, up_tx).await,
+            Err(lost) => lost,
+        }
+    }
+
+    async fn connect(
+        &mut self,
+        account: Account,
+    ) -> Result<(Streaming<LaptopDown>, mpsc::Sender<LaptopUp>), LinkLost> {
+        let dial = |error: &dyn std::error::Error| LinkLost::Dial(with_causes(error));
+        let address = account.hub().to_string();
+        let trust = HubTrust::new(account.ca_file().as_deref()).map_err(|error| dial(&error))?;
+        let device = Hub::new(account)?.device().await?;
+        let channel = dial_hub(&address, &trust).await.map_err(|error| dial(&error))?;
+        let (up_tx, up_rx) = mpsc::channel(QUEUE);
+        let refused = |status: tonic::Status| LinkLost::Refused(status.message().to_owned());
+        let welcomed = async {
+            let mut links = LaptopLinksClient::new(channel.channel());
+            let mut down =
+                links.open(ReceiverStream::new(up_rx)).await.map_err(refused)?.into_inner();
+            let Some(Down::Challenge(challenge)) = next(&mut down).await.map_err(refused)? else {
+                return Err(LinkLost::Refused("it does not begin with a challenge".to_owned()));
+            };
+            let hello = hello(&device, &challenge.nonce, channel.host());
+            // The queue is new and empty.
+            drop(up_tx.try_send(LaptopUp { message: Some(Up::Hello(hello)) }));
+            match next(&mut down).await.map_err(refused)? {
+                Some(Down::Welcome(welcome)) => Ok((down, welcome)),
+                _ => Err(LinkLost::Refused("it does not welcome us".to_owned())),
+            }
+        };
+        let (down, welcome) =
+            timeout(WELCOME_MAX, welcomed).await.map_err(|_| LinkLost::Silent)??;
+        info!(replica = welcome.hub_replica, "Link to {address} is up");
+        let replica = welcome.hub_replica.clone();
+        self.state_tx.send_replace(Link::Connected { hub: address, replica });
+        // The keeper's queue is drained as long as the daemon lives.
+        drop(self.said_tx.send(Said::Welcome(welcome)).await);
+        self.up_tx.send_replace(Some(up_tx.clone()));
+        self.backoff = Backoff::default();
+        Ok((down, up_tx))
+    }
+
+    async fn follow(
+        &self,
+        mut down: Streaming<LaptopDown>,
+        up_tx: mpsc::Sender<LaptopUp>,
+    ) -> LinkLost {
+        let mut beat = interval(LINK_HEARTBEAT);
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {
+                    let beat = LaptopUp { message: Some(Up::Heartbeat(Heartbeat {})) };
+                    if up_tx.try_send(beat).is_err() {
+                        return LinkLost::Ended("it does not read".to_owned());
+                    }
+                }
+                said = timeout_at(heard + LINK_DEAD, next(&mut down)) => match said {
+                    Err(_) => return LinkLost::Silent,
+                    Ok(Err(status)) => return LinkLost::Ended(status.message().to_owned()),
+                    Ok(Ok(None)) => return LinkLost::Ended("it closed the connection".to_owned()),
+                    Ok(Ok(Some(message))) => {
+                        heard = Instant::now();
+                        if !matches!(message, Down::Heartbeat(_)) {
+                            drop(self.said_tx.send(Said::Message(message)).await);
+                        }
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Keeps the reason of the last failure while trying again.
+fn become_connecting(state: &mut Link, hub: &str) -> bool {
+    if matches!(state, Link::Connecting { hub: known, .. } if known == hub) {
+        return false;
+    }
+    *state = Link::Connecting { hub: hub.to_owned(), reason: "first attempt".to_owned() };
+    true
+}
+
+async fn next(down: &mut Streaming<LaptopDown>) -> Result<Option<Down>, tonic::Status> {
+    while let Some(said) = down.message().await? {
+        // A message that this version does not know.
+        let Some(message) = said.message else { continue };
+        return Ok(Some(message));
+    }
+    Ok(None)
+}
+
+fn hello(device: &Device, nonce: &[u8], hub_host: &str) -> Hello {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    Hello {
+        certificate_chain: vec![device.certificate.to_vec()],
+        signature: challenge::sign(&device.key, nonce, hub_host).to_vec(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        name: name.unwrap_or_default(),
+        time_s: now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX)),
+    }
+}
+
+/// Says an error with what caused it.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

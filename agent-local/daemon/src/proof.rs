@@ -1,0 +1,96 @@
+//! Proof that names and redirects work: a connection to the canary must arrive at our own listener, and a name must
+//! lead to its address. What another program flushed is put back, a few times.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use laptop_ipc::daemon::Laptop;
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpStream, lookup_host},
+    time::{Instant, interval, timeout},
+};
+use tracing::{info, warn};
+
+use crate::keeper::Keeper;
+
+const PROVE_EVERY: Duration = Duration::from_secs(5);
+const PROOF_MAX: Duration = Duration::from_secs(2);
+/// More often than this is a fight with another program, which nobody wins.
+const REPAIRS_PER_MINUTE: usize = 3;
+const CANARY: (&str, u16) = ("127.72.0.1", 1);
+
+/// Proves again and again while something is reached.
+pub(crate) async fn prove_laptop(keeper: Arc<Keeper>) {
+    let mut tick = interval(PROVE_EVERY);
+    let mut repairs: Vec<Instant> = Vec::new();
+    loop {
+        tick.tick().await;
+        if prove_once(&keeper).await {
+            continue;
+        }
+        repairs.retain(|at| at.elapsed() < Duration::from_secs(60));
+        if repairs.len() < REPAIRS_PER_MINUTE {
+            repairs.push(Instant::now());
+            info!("Putting names and redirects back");
+            if let Err(failure) = keeper.apply().await {
+                warn!("They could not be put back: {failure}");
+            }
+            prove_once(&keeper).await;
+        }
+    }
+}
+
+/// Proves once, and says whether all is well (or nothing is reached).
+pub(crate) async fn prove_once(keeper: &Keeper) -> bool {
+    let Some((name, address)) = keeper.sessions().sample_name() else { return true };
+    let proven = match arrives(keeper).await {
+        Ok(()) => leads_to(&name, IpAddr::V4(address)).await,
+        Err(reason) => Err(reason),
+    };
+    let mut sessions = keeper.sessions();
+    if sessions.sample_name().is_none() {
+        return true;
+    }
+    match proven {
+        Ok(()) => {
+            sessions.laptop = Laptop::Proven;
+            true
+        }
+        Err(reason) => {
+            warn!("Names and redirects: {reason}");
+            sessions.laptop = Laptop::Broken { reason };
+            false
+        }
+    }
+}
+
+async fn arrives(keeper: &Keeper) -> Result<(), String> {
+    let asked = async {
+        let mut word = [0; 16];
+        let mut tcp = TcpStream::connect(CANARY).await?;
+        tcp.read_exact(&mut word).await?;
+        Ok::<_, std::io::Error>(word)
+    };
+    match timeout(PROOF_MAX, asked).await {
+        Ok(Ok(word)) if word == keeper.canary_word => Ok(()),
+        Ok(Ok(_)) => Err("another program answers at our addresses".to_owned()),
+        Ok(Err(error)) => Err(format!(
+            "the redirect does not work ({error}): did another program flush nftables?"
+        )),
+        Err(_) => Err("a redirected connection does not arrive".to_owned()),
+    }
+}
+
+async fn leads_to(name: &str, address: IpAddr) -> Result<(), String> {
+    let found: Vec<_> = match timeout(PROOF_MAX, lookup_host((name, 0))).await {
+        Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    };
+    if found.contains(&address) {
+        Ok(())
+    } else {
+        Err(format!(
+            "the name {name} does not lead to {address}: did another program write the hosts file?"
+        ))
+    }
+}

@@ -1,0 +1,124 @@
+//! From the flags to a running daemon, and back to nothing.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use laptop_account::Accounts;
+use laptop_ipc::RunFolder;
+use nix::unistd::Uid;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use crate::{
+    commands, config::Args, consume, desired::Desired, footing::Footing, keeper::Keeper, link,
+    proof,
+};
+
+/// Tells the supervisor that starting again would change nothing.
+const EXIT_ANOTHER_RUNS: u8 = 75;
+const LOG_MAX_BYTES: u64 = 5 << 20;
+/// Between being told to end and having told the hub.
+const FAREWELL_MAX: Duration = Duration::from_secs(4);
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    make_folder(&args.state_dir)?;
+    begin_log(&args)?;
+    let run_folder = RunFolder::new(args.run_dir.clone());
+    let uid = Uid::current().as_raw();
+    let Some(_lock) = take_lock(&run_folder.daemon_lock(uid))? else {
+        warn!("Another daemon of this user is running");
+        return Ok(ExitCode::from(EXIT_ANOTHER_RUNS));
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(&args, &run_folder, uid))?;
+    // What still copies bytes has had its farewell.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<()> {
+    let socket = run_folder.daemon_socket(uid);
+    // We hold the lock: whatever stands here is stale.
+    drop(fs::remove_file(&socket));
+    let listener = UnixListener::bind(&socket)
+        .with_context(|| format!("could not listen on {}", socket.display()))?;
+    let accounts = Accounts::new(args.config_dir.clone());
+    let desired = Desired::new(args.state_dir.join("sessions.json"));
+    let (footing, listeners) = Footing::begin(run_folder.supervisor_socket());
+    let stopping = Arc::new(Notify::new());
+    let (link, said_rx) = link::begin(accounts.clone());
+    let keeper = Arc::new(Keeper::new(accounts, desired, footing, link, Arc::clone(&stopping)));
+
+    tokio::spawn(keeper.clone().follow_link(said_rx));
+    tokio::spawn(consume::accept_each(keeper.clone(), listeners));
+    tokio::spawn(proof::prove_laptop(keeper.clone()));
+    keeper.restore().await;
+    tokio::spawn(commands::serve(listener, keeper.clone(), uid));
+    info!(version = env!("CARGO_PKG_VERSION"), "Daemon is running");
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => info!("Told to end"),
+        _ = interrupt.recv() => info!("Interrupted"),
+        () = stopping.notified() => info!("Asked to stop"),
+    }
+    if timeout(FAREWELL_MAX, keeper.leave_all()).await.is_err() {
+        warn!("The hub was not told in time; it ends the sessions by itself");
+    }
+    drop(fs::remove_file(&socket));
+    Ok(())
+}
+
+fn make_folder(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("could not make {}", path.display()))
+}
+
+fn begin_log(args: &Args) -> anyhow::Result<()> {
+    let log = tracing_subscriber::fmt().with_target(false).with_ansi(false);
+    if args.foreground {
+        log.with_writer(std::io::stderr).init();
+        return Ok(());
+    }
+    let path = args.state_dir.join("daemon.log");
+    if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_MAX_BYTES) {
+        fs::rename(&path, path.with_extension("log.1"))?;
+    }
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("could not open {}", path.display()))?;
+    log.with_writer(Mutex::new(file)).init();
+    Ok(())
+}
+
+fn take_lock(path: &Path) -> anyhow::Result<Option<File>> {
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| {
+        format!("could not open {}: is it started by the supervisor?", path.display())
+    })?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}

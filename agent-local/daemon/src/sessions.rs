@@ -1,0 +1,340 @@
+//! The sessions of this laptop as they are right now, and where each redirected connection belongs.
+//!
+//! Plain data behind one lock that is never held while anything is awaited.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{Ipv4Addr, SocketAddrV4},
+    time::{Duration, Instant},
+};
+
+use fairlead_model::{Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId};
+use fairlead_tunnel::{CarrierHandle, Opener};
+use laptop_ipc::{
+    daemon::{self, Laptop},
+    supervisor::Reached,
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    desired::{DesiredSession, Wish},
+    names::{self, Consumed},
+};
+
+/// A session that is over is shown this long, so that people see why.
+const SHOWN_AFTER_END: Duration = Duration::from_secs(60);
+
+/// A task that ends with its handle.
+#[derive(Debug)]
+pub(crate) struct Task(pub(crate) JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Where one redirected destination leads.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) session: SessionId,
+    pub(crate) service: ServiceRef,
+    pub(crate) port: Port,
+    pub(crate) openers: watch::Receiver<Vec<Opener>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) desired: DesiredSession,
+    pub(crate) phase: Phase,
+    pub(crate) detail: Option<String>,
+    pub(crate) began: Instant,
+    ended: Option<Instant>,
+    /// Carriers on which we open streams: consume.
+    pub(crate) openers: watch::Sender<Vec<Opener>>,
+    pub(crate) grant: watch::Sender<String>,
+    /// Carriers on which the cluster opens streams, by replica: intercept.
+    pub(crate) taken: BTreeMap<String, CarrierHandle>,
+    pub(crate) task: Option<Task>,
+}
+
+impl Session {
+    pub(crate) fn new(desired: DesiredSession) -> Self {
+        Self {
+            grant: watch::Sender::new(desired.grant.clone()),
+            desired,
+            phase: Phase::Preparing,
+            detail: None,
+            began: Instant::now(),
+            ended: None,
+            openers: watch::Sender::new(Vec::new()),
+            taken: BTreeMap::new(),
+            task: None,
+        }
+    }
+
+    pub(crate) const fn kind(&self) -> SessionKind {
+        match self.desired.wish {
+            Wish::Consume { .. } => SessionKind::Consume,
+            Wish::Intercept { .. } => SessionKind::Intercept,
+        }
+    }
+
+    pub(crate) const fn is_live(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    pub(crate) const fn patterns(&self) -> Option<&Patterns> {
+        match &self.desired.wish {
+            Wish::Consume { patterns, .. } => Some(patterns),
+            Wish::Intercept { .. } => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    by_id: BTreeMap<SessionId, Session>,
+    routes: HashMap<SocketAddrV4, Route>,
+    addresses: BTreeMap<(TeamspaceId, ServiceRef), (Ipv4Addr, Vec<Port>)>,
+    pub(crate) laptop: Laptop,
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            routes: HashMap::new(),
+            addresses: BTreeMap::new(),
+            laptop: Laptop::Unchanged,
+        }
+    }
+
+    pub(crate) fn insert(&mut self, session: Session) {
+        self.by_id.insert(session.desired.id, session);
+    }
+
+    pub(crate) fn remove(&mut self, id: SessionId) {
+        self.by_id.remove(&id);
+    }
+
+    /// Returns a session that is not over.
+    pub(crate) fn live(&self, id: SessionId) -> Option<&Session> {
+        self.by_id.get(&id).filter(|session| session.is_live())
+    }
+
+    pub(crate) fn live_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.by_id.get_mut(&id).filter(|session| session.is_live())
+    }
+
+    pub(crate) fn all_live(&self) -> impl Iterator<Item = &Session> {
+        self.by_id.values().filter(|session| session.is_live())
+    }
+
+    /// Closes everything of a session and keeps it only to be shown. Says whether it was live.
+    pub(crate) fn end(&mut self, id: SessionId, phase: Phase, detail: Option<String>) -> bool {
+        self.by_id.retain(|_, s| s.ended.is_none_or(|at| at.elapsed() < SHOWN_AFTER_END));
+        let Some(session) = self.live_mut(id) else { return false };
+        session.phase = phase;
+        session.detail = detail;
+        session.ended = Some(Instant::now());
+        session.task = None;
+        for opener in session.openers.send_replace(Vec::new()) {
+            opener.close();
+        }
+        for carrier in std::mem::take(&mut session.taken).into_values() {
+            carrier.close();
+        }
+        true
+    }
+
+    pub(crate) fn desired(&self) -> Vec<DesiredSession> {
+        self.all_live().map(|session| session.desired.clone()).collect()
+    }
+
+    /// Returns what the footprint should be.
+    pub(crate) fn reached(&self) -> Vec<Reached> {
+        let mut intercepted = BTreeSet::new();
+        let mut consumes = Vec::new();
+        for session in self.all_live() {
+            let teamspace = session.desired.teamspace.id;
+            match &session.desired.wish {
+                Wish::Consume { patterns, services } => {
+                    consumes.push(Consumed { teamspace, patterns, services });
+                }
+                Wish::Intercept { service, .. } => {
+                    intercepted.insert((teamspace, service.clone()));
+                }
+            }
+        }
+        names::reached(&consumes, &intercepted)
+    }
+
+    /// Takes note of where the names lead, in the order of `reached`.
+    pub(crate) fn place(&mut self, reached: Vec<Reached>, addresses: &[Ipv4Addr]) {
+        self.routes.clear();
+        self.addresses.clear();
+        for (Reached { teamspace, service, ports, .. }, address) in
+            reached.into_iter().zip(addresses)
+        {
+            for port in &ports {
+                if let Some(route) = self.route_to(teamspace, &service, *port) {
+                    self.routes.insert(SocketAddrV4::new(*address, port.get()), route);
+                }
+            }
+            self.addresses.insert((teamspace, service), (*address, ports));
+        }
+        if self.addresses.is_empty() {
+            self.laptop = Laptop::Unchanged;
+        }
+    }
+
+    /// Finds the youngest session that grants this port.
+    fn route_to(&self, teamspace: TeamspaceId, service: &ServiceRef, port: Port) -> Option<Route> {
+        let grants = |session: &&Session| match &session.desired.wish {
+            Wish::Consume { services, .. } => {
+                session.desired.teamspace.id == teamspace
+                    && services.iter().any(|(s, ports)| s == service && ports.contains(&port))
+            }
+            Wish::Intercept { .. } => false,
+        };
+        let session = self.all_live().filter(grants).max_by_key(|session| session.began)?;
+        Some(Route {
+            session: session.desired.id,
+            service: service.clone(),
+            port,
+            openers: session.openers.subscribe(),
+        })
+    }
+
+    pub(crate) fn route(&self, destination: SocketAddrV4) -> Option<Route> {
+        self.routes.get(&destination).cloned()
+    }
+
+    /// Returns one name and the address it must lead to, as a sample for the proof.
+    pub(crate) fn sample_name(&self) -> Option<(String, Ipv4Addr)> {
+        let ((_, ServiceRef { namespace, name }), (address, _)) =
+            self.addresses.first_key_value()?;
+        Some((format!("{name}.{namespace}.svc.cluster.local"), *address))
+    }
+
+    pub(crate) fn views(&self) -> Vec<daemon::Session> {
+        self.by_id.values().map(|session| self.view(session)).collect()
+    }
+
+    pub(crate) fn view_of(&self, id: SessionId) -> Option<daemon::Session> {
+        self.by_id.get(&id).map(|session| self.view(session))
+    }
+
+    fn view(&self, session: &Session) -> daemon::Session {
+        let DesiredSession { id, teamspace, wish, .. } = &session.desired;
+        let (wanted, services, ports) = match wish {
+            Wish::Consume { patterns, services } => {
+                let wanted = patterns.iter().map(ToString::to_string).collect();
+                let placed = services.iter().filter_map(|(service, _)| {
+                    let (address, ports) = self.addresses.get(&(teamspace.id, service.clone()))?;
+                    let (service, ports) = (service.clone(), ports.clone());
+                    Some(daemon::Reached { service, address: *address, ports })
+                });
+                (wanted, placed.collect(), Vec::new())
+            }
+            Wish::Intercept { service, ports } => {
+                (vec![service.to_string()], Vec::new(), ports.clone())
+            }
+        };
+        let (phase, detail) = self.proven_phase(session);
+        let carriers = session.openers.borrow().len() + session.taken.len();
+        let (id, kind, teamspace) = (*id, session.kind(), teamspace.clone());
+        daemon::Session { id, kind, teamspace, phase, detail, wanted, services, ports, carriers }
+    }
+
+    /// A consume is active only while its names lead here, too.
+    fn proven_phase(&self, session: &Session) -> (Phase, Option<String>) {
+        match (&self.laptop, session.kind(), session.phase) {
+            (Laptop::Broken { reason }, SessionKind::Consume, Phase::Active) => {
+                (Phase::Preparing, Some(reason.clone()))
+            }
+            _ => (session.phase, session.detail.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use laptop_ipc::daemon::Teamspace;
+
+    use super::*;
+
+    fn port(number: u16) -> Port {
+        Port::new(number).expect("not 0")
+    }
+
+    fn session(teamspace: TeamspaceId, wish: Wish) -> Session {
+        let teamspace = Teamspace { id: teamspace, name: "staging".to_owned() };
+        Session::new(DesiredSession {
+            id: SessionId::generate(),
+            teamspace,
+            grant: String::new(),
+            wish,
+        })
+    }
+
+    fn consume(teamspace: TeamspaceId) -> Session {
+        let service = |name: &str| (name.parse().expect("valid"), vec![port(80)]);
+        let patterns = Patterns::new(vec!["shop/*".parse().expect("valid")]).expect("valid");
+        let services = vec![service("shop/cart"), service("shop/frontend")];
+        session(teamspace, Wish::Consume { patterns, services })
+    }
+
+    fn intercept(teamspace: TeamspaceId) -> Session {
+        let ports = vec!["3000:80".parse().expect("valid")];
+        session(teamspace, Wish::Intercept { service: "shop/cart".parse().expect("valid"), ports })
+    }
+
+    fn place(sessions: &mut Sessions) {
+        let reached = sessions.reached();
+        let addresses: Vec<_> =
+            (0..reached.len()).map(|n| Ipv4Addr::from_bits(0x7f48_0102 + n as u32)).collect();
+        sessions.place(reached, &addresses);
+    }
+
+    #[test]
+    fn each_granted_port_has_a_route_and_an_intercept_takes_it_away() {
+        let (teamspace, mut sessions) = (TeamspaceId::generate(), Sessions::new());
+        sessions.insert(consume(teamspace));
+        place(&mut sessions);
+        let cart: SocketAddrV4 = "127.72.1.2:80".parse().expect("address");
+        assert_eq!(sessions.route(cart).expect("routed").service.to_string(), "shop/cart");
+        assert!(sessions.route("127.72.1.2:81".parse().expect("address")).is_none());
+
+        sessions.insert(intercept(teamspace));
+        place(&mut sessions);
+        assert_eq!(sessions.route(cart).expect("routed").service.to_string(), "shop/frontend");
+        assert_eq!(sessions.views().iter().map(|view| view.services.len()).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn a_session_that_ended_is_shown_with_its_reason_and_reaches_nothing() {
+        let mut sessions = Sessions::new();
+        let session = consume(TeamspaceId::generate());
+        let id = session.desired.id;
+        sessions.insert(session);
+        assert!(sessions.end(id, Phase::Ended, Some("revoked".to_owned())));
+        assert!(!sessions.end(id, Phase::Ended, None), "it ends once");
+        let view = sessions.view_of(id).expect("shown");
+        assert_eq!((view.phase, view.detail.as_deref()), (Phase::Ended, Some("revoked")));
+        assert_eq!((sessions.reached(), sessions.desired()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_consume_is_not_active_while_names_do_not_lead_here() {
+        let mut sessions = Sessions::new();
+        let mut session = consume(TeamspaceId::generate());
+        let id = session.desired.id;
+        session.phase = Phase::Active;
+        sessions.insert(session);
+        assert_eq!(sessions.view_of(id).expect("there").phase, Phase::Active);
+        sessions.laptop = Laptop::Broken { reason: "flushed".to_owned() };
+        assert_eq!(sessions.view_of(id).expect("there").phase, Phase::Preparing);
+    }
+}
