@@ -1,7 +1,7 @@
 //! The chart's rights against the agent's code: nothing the code asks for is missing, nothing more is given.
 //!
-//! The code is read as text. That is crude but sees what matters: the kinds a file names in `Api<…>` and the calls it
-//! makes. Files of `apply/` hold one kind each, and the lint on writing methods keeps writes out of the others.
+//! The code is read as text, function by function: crude, but it sees a call that no right allows and a right that no
+//! call uses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,23 +19,21 @@ use crate::{
 /// Resource → verbs.
 type Rights = BTreeMap<String, BTreeSet<String>>;
 
-/// What a call asks the API server for.
-const READS: [(&str, &[&str]); 5] = [
-    ("watcher(", &["list", "watch"]),
-    (".list(", &["list"]),
-    ("api.get(", &["get"]),
-    ("api.get_opt(", &["get"]),
-    (").get(", &["get"]),
-];
-const WRITES: [(&str, &[&str]); 4] = [
-    (".create(", &["create"]),
-    (".patch(", &["patch"]),
-    (".replace(", &["update"]),
-    (".delete(", &["delete"]),
+/// A call on an `Api`, and the verb a role has for it.
+const CALLS: [(&str, &str); 9] = [
+    (".get(", "get"),
+    (".get_opt(", "get"),
+    (".get_metadata(", "get"),
+    (".get_metadata_opt(", "get"),
+    (".list(", "list"),
+    (".create(", "create"),
+    (".patch(", "patch"),
+    (".replace(", "update"),
+    (".delete(", "delete"),
 ];
 
 /// The Rust type → the resource's name in a role. A kind the code names and this list does not fails the test.
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 9] = [
     ("Service", "services"),
     ("EndpointSlice", "endpointslices"),
     ("Pod", "pods"),
@@ -44,6 +42,7 @@ const KINDS: [(&str, &str); 8] = [
     ("Secret", "secrets"),
     ("Namespace", "namespaces"),
     ("ReplicaSet", "replicasets"),
+    ("Job", "jobs"),
 ];
 
 #[test]
@@ -137,50 +136,99 @@ fn granted() -> Rights {
 
 fn needed() -> Rights {
     let mut needed = Rights::new();
-    visit(&root("agent-cluster/src"), &mut |path, code| {
-        // `text.replace(…)` elsewhere is no write; the lint sees to it that none is.
-        let writes = if path.components().any(|part| part.as_os_str() == "apply") {
-            &WRITES[..]
-        } else {
-            &[]
-        };
-        let verbs: BTreeSet<String> = READS
-            .iter()
-            .chain(writes)
-            .filter(|(call, _)| code.contains(call))
-            .flat_map(|(_, verbs)| verbs.iter().map(|&verb| verb.to_owned()))
-            .collect();
-        for kind in kinds_in(code) {
+    visit(&root("agent-cluster/src"), &mut |code| {
+        for (kind, verb) in asked(code) {
             let resource = KINDS.iter().find(|(known, _)| *known == kind);
             let (_, resource) = resource.unwrap_or_else(|| panic!("which resource is {kind}?"));
-            needed.entry((*resource).to_owned()).or_default().extend(verbs.clone());
+            needed.entry((*resource).to_owned()).or_default().insert(verb.to_owned());
         }
     });
     assert!(needed.len() > 4, "the code is read the wrong way: {needed:?}");
     needed
 }
 
-fn is_read(verb: &str) -> bool {
-    READS.iter().any(|(_, verbs)| verbs.contains(&verb))
+/// Returns what a file asks for, as kind and verb.
+fn asked(code: &str) -> BTreeSet<(String, &'static str)> {
+    let functions: Vec<String> = code.split("fn ").map(on_one_line).collect();
+    let mut asked = BTreeSet::new();
+    for function in &functions {
+        for (before, kind) in kinds_after(function, "Api<") {
+            let verbs: Vec<_> = match before.trim_end_matches('&').strip_suffix(": ") {
+                // `pods: Api<Pod>`: what is called on `pods` in this function.
+                Some(before) => calls_on(last_word(before), function).collect(),
+                // `fn api(…) -> Api<Pod>`: what is called in this file on a function's result, or on that result
+                // under the same name.
+                None => functions
+                    .iter()
+                    .flat_map(|function| calls_on(")", function).chain(calls_on("api", function)))
+                    .collect(),
+            };
+            asked.extend(verbs.into_iter().map(|verb| (kind.to_owned(), verb)));
+        }
+        // The generic ways of watch.rs and janitor.rs.
+        for (generic, verbs) in [("scoped::<", &["list", "watch"][..]), ("list::<", &["list"])] {
+            for (_, kind) in kinds_after(function, generic) {
+                asked.extend(verbs.iter().map(|&verb| (kind.to_owned(), verb)));
+            }
+        }
+    }
+    asked
 }
 
-/// Returns the kinds that a file names in `Api<…>`, type parameters left out.
-fn kinds_in(code: &str) -> BTreeSet<&str> {
-    let named =
-        code.split("Api<").chain(code.split("scoped::<")).filter_map(|after| after.split_once('>'));
-    let is_kind = |kind: &&str| kind.len() > 1 && kind.chars().all(char::is_alphanumeric);
-    named.map(|(kind, _)| kind).filter(is_kind).collect()
+fn calls_on(name: &str, function: &str) -> impl Iterator<Item = &'static str> {
+    let calls = CALLS.iter().filter(move |(call, _)| function.contains(&format!("{name}{call}")));
+    let watches = function.contains(&format!("watcher({name}"));
+    calls.map(|(_, verb)| *verb).chain(watches.then_some(["list", "watch"]).into_iter().flatten())
+}
+
+/// Returns the kinds named after `opening`, each with the text before it; type parameters are no kinds.
+fn kinds_after<'a>(function: &'a str, opening: &str) -> Vec<(&'a str, &'a str)> {
+    let kind_at = |(at, opening): (usize, &str)| {
+        let (kind, _) = function[at + opening.len()..].split_once('>')?;
+        let is_kind = kind.len() > 1 && kind.chars().all(char::is_alphanumeric);
+        is_kind.then_some((&function[..at], kind))
+    };
+    function.match_indices(opening).filter_map(kind_at).collect()
+}
+
+fn last_word(text: &str) -> &str {
+    text.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().expect("at least one part")
+}
+
+/// Undoes the line breaks that formatting puts before a call or an argument.
+fn on_one_line(code: &str) -> String {
+    code.split_whitespace().collect::<Vec<_>>().join(" ").replace(" .", ".").replace("( ", "(")
+}
+
+fn is_read(verb: &str) -> bool {
+    ["get", "list", "watch"].contains(&verb)
 }
 
 /// Shows every source file without its tests.
-fn visit(folder: &Path, show: &mut impl FnMut(&Path, &str)) {
+fn visit(folder: &Path, show: &mut impl FnMut(&str)) {
     for entry in fs::read_dir(folder).expect("readable") {
         let path = entry.expect("readable").path();
         if path.is_dir() {
             visit(&path, show);
         } else {
             let code = fs::read_to_string(&path).expect("readable");
-            show(&path, code.split("#[cfg(test)]").next().expect("at least one part"));
+            show(code.split("#[cfg(test)]").next().expect("at least one part"));
         }
     }
+}
+
+#[test]
+fn what_code_asks_for_is_read_from_it() {
+    let code = "
+        fn one(client: &Client) {
+            let leases: Api<Lease> = Api::namespaced(client);
+            leases
+                .get_opt(NAME)
+                .await
+        }
+        fn two(pods: Api<Pod>) { watcher(pods, config); text.replace(\"a\", \"b\"); }
+        fn api(client: &Client) -> Api<Service> { made(client) }
+        fn three(client: &Client) { api(client).patch(name) }";
+    let expected = [("Lease", "get"), ("Pod", "list"), ("Pod", "watch"), ("Service", "patch")];
+    assert_eq!(asked(code), expected.map(|(kind, verb)| (kind.to_owned(), verb)).into());
 }
