@@ -1,12 +1,14 @@
 //! `lab up|down|status|exec`: the lab, by hand.
 
-use crate::workspace::{cargo, run as run_command, tell};
+use crate::{
+    setup::{self, Area},
+    workspace::{become_command, cargo, run as run_command, tell},
+};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use fairlead_lab::{Host, Options, ProxyMode};
 use std::{
     ffi::OsString,
-    os::unix::process::CommandExt,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -77,6 +79,9 @@ pub(crate) struct Name {
 }
 
 pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
+    if let Lab::Up { .. } | Lab::Issuer { .. } = verb {
+        setup::ensure(&[Area::Build, Area::Lab])?;
+    }
     build_programs()?;
     match verb {
         Lab::Up { name, proxy_mode, min_sync_period } => {
@@ -103,7 +108,7 @@ pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
 }
 
 /// The lab's processes are programs of their own: cargo alone knows whether they are up to date.
-pub(crate) fn build_programs() -> anyhow::Result<()> {
+fn build_programs() -> anyhow::Result<()> {
     run_command(&mut cargo(["build", "--quiet", "--package", "fairlead-lab", "--bins"]))
 }
 
@@ -164,10 +169,4 @@ fn exec(
         None => lab.exec(host, program),
     };
     become_command(command.args(arguments))
-}
-
-/// Turns this process into the command, so that signals and exit status are its own.
-fn become_command(command: &mut std::process::Command) -> anyhow::Result<ExitCode> {
-    Err(command.exec())
-        .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))
 }

@@ -1,6 +1,12 @@
 //! Every verb of this repository, the same for people and for CI.
 
+mod check;
+mod demo;
+mod generate;
 mod lab;
+mod setup;
+mod stage;
+mod test;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -16,14 +22,29 @@ struct Verbs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Installs what a Debian or Ubuntu machine lacks, and says what to do elsewhere
+    Setup,
     /// Starts, ends and enters a two-node Kubernetes on this machine
     #[command(subcommand)]
     Lab(lab::Lab),
+    /// Shows consume and intercept on a real cluster, and stays up to be tried
+    Demo(demo::Demo),
+    /// Runs the tests: all of them, or the suites that are named
+    Test(test::Test),
+    /// Checks formatting, lints, dependencies, documentation and generated files
+    Check,
+    /// Makes every generated file anew
+    Gen(generate::Gen),
 }
 
 fn main() -> ExitCode {
     let outcome = match Verbs::parse().verb {
+        Verb::Setup => setup::run(),
         Verb::Lab(verb) => lab::run(verb),
+        Verb::Demo(demo) => demo::run(&demo),
+        Verb::Test(test) => test::run(&test),
+        Verb::Check => check::run(),
+        Verb::Gen(gen_) => generate::run(&gen_),
     };
     outcome.unwrap_or_else(|error| {
         workspace::tell(&format!("error: {error:#}"));

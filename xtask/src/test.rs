@@ -1,0 +1,142 @@
+//! `test [SUITE…]`: the suites, from the fast ones to those that need a cluster.
+
+use crate::{
+    setup::{self, Area},
+    stage::Stages,
+    workspace::{cargo, command, has, has_suite, is_root, output, root, run as run_command},
+};
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use std::process::{Command, ExitCode};
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// Which suites; all that exist when none is named
+    #[arg(value_enum)]
+    suites: Vec<Suite>,
+    /// Runs only the cluster tests whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Runs the cluster suites with kube-proxy in this mode only (iptables or nftables)
+    #[arg(long, value_name = "MODE")]
+    proxy_mode: Option<fairlead_lab::ProxyMode>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Each crate by itself
+    Unit,
+    /// The console: types, lints, components, and the pages in a browser
+    Web,
+    /// The whole path in one process
+    Scenarios,
+    /// What needs root in a network namespace: the laptop's side
+    Laptop,
+    /// The same stories on a real cluster, with kube-proxy in both modes
+    Cluster,
+}
+
+pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
+    let asked = if test.suites.is_empty() { Suite::value_variants() } else { &test.suites };
+    let mut stages = Stages::default();
+    for suite in Suite::value_variants().iter().filter(|suite| asked.contains(suite)) {
+        match suite {
+            Suite::Unit => stages.run("unit", unit),
+            Suite::Web => stages.run("web", web),
+            Suite::Scenarios => targets(&mut stages, test, "scenarios", &["scenarios"]),
+            Suite::Laptop => targets(&mut stages, test, "laptop", &["laptop"]),
+            Suite::Cluster => cluster(&mut stages, test),
+        }
+    }
+    Ok(stages.close())
+}
+
+fn unit() -> anyhow::Result<()> {
+    setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
+    run_command(&mut cargo(["test", "--workspace", "--exclude", "fairlead-tests"]))?;
+    run_command(&mut cargo(["test", "--package", "fairlead-tests", "--lib"]))?;
+    if has_suite("charts") {
+        run_command(&mut cargo(["test", "--package", "fairlead-tests", "--test", "charts"]))?;
+    }
+    Ok(())
+}
+
+/// The console's own suite, then the pages in a browser.
+fn web() -> anyhow::Result<()> {
+    setup::ensure(&[Area::Build, Area::Hub, Area::Web])?;
+    let scripts =
+        [("web", ["check", "test", "build"].as_slice()), ("tests/web", &["check", "test"])];
+    for (folder, scripts) in
+        scripts.into_iter().filter(|(folder, _)| has(&format!("{folder}/package.json")))
+    {
+        install_modules(folder)?;
+        for script in scripts {
+            run_command(npm(folder).args(["run", "--silent", script]))?;
+        }
+    }
+    Ok(())
+}
+
+/// Installs a folder's modules unless its lock file is the one they were installed from.
+pub(crate) fn install_modules(folder: &str) -> anyhow::Result<()> {
+    let folder_path = root().join(folder);
+    let written = |file: &str| {
+        folder_path.join(file).metadata().and_then(|metadata| metadata.modified()).ok()
+    };
+    if written("node_modules/.package-lock.json") >= written("package-lock.json") {
+        return Ok(());
+    }
+    run_command(npm(folder).args(["ci", "--no-audit", "--no-fund"]))
+}
+
+pub(crate) fn npm(folder: &str) -> Command {
+    let mut npm = command("npm", []);
+    npm.current_dir(root().join(folder));
+    npm
+}
+
+fn cluster(stages: &mut Stages, test: &Test) {
+    if has_suite("guard") && test.only.is_none() {
+        targets(stages, test, "guard", &["guard"]);
+    }
+    let both = [fairlead_lab::ProxyMode::Iptables, fairlead_lab::ProxyMode::Nftables];
+    for mode in both.into_iter().filter(|mode| test.proxy_mode.is_none_or(|wanted| wanted == *mode))
+    {
+        let name = format!("cluster ({})", mode.name());
+        stages.run(&name, || as_root(test, &["cluster"], Some(mode.name())));
+    }
+}
+
+fn targets(stages: &mut Stages, test: &Test, name: &str, targets: &[&str]) {
+    if targets.iter().all(|target| has_suite(target)) {
+        stages.run(name, || as_root(test, targets, None));
+    }
+}
+
+/// Builds every program of the workspace and runs test targets as root. One test at a time: they share a world.
+fn as_root(test: &Test, targets: &[&str], proxy_mode: Option<&str>) -> anyhow::Result<()> {
+    setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
+    run_command(&mut cargo(["build", "--workspace", "--bins"]))?;
+    let mut cargo = cargo(["test", "--package", "fairlead-tests"]);
+    for target in targets {
+        cargo.args(["--test", target]);
+    }
+    cargo.args(&test.only).args(["--", "--test-threads=1"]);
+    if let Some(mode) = proxy_mode {
+        cargo.env("FAIRLEAD_TEST_PROXY_MODE", mode);
+    }
+    if !is_root() {
+        cargo.env(runner_variable()?, "sudo --preserve-env");
+    }
+    run_command(&mut cargo)
+}
+
+/// The variable by which cargo runs test programs through another program.
+fn runner_variable() -> anyhow::Result<String> {
+    let version = String::from_utf8(output(Command::new("rustc").arg("-vV"))?)?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc names no host")?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.replace('-', "_").to_uppercase()))
+}
