@@ -5,15 +5,18 @@
 //! knows every part.
 
 pub mod actions;
+pub mod admin;
 pub mod assemble;
 pub mod clock;
 pub mod config;
+pub mod dev;
 pub mod grants;
 pub mod http;
 pub mod keys;
 pub mod links;
 pub mod login;
 pub mod seal;
+pub mod serve;
 pub mod tasks;
 
 pub use assemble::Hub;

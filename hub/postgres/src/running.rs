@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     sync::mpsc,
@@ -207,6 +208,8 @@ fn spawn(
         command.args(["-c", "full_page_writes=off"]);
     }
     command
+        // Ctrl-C in a terminal reaches the whole process group: the hub must be able to finish before its database.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(log_file)
         .stderr(errors)

@@ -1,0 +1,210 @@
+//! What only the operator can do, on the hub's host: migrate, make one-time links, look who is there.
+//!
+//! Whoever can run this can read the database anyway. It needs no master key, because it opens no sealed value.
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use fairlead_model::{OrgId, Token, TokenKind, UserId};
+use hub_store::{Bearer, LinkPurpose, Organization, Store, audit::Chain};
+use secrecy::ExposeSecret;
+
+use crate::{
+    clock::{Clock, SystemClock},
+    config::{self, DatabaseConfig, DatabaseFlags},
+};
+
+const REASON: &str = "admin: the operator on the hub's host";
+
+#[derive(Args, Debug)]
+pub struct AdminFlags {
+    #[command(flatten)]
+    database: DatabaseFlags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Print a one-time link that founds an organization
+    SetupUrl,
+    /// Print a one-time link that signs in an owner, without any sign-in provider
+    Recover {
+        /// Address of the owner; who is none yet becomes one
+        #[arg(long)]
+        email: String,
+        /// Short name of the organization, when there are several
+        #[arg(long, value_name = "SLUG")]
+        organization: Option<String>,
+    },
+    /// Organizations of this hub
+    #[command(subcommand)]
+    Organizations(Organizations),
+    /// People of an organization
+    #[command(subcommand)]
+    Users(Users),
+    /// Check that nobody has changed the audit log
+    VerifyAudit {
+        /// Short name of the organization, when there are several
+        #[arg(long, value_name = "SLUG")]
+        organization: Option<String>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum Organizations {
+    /// List them
+    List,
+}
+
+#[derive(Subcommand, Debug)]
+enum Users {
+    /// List them with their roles
+    List(OfOrganization),
+    /// Shut somebody out at once
+    Disable(OneUser),
+    /// Let somebody in again
+    Enable(OneUser),
+}
+
+#[derive(Args, Debug)]
+struct OfOrganization {
+    /// Short name of the organization, when there are several
+    #[arg(long, value_name = "SLUG")]
+    organization: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct OneUser {
+    /// Address of the user
+    email: String,
+    #[command(flatten)]
+    of: OfOrganization,
+}
+
+/// Brings the schema up to date.
+pub async fn migrate(flags: DatabaseFlags) -> anyhow::Result<()> {
+    let store = connect(&DatabaseConfig::load(flags)?).await?;
+    store.migrate().await?;
+    config::say("The schema is up to date.\n")
+}
+
+pub async fn run(flags: AdminFlags) -> anyhow::Result<()> {
+    let config = DatabaseConfig::load(flags.database)?;
+    let store = connect(&config).await?;
+    match flags.command {
+        Command::SetupUrl => setup_url(&config, &store).await,
+        Command::Recover { email, organization } => {
+            recover(&config, &store, &email, organization.as_deref()).await
+        }
+        Command::Organizations(Organizations::List) => list_organizations(&store).await,
+        Command::Users(Users::List(of)) => list_users(&store, of.organization.as_deref()).await,
+        Command::Users(Users::Disable(user)) => set_disabled(&store, user, true).await,
+        Command::Users(Users::Enable(user)) => set_disabled(&store, user, false).await,
+        Command::VerifyAudit { organization } => {
+            verify_audit(&store, organization.as_deref()).await
+        }
+    }
+}
+
+async fn setup_url(config: &DatabaseConfig, store: &Store) -> anyhow::Result<()> {
+    let url = link(config, store, "/setup", LinkPurpose::Setup).await?;
+    config::say(&format!("{url}\n"))
+}
+
+async fn recover(
+    config: &DatabaseConfig,
+    store: &Store,
+    email: &str,
+    organization: Option<&str>,
+) -> anyhow::Result<()> {
+    let email = email.trim().to_lowercase();
+    if crate::login::claims::domain(&email).is_none() {
+        bail!("`{email}` is not an e-mail address");
+    }
+    let organization = choose(store, organization).await?;
+    let now = SystemClock.now();
+    let owner = store.unscoped(REASON).ensure_owner(organization.id, &email, now).await?;
+    let url = link(config, store, "/login/recover", LinkPurpose::Recover(owner)).await?;
+    config::say(&format!("{url}\n"))
+}
+
+async fn list_organizations(store: &Store) -> anyhow::Result<()> {
+    let mut table = format!("{:<20} {:<30} {}\n", "SLUG", "NAME", "ID");
+    for organization in store.unscoped(REASON).organizations().await? {
+        let Organization { slug, name, id, .. } = organization;
+        table.push_str(&format!("{slug:<20} {name:<30} {id}\n"));
+    }
+    config::say(&table)
+}
+
+async fn list_users(store: &Store, organization: Option<&str>) -> anyhow::Result<()> {
+    let organization = choose(store, organization).await?;
+    let mut table = format!("{:<32} {:<24} {:<20} {}\n", "EMAIL", "NAME", "ROLES", "STATE");
+    for member in store.scoped(organization.id).members().await? {
+        let roles: Vec<_> = member.effective_roles.iter().map(ToString::to_string).collect();
+        let state = if member.disabled { "disabled" } else { "active" };
+        let roles = if roles.is_empty() { "-".to_owned() } else { roles.join(",") };
+        table.push_str(&format!("{:<32} {:<24} {roles:<20} {state}\n", member.email, member.name));
+    }
+    config::say(&table)
+}
+
+async fn set_disabled(store: &Store, asked: OneUser, disabled: bool) -> anyhow::Result<()> {
+    let organization = choose(store, asked.of.organization.as_deref()).await?;
+    let user = find_user(store, organization.id, &asked.email).await?;
+    let bearer = Bearer { org: organization.id, user };
+    store.unscoped(REASON).set_user_disabled(bearer, disabled, SystemClock.now()).await?;
+    let state = if disabled { "shut out" } else { "let in again" };
+    config::say(&format!("{} is {state}.\n", asked.email))
+}
+
+async fn verify_audit(store: &Store, organization: Option<&str>) -> anyhow::Result<()> {
+    let organization = choose(store, organization).await?;
+    match store.scoped(organization.id).verify_audit().await? {
+        Chain::Intact { rows, .. } => {
+            config::say(&format!("The audit log of {} is intact: {rows} rows.\n", organization.slug))
+        }
+        Chain::Broken { at } => {
+            bail!("the audit log of {} was changed: row {at} does not follow from those before it", organization.slug)
+        }
+    }
+}
+
+async fn connect(config: &DatabaseConfig) -> anyhow::Result<Store> {
+    Store::connect(config.database_url.expose_secret())
+        .await
+        .context("could not reach the database; is it running, and is the URL right?")
+}
+
+async fn link(
+    config: &DatabaseConfig,
+    store: &Store,
+    path: &str,
+    purpose: LinkPurpose,
+) -> anyhow::Result<String> {
+    let mut url = config.public_url()?.join(path)?;
+    let token = Token::new(TokenKind::Setup, rand::random());
+    store.unscoped(REASON).keep_setup_link(&token.hash(), purpose, SystemClock.now()).await?;
+    url.query_pairs_mut().append_pair("token", &token.expose());
+    Ok(url.into())
+}
+
+async fn choose(store: &Store, slug: Option<&str>) -> anyhow::Result<Organization> {
+    let mut all = store.unscoped(REASON).organizations().await?;
+    match slug {
+        Some(slug) => all
+            .into_iter()
+            .find(|organization| organization.slug == slug)
+            .with_context(|| format!("there is no organization `{slug}` (fairlead-hub admin organizations list)")),
+        None if all.len() == 1 => Ok(all.remove(0)),
+        None if all.is_empty() => bail!("there is no organization yet: fairlead-hub admin setup-url"),
+        None => bail!("there are several organizations: choose one with --organization"),
+    }
+}
+
+async fn find_user(store: &Store, org: OrgId, email: &str) -> anyhow::Result<UserId> {
+    let email = email.trim().to_lowercase();
+    let members = store.scoped(org).members().await?;
+    let found = members.into_iter().find(|member| member.email == email);
+    found.map(|member| member.id).with_context(|| format!("nobody here has the address {email}"))
+}
