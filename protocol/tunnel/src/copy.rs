@@ -19,13 +19,14 @@ use tokio::{
     io::Interest,
     net::TcpStream,
     task::consume_budget,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
     half::{Receiver, Sender},
     socket::abort_on_close,
     stream::Stream,
+    unread::{LOOK_EVERY, Stalled},
 };
 
 const BUFFER_BYTES: usize = 64 << 10;
@@ -89,12 +90,28 @@ pub async fn both_ways_counting(mut stream: Stream, tcp: TcpStream, moved: &Move
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "Could not set TCP_NODELAY");
     }
-    let ending = until_an_end(&mut stream, &tcp, moved).await;
-    if !matches!(ending, Ending::Clean) {
-        abort_on_close(&tcp);
+    let mut application = Application { tcp, ended: false };
+    let ending = until_an_end(&mut stream, &application.tcp, moved).await;
+    application.ended = matches!(ending, Ending::Clean);
+    if !application.ended {
         stream.abort();
     }
     Copied { up: moved.up(), down: moved.down(), ending }
+}
+
+/// The application's connection. Unless both directions have ended it is aborted when it is dropped: a copy may be
+/// cancelled at any moment, and the application must not take that for the end of what it reads.
+struct Application {
+    tcp: TcpStream,
+    ended: bool,
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        if !self.ended {
+            abort_on_close(&self.tcp);
+        }
+    }
 }
 
 async fn until_an_end(stream: &mut Stream, tcp: &TcpStream, moved: &Moved) -> Ending {
@@ -184,7 +201,7 @@ async fn copy_down(
         };
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(stream_ending)?;
-        write_all(tcp, &chunk, moved).await.map_err(Ending::SocketAborted)?;
+        write_all(tcp, &chunk, receiver, moved).await.map_err(Ending::SocketAborted)?;
         receiver.release(chunk.len());
         consume_budget().await;
     }
@@ -197,18 +214,36 @@ async fn copy_down(
     }
 }
 
-async fn write_all(tcp: &TcpStream, mut bytes: &[u8], moved: &AtomicU64) -> io::Result<()> {
+async fn write_all(
+    tcp: &TcpStream,
+    mut bytes: &[u8],
+    receiver: &mut Receiver,
+    moved: &AtomicU64,
+) -> io::Result<()> {
     while !bytes.is_empty() {
         match tcp.try_write(bytes) {
             Ok(written) => {
                 moved.fetch_add(written as u64, Ordering::Relaxed);
                 bytes = &bytes[written..];
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.writable().await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                until_writable(tcp, receiver).await?;
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Waits for an application that does not read, and says meanwhile what is held for it.
+async fn until_writable(tcp: &TcpStream, receiver: &mut Receiver) -> io::Result<()> {
+    let mut stalled = None;
+    loop {
+        if let Ok(writable) = timeout(LOOK_EVERY, tcp.writable()).await {
+            return writable;
+        }
+        stalled.get_or_insert_with(Stalled::begin).holds(receiver.held())?;
+    }
 }
 
 /// Waits for the other end to abort a stream into which nothing is sent any more.

@@ -94,6 +94,14 @@ impl Receiver {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
+    /// Returns how many bytes have come and were not released yet.
+    pub(crate) fn held(&mut self) -> usize {
+        match &mut self.state {
+            Receiving::Open(recv) => recv.flow_control().used_capacity(),
+            Receiving::Asked(_) | Receiving::Refused(_) => 0,
+        }
+    }
+
     /// Lets the other end send as many bytes more.
     pub(crate) fn release(&mut self, bytes: usize) {
         if let Receiving::Open(recv) = &mut self.state {

@@ -15,6 +15,7 @@ mod secure;
 pub mod socket;
 pub mod stream;
 pub mod tls;
+pub mod unread;
 
 pub use acceptor::{Acceptor, GrantPresented, Incoming, StreamOffered};
 pub use backoff::Backoff;

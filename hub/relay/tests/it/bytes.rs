@@ -228,3 +228,11 @@ async fn an_idle_connection_lives_and_a_half_closed_one_that_is_forgotten_does_n
     idle.app.write_all(b"x").await.expect("taken");
     in_time(idle.service.read_exact(&mut byte)).await.expect("still there");
 }
+
+#[tokio::test]
+async fn a_copy_that_is_cancelled_is_an_abort_on_both_sides() {
+    let Connection { app, service, daemon } = connection().await;
+    daemon.abort();
+    sees_a_reset(app).await;
+    sees_a_reset(service).await;
+}

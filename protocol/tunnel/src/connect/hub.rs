@@ -104,7 +104,11 @@ async fn secure(
 fn tls_error(host: &str, error: io::Error) -> HubError {
     let host = host.to_owned();
     match why_not_trusted(&error) {
-        Some(CertificateError::UnknownIssuer) => HubError::NotTrusted { host },
+        // A bad signature is what an authority looks like that has the name of a trusted one and another key, as when a
+        // hub was set up anew.
+        Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            HubError::NotTrusted { host }
+        }
         Some(CertificateError::NotValidForName) => HubError::OtherName { host, names: Vec::new() },
         Some(CertificateError::NotValidForNameContext { presented, .. }) => {
             HubError::OtherName { host, names: presented.clone() }

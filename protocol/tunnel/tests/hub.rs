@@ -1,0 +1,148 @@
+//! Dialling a hub: whatever is wrong is told apart, because a person has to do something different about each.
+
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
+
+use fairlead_tunnel::connect::{HubError, HubTrust, dial_hub, why_not_trusted};
+use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Authority {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("made")).expect("signed")
+}
+
+fn certificate_for(name: &str) -> CertificateParams {
+    CertificateParams::new(vec![name.to_owned()]).expect("a name")
+}
+
+/// Answers TLS and HTTP/2 on loopback with a certificate of these contents.
+async fn hub(authority: &Authority, params: CertificateParams) -> SocketAddr {
+    let key = KeyPair::generate().expect("made");
+    let certificate = params.signed_by(&key, authority).expect("signed");
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("supported")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .expect("fits");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (listener, acceptor) = (listener().await, TlsAcceptor::from(Arc::new(config)));
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(tls) = acceptor.accept(tcp).await else { return };
+                let Ok(mut http) = h2::server::handshake(tls).await else { return };
+                while http.accept().await.is_some() {}
+            });
+        }
+    });
+    address
+}
+
+async fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("a free port")
+}
+
+fn trust_in(authority: &Authority) -> HubTrust {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(authority.pem().as_bytes()).expect("written");
+    HubTrust::new(Some(file.path())).expect("read")
+}
+
+async fn dial(host: &str, address: SocketAddr, trust: &HubTrust) -> Result<String, HubError> {
+    let address = format!("https://{host}:{}", address.port());
+    dial_hub(&address, trust).await.map(|channel| channel.host().to_owned())
+}
+
+#[tokio::test]
+async fn a_hub_whose_authority_was_named_is_trusted() {
+    let authority = authority();
+    let hub = hub(&authority, certificate_for("localhost")).await;
+    let host = dial("localhost", hub, &trust_in(&authority)).await.expect("trusted");
+    assert_eq!(host, "localhost");
+}
+
+#[tokio::test]
+async fn a_hub_of_an_unknown_authority_is_not_trusted() {
+    let hub = hub(&authority(), certificate_for("localhost")).await;
+    let system = HubTrust::new(None).expect("read");
+    for trust in [trust_in(&authority()), system] {
+        let refused = dial("localhost", hub, &trust).await;
+        assert!(matches!(refused, Err(HubError::NotTrusted { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_hub_with_another_name_says_which() {
+    let authority = authority();
+    let hub = hub(&authority, certificate_for("hub.example.com")).await;
+    match dial("localhost", hub, &trust_in(&authority)).await {
+        Err(HubError::OtherName { names, .. }) => {
+            assert!(names.iter().any(|name| name.contains("hub.example.com")), "{names:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_hub_whose_certificate_has_expired_points_at_time() {
+    let authority = authority();
+    let mut params = certificate_for("localhost");
+    params.not_after = (std::time::SystemTime::now() - Duration::from_secs(60)).into();
+    let hub = hub(&authority, params).await;
+    let refused = dial("localhost", hub, &trust_in(&authority)).await;
+    assert!(matches!(refused, Err(HubError::NotAtThisTime { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn where_nobody_listens_is_unreachable() {
+    let address = listener().await.local_addr().expect("bound");
+    let refused = dial("localhost", address, &trust_in(&authority())).await;
+    assert!(matches!(refused, Err(HubError::Unreachable { .. })), "{refused:?}");
+    let unknown = dial("no-such-host.invalid", address, &trust_in(&authority())).await;
+    assert!(matches!(unknown, Err(HubError::Unreachable { .. })), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn what_speaks_no_tls_is_no_hub() {
+    let listener = listener().await;
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let (mut tcp, _): (TcpStream, _) = listener.accept().await.expect("dialled");
+        drop(tcp.read(&mut [0; 16]).await);
+        drop(tcp.try_write(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+        drop(tcp.read(&mut [0; 1024]).await);
+    });
+    let refused = dial("localhost", address, &trust_in(&authority())).await;
+    assert!(matches!(refused, Err(HubError::NotAHub { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_file_that_is_no_authority_is_named() {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(b"this is no certificate").expect("written");
+    let refused = HubTrust::new(Some(file.path())).expect_err("nothing to trust").to_string();
+    assert!(refused.contains(&*file.path().to_string_lossy()), "{refused}");
+    assert!(HubTrust::new(Some("/no/such/file".as_ref())).is_err());
+}
+
+#[test]
+fn the_reason_is_found_however_deep_it_lies() {
+    use rustls::{CertificateError::UnknownIssuer, Error::InvalidCertificate};
+    let tls = std::io::Error::other(InvalidCertificate(UnknownIssuer));
+    let wrapped = std::io::Error::other(tls);
+    assert_eq!(why_not_trusted(&wrapped), Some(&UnknownIssuer));
+    assert_eq!(why_not_trusted(&std::io::Error::other("something else")), None);
+}
