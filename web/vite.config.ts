@@ -19,6 +19,8 @@ export default defineConfig(({ command }) => ({
     target: ['chrome123', 'firefox121', 'safari17.5'],
     // The only inlined assets would be data: URLs, which the hub's policy refuses for fonts and scripts.
     assetsInlineLimit: 0,
+    // One file for the whole console, which a hub on the same network gives in a moment.
+    chunkSizeWarningLimit: 900,
   },
   server: {
     proxy: Object.fromEntries(hubPaths.map((path) => [path, { target: hub, secure: false }])),
@@ -30,5 +32,6 @@ export default defineConfig(({ command }) => ({
     setupFiles: ['src/testing/setup.ts'],
     include: ['src/**/*.test.{ts,tsx}'],
     restoreMocks: true,
+    testTimeout: 20_000,
   },
 }))

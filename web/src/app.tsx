@@ -10,14 +10,17 @@ interface AppProps {
   queries: QueryClient
   router: RegisteredRouter
   nonce?: string | undefined
+  /** Without transitions, for tests. */
+  still?: boolean
 }
 
-export function App({ queries, router, nonce }: AppProps) {
+export function App({ queries, router, nonce, still = false }: AppProps) {
   return (
     <MantineProvider
       theme={theme}
       cssVariablesResolver={variables}
       defaultColorScheme="auto"
+      env={still ? 'test' : 'default'}
       {...(nonce ? { getStyleNonce: () => nonce } : {})}
     >
       <QueryClientProvider client={queries}>

@@ -107,7 +107,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -116,7 +116,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -148,7 +148,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -157,7 +157,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -166,7 +166,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -208,7 +208,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -252,7 +252,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -261,7 +261,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -270,7 +270,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -314,7 +314,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -323,7 +323,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -332,7 +332,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -366,7 +366,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -375,7 +375,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -384,7 +384,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -393,7 +393,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -437,7 +437,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -446,7 +446,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -455,7 +455,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -486,7 +486,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -495,7 +495,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -504,7 +504,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -549,7 +549,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -558,7 +558,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -567,7 +567,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -611,7 +611,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -620,7 +620,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -629,7 +629,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -675,7 +675,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -684,7 +684,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -693,7 +693,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -740,7 +740,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -749,7 +749,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
                 /** @description refused */
@@ -758,7 +758,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": components["schemas"]["Problem"];
+                        "application/json": components["schemas"]["ErrorBody"];
                     };
                 };
             };
@@ -772,13 +772,13 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        Problem: {
+        ErrorBody: {
             error: components["schemas"]["ProblemDetail"];
         };
         ProblemDetail: {
             code: string;
             message: string;
-            hint: string | null;
+            hint?: string | null;
             policies: string[];
         };
         Me: {
@@ -821,7 +821,8 @@ export interface components {
             id: string;
             name: string;
             status: components["schemas"]["TeamspaceStatus"];
-            key_thumbprint: string | null;
+            key_thumbprint?: string | null;
+            lock_reason?: string | null;
             replicas: components["schemas"]["Replica"][];
             /** Format: int32 */
             services: number;
@@ -847,7 +848,7 @@ export interface components {
             expires_at: string;
         };
         ServicePort: {
-            name: string | null;
+            name: string;
             /** Format: int32 */
             port: number;
             protocol: string;
@@ -872,11 +873,11 @@ export interface components {
             name: string;
             type: string;
             ports: components["schemas"]["ServicePort"][];
-            workload: string | null;
+            workload?: string | null;
             /** Format: int32 */
             ready_endpoints: number;
             may: components["schemas"]["ServiceMay"];
-            intercept_refusal: string | null;
+            intercept_refusal?: string | null;
             intercepts: components["schemas"]["ServiceIntercept"][];
         };
         ServiceList: {
@@ -914,12 +915,12 @@ export interface components {
             service?: string | null;
             ports?: components["schemas"]["InterceptPort"][];
             phase: components["schemas"]["Phase"];
-            detail: string | null;
+            detail?: string | null;
             /** Format: date-time */
             created_at: string;
             /** Format: date-time */
-            ended_at: string | null;
-            end_reason: string | null;
+            ended_at?: string | null;
+            end_reason?: string | null;
             may: components["schemas"]["SessionMay"];
         };
         SessionList: {

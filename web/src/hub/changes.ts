@@ -5,17 +5,21 @@ import { useEffect, useState } from 'react'
 import { readEvents, type StreamEvent } from './event-stream'
 import { asProblem } from './problem'
 
-export type Liveness = 'connecting' | 'live' | 'reconnecting'
+export type Liveness = 'connecting' | 'live' | 'reconnecting' | 'withheld'
 
-type Noun = 'sessions' | 'services' | 'teamspaces' | 'members'
+type Noun = 'sessions' | 'services' | 'teamspaces' | 'members' | 'policies'
 
-/** Which answers a change of a noun can alter. A change of members can alter what anybody may see or do. */
+/** Which answers a change of a noun can alter. A change of members or policies can alter what anybody may see or do. */
 const SHOWN_BY: Record<Noun, readonly string[] | 'everything'> = {
   sessions: ['/api/v1/sessions', '/api/v1/teamspaces/{id}/services'],
   services: ['/api/v1/teamspaces/{id}/services', '/api/v1/teamspaces', '/api/v1/teamspaces/{id}'],
   teamspaces: ['/api/v1/teamspaces', '/api/v1/teamspaces/{id}'],
   members: 'everything',
+  policies: 'everything',
 }
+
+/** The hub ends a stream now and then to look at its credential again: no loss, so nothing is said. */
+const LIVED_MS = 10_000
 
 /** A rollout changes many endpoints at once: hints within this time make one question. */
 const GATHER_MS = 150
@@ -43,9 +47,11 @@ async function follow(
   stop.addEventListener('abort', () => hints.drop(), { once: true })
   let failures = 0
   let seenBefore = false
+  let openedAt = 0
   const handlers = {
     onOpen: () => {
       failures = 0
+      openedAt = Date.now()
       tell('live')
       // Whatever changed while nobody listened was announced to nobody.
       if (seenBefore) void queries.invalidateQueries()
@@ -56,15 +62,17 @@ async function follow(
   while (!stop.aborted) {
     try {
       await readEvents('/api/v1/events', handlers, stop)
+      if (Date.now() - openedAt > LIVED_MS) continue
+      tell('reconnecting')
     } catch (error) {
       if (stop.aborted) return
-      if (asProblem(error).isSignedOut) {
+      const problem = asProblem(error)
+      if (problem.isSignedOut) {
         void queries.invalidateQueries({ queryKey: ['get', '/api/v1/me'] })
         return
       }
+      tell(problem.isDenied ? 'withheld' : 'reconnecting')
     }
-    if (stop.aborted) return
-    tell('reconnecting')
     await pause(pauseAfter(failures++), stop)
   }
 }

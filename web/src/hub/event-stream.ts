@@ -38,8 +38,10 @@ export async function readEvents(
     handlers.onOpen()
     const parser = new EventParser(handlers.onEvent)
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+    either.addEventListener('abort', () => void reader.cancel().catch(() => undefined))
     for (;;) {
       const { done, value } = await reader.read()
+      if (silence.signal.aborted) throw Problem.unreachable()
       if (done) return
       clearTimeout(timer)
       timer = setTimeout(() => silence.abort(), silenceMs)

@@ -2,7 +2,7 @@
 
 import type { components } from '../api/schema'
 
-type Detail = components['schemas']['Problem']['error']
+type Detail = components['schemas']['ErrorBody']['error']
 
 /** The status of a request that never got an answer. */
 const UNREACHABLE = 0

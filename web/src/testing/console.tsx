@@ -9,6 +9,6 @@ import { newRouter } from '../routes'
 export function openConsole(address: string) {
   const history = createMemoryHistory({ initialEntries: [address] })
   const router = newRouter(history)
-  render(<App queries={newQueryClient()} router={router} />)
+  render(<App queries={newQueryClient()} router={router} still />)
   return { here: () => router.state.location.href }
 }

@@ -16,7 +16,7 @@ export function refuses(
   method: 'get' | 'post' | 'delete',
   path: string,
   status: number,
-  error: Partial<Schemas['Problem']['error']>,
+  error: Partial<Schemas['ErrorBody']['error']>,
 ): void {
   const body = { error: { code: 'refused', message: '', hint: null, policies: [], ...error } }
   network.use(http[method](at(path), () => HttpResponse.json(body, { status })))

@@ -1,7 +1,7 @@
 // What jsdom lacks, and the stand-in for the hub that every unit test begins with.
 
 import '@testing-library/jest-dom/vitest'
-import { cleanup } from '@testing-library/react'
+import { cleanup, configure } from '@testing-library/react'
 import { afterAll, afterEach, beforeAll, vi } from 'vitest'
 import { network } from './network'
 
@@ -25,6 +25,13 @@ globalThis.ResizeObserver ??= class {
 
 Element.prototype.scrollIntoView = () => undefined
 globalThis.scrollTo = vi.fn() as unknown as typeof globalThis.scrollTo
+
+configure({
+  // Generous: a build may be using the same machine.
+  asyncUtilTimeout: 5_000,
+  // A failed query would otherwise print the whole page.
+  getElementError: (message) => new Error(message ?? 'no such element'),
+})
 
 beforeAll(() => network.listen({ onUnhandledRequest: 'error' }))
 afterEach(() => {

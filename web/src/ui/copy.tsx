@@ -33,9 +33,7 @@ export function Command({ text, what = 'command' }: { text: string; what?: strin
           <code>{text}</code>
         </pre>
       </section>
-      <div className={classes.button}>
-        <CopyButton text={text} what={what} />
-      </div>
+      <CopyButton text={text} what={what} />
     </div>
   )
 }

@@ -12,6 +12,11 @@ const signs = {
     word: 'Reconnecting',
     about: 'The hub does not answer: what you see may be old.',
   },
+  withheld: {
+    meaning: 'calm',
+    word: 'Not live',
+    about: 'Your roles do not let you watch changes: reload to see what is new.',
+  },
 } as const
 
 export function LiveSign({ liveness }: { liveness: Liveness }) {

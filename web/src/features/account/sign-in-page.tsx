@@ -104,7 +104,8 @@ function NotSetUp() {
         ending in <code>/setup?token=…</code> to its log. Open that address to set it up.
       </Text>
       <Text size="sm" c="dimmed">
-        The address is good for 30 minutes; restarting the hub prints a new one.
+        The address is good for 30 minutes. <code>fairlead-hub admin setup-url</code> prints a new
+        one on the hub's host.
       </Text>
     </Stack>
   )

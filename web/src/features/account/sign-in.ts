@@ -12,20 +12,10 @@ export function signInAddress(returnTo: string | undefined, email?: string): str
   return `/login?${query}`
 }
 
-/** Says why the hub sent the browser back without signing it in. */
+/** Says why the hub sent the browser here; what fails at the issuer has a page of the hub's own. */
 export function reasonOf(error: string): string {
-  switch (error) {
-    case 'unknown_email':
-      return 'No organization of this hub knows that e-mail address. Ask whoever invited you which address to use.'
-    case 'not_a_member':
-      return 'You signed in, but you are not a member of an organization here. Ask an owner to let you in.'
-    case 'denied':
-      return 'The sign-in was cancelled or refused by your identity provider.'
-    case 'expired':
-      return 'The sign-in took too long or was opened twice. Please try again.'
-    case 'issuer':
-      return 'Your identity provider could not be reached or gave an answer that the hub does not trust.'
-    default:
-      return 'The hub could not sign you in. Please try again.'
+  if (error === 'unknown_email') {
+    return 'No organization of this hub knows that address. Ask whoever invited you which one to use.'
   }
+  return 'The hub could not sign you in. Please try again.'
 }

@@ -49,7 +49,7 @@ interface ActProps {
 
 function Act({ verb, service, allowed, icon, about, command, refusal }: ActProps) {
   return (
-    <Popover width={320} position="bottom-start" withArrow trapFocus returnFocus>
+    <Popover width={400} position="bottom-start" withArrow trapFocus returnFocus>
       <Popover.Target>
         <UnstyledButton
           className={classes.act}

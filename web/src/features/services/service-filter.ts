@@ -14,7 +14,7 @@ export function matching(services: readonly Service[], text: string): Service[] 
 }
 
 function textOf(service: Service): string {
-  const ports = service.ports.map(({ name, port, protocol }) => `${name ?? ''} ${port} ${protocol}`)
+  const ports = service.ports.map(({ name, port, protocol }) => `${name} ${port} ${protocol}`)
   const people = service.intercepts.map(({ email }) => email)
   return [
     `${service.namespace}/${service.name}`,

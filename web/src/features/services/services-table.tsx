@@ -49,7 +49,7 @@ function Row({ service }: { service: Service }) {
         </span>
         {type !== 'ClusterIP' && <span className={classes.type}>{type}</span>}
         <span className={tables.narrow}>
-          <Ports ports={service.ports} /> · <Ready count={service.ready_endpoints} /> ready
+          <Ports ports={service.ports} /> · <Ready service={service} /> ready
           {service.intercepts.length > 0 && <Holders intercepts={service.intercepts} />}
         </span>
       </th>
@@ -60,7 +60,7 @@ function Row({ service }: { service: Service }) {
         {workload ? <span className={classes.workload}>{workload}</span> : <None />}
       </td>
       <td className={tables.wide}>
-        <Ready count={service.ready_endpoints} />
+        <Ready service={service} />
       </td>
       <td>
         <May service={service} />
@@ -91,7 +91,10 @@ function Ports({ ports }: { ports: Service['ports'] }) {
   )
 }
 
-function Ready({ count }: { count: number }) {
+function Ready({ service }: { service: Service }) {
+  const { type, ready_endpoints: count } = service
+  // It has no pods of its own, so none of them can be missing.
+  if (type === 'ExternalName') return <None />
   return (
     <span className={count === 0 ? classes.notReady : undefined}>
       {count === 0 ? 'none' : count}

@@ -12,7 +12,7 @@ const SHOWN = 50
 export function EndedSessions() {
   const list = ask.useQuery('get', '/api/v1/sessions', { params: { query: { live: false } } })
   const ended = (list.data?.sessions ?? [])
-    .filter(({ ended_at }) => ended_at !== null)
+    .filter(({ ended_at }) => ended_at)
     .sort((one, other) => (other.ended_at ?? '').localeCompare(one.ended_at ?? ''))
     .slice(0, SHOWN)
   if (list.data && ended.length === 0) return null

@@ -39,13 +39,10 @@ export function SessionsTable({ sessions, showTeamspace, ended = false }: Sessio
                 Teamspace
               </th>
             )}
-            <th scope="col">Phase</th>
             <th scope="col" className={tables.wide}>
               {ended ? 'Ended' : 'Since'}
             </th>
-            <th scope="col">
-              <span className={tables.spoken}>End</span>
-            </th>
+            <th scope="col">Phase</th>
           </tr>
         </thead>
         <tbody>
@@ -97,23 +94,23 @@ function Row({ session, showTeamspace, end }: RowProps) {
           </Anchor>
         </td>
       )}
-      <td>
-        <PhaseTag phase={phase} detail={session.end_reason ?? detail} />
-      </td>
       <td className={tables.wide}>
         <Ago at={moment} />
       </td>
-      <td className={tables.end}>
-        {may.end && session.ended_at === null && (
-          <Button
-            variant="default"
-            size="compact-sm"
-            onClick={end}
-            aria-label={`End the ${kind} of ${user.email}: ${subjectOf(session)}`}
-          >
-            End
-          </Button>
-        )}
+      <td>
+        <span className={classes.phase}>
+          <PhaseTag phase={phase} detail={session.end_reason ?? detail} />
+          {may.end && !session.ended_at && (
+            <Button
+              variant="default"
+              size="compact-sm"
+              onClick={end}
+              aria-label={`End the ${kind} of ${user.email}: ${subjectOf(session)}`}
+            >
+              End
+            </Button>
+          )}
+        </span>
       </td>
     </tr>
   )

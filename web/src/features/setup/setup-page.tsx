@@ -73,8 +73,8 @@ function NotOpen() {
         This setup link is not valid
       </Title>
       <Text size="sm">
-        It was used already, is older than 30 minutes, or is incomplete. If the hub has no
-        organization yet, restart it: it prints a new one to its log.
+        It was used already, is older than 30 minutes, or is incomplete. Whoever runs the hub gets a
+        new one on its host: <code>fairlead-hub admin setup-url</code>
       </Text>
       <Anchor href="/sign-in" size="sm">
         Go to the sign-in

@@ -11,7 +11,7 @@ export function AgentFacts({ teamspace }: { teamspace: Schemas['Teamspace'] }) {
   const { key_thumbprint, replicas } = teamspace
   return (
     <>
-      <Trouble status={teamspace.status} />
+      <Trouble teamspace={teamspace} />
       <dl className={classes.facts}>
         <div className={classes.fact}>
           <dt>Agent replicas</dt>
@@ -56,7 +56,8 @@ export function AgentFacts({ teamspace }: { teamspace: Schemas['Teamspace'] }) {
 }
 
 /** What is wrong with the agent, and what people who look after the cluster can do. */
-function Trouble({ status }: { status: Schemas['Teamspace']['status'] }) {
+function Trouble({ teamspace }: { teamspace: Schemas['Teamspace'] }) {
+  const { status, lock_reason } = teamspace
   if (status === 'disconnected') {
     return (
       <Alert variant="default" icon={<IconPlugConnectedX />} title="The agent is not connected">
@@ -68,8 +69,8 @@ function Trouble({ status }: { status: Schemas['Teamspace']['status'] }) {
   if (status === 'locked') {
     return (
       <Alert variant="default" icon={<IconLock />} title="This teamspace is locked">
-        Its key was presented from a second cluster: it was copied, or the cluster was cloned.
-        Nothing is let through. Delete the teamspace and enrol the right cluster anew.
+        {lock_reason ?? 'Its key was presented from a second cluster.'} Nothing is let through.
+        Delete the teamspace and enrol the right cluster anew.
       </Alert>
     )
   }
