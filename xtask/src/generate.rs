@@ -2,7 +2,7 @@
 
 use crate::{
     setup::{self, Area},
-    test::{install_modules, npm},
+    test::console,
     workspace::{cargo, has, root, run as run_command, tell},
 };
 use anyhow::ensure;
@@ -83,10 +83,7 @@ const STEPS: &[Step] = &[
         name: "web-api",
         makes: &["web/src/api/schema.d.ts"],
         from: "hub/openapi.json",
-        run: || {
-            install_modules("web")?;
-            run_command(npm("web").args(["run", "--silent", "api"]))
-        },
+        run: || console(&["api"]),
     },
 ];
 

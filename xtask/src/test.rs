@@ -61,24 +61,29 @@ fn unit() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The console's own suite, then the pages in a browser.
+/// The console's own suite, then its pages in a browser on a hub of their own.
 fn web() -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Hub, Area::Web])?;
-    let scripts =
-        [("web", ["check", "test", "build"].as_slice()), ("tests/web", &["check", "test"])];
-    for (folder, scripts) in
-        scripts.into_iter().filter(|(folder, _)| has(&format!("{folder}/package.json")))
-    {
-        install_modules(folder)?;
-        for script in scripts {
-            run_command(npm(folder).args(["run", "--silent", script]))?;
-        }
+    console(&["check", "test", "build"])?;
+    if has("tests/web/package.json") {
+        install_modules("tests/web")?;
+        install_modules("tests/lab/issuer")?;
+        run_command(&mut cargo(["build", "--package", "fairlead-hub", "--bins"]))?;
+        let mut pages = npm("tests/web");
+        pages.env("FAIRLEAD_HUB", fairlead_lab::sibling("fairlead-hub")?);
+        run_command(pages.args(["run", "--silent", "test"]))?;
     }
     Ok(())
 }
 
+/// Runs scripts of the console's package.
+pub(crate) fn console(scripts: &[&str]) -> anyhow::Result<()> {
+    install_modules("web")?;
+    scripts.iter().try_for_each(|script| run_command(npm("web").args(["run", "--silent", script])))
+}
+
 /// Installs a folder's modules unless its lock file is the one they were installed from.
-pub(crate) fn install_modules(folder: &str) -> anyhow::Result<()> {
+fn install_modules(folder: &str) -> anyhow::Result<()> {
     let folder_path = root().join(folder);
     let written = |file: &str| {
         folder_path.join(file).metadata().and_then(|metadata| metadata.modified()).ok()
@@ -89,7 +94,7 @@ pub(crate) fn install_modules(folder: &str) -> anyhow::Result<()> {
     run_command(npm(folder).args(["ci", "--no-audit", "--no-fund"]))
 }
 
-pub(crate) fn npm(folder: &str) -> Command {
+fn npm(folder: &str) -> Command {
     let mut npm = command("npm", []);
     npm.current_dir(root().join(folder));
     npm
