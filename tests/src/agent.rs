@@ -25,6 +25,11 @@ pub struct Agent<'w> {
 }
 
 impl<'w> Agent<'w> {
+    /// Returns the agent that is installed already.
+    pub const fn of(lab: &'w Lab) -> Self {
+        Self { lab }
+    }
+
     /// Makes the image of the built program and imports it on the nodes.
     pub fn import(lab: &'w Lab, folder: &Path) -> anyhow::Result<()> {
         let archive = folder.join("fairlead-agent.tar");

@@ -23,6 +23,11 @@ pub struct Shop<'w> {
 }
 
 impl<'w> Shop<'w> {
+    /// Returns the shop that is open already.
+    pub const fn attached(lab: &'w Lab) -> Self {
+        Self { lab }
+    }
+
     /// Makes the image of the built program and imports it on the nodes.
     pub fn import(lab: &Lab, folder: &Path) -> anyhow::Result<()> {
         let archive = folder.join("shop.tar");

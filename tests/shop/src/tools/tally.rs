@@ -24,6 +24,9 @@ pub struct Tally {
     pub last_ms_by_answerer: BTreeMap<String, u64>,
     /// From the begin of a failed connection to the next answer; the longest of these times.
     pub longest_failure_ms: u64,
+    /// When the first failed connection was begun, and the last one: others may have been answered in between.
+    pub first_failed_ms: Option<u64>,
+    pub last_failed_ms: Option<u64>,
     pub errors: BTreeMap<String, u64>,
 }
 
@@ -49,6 +52,8 @@ impl Tally {
             }
             Err(error) => {
                 self.failed += 1;
+                self.first_failed_ms.get_or_insert(attempt.begun_ms);
+                self.last_failed_ms = Some(attempt.begun_ms);
                 *self.errors.entry(error.clone()).or_default() += 1;
             }
         }
