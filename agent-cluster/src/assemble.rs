@@ -157,7 +157,7 @@ pub(crate) async fn janitor(place: Place) -> anyhow::Result<()> {
 
 /// The agents are about to be removed with everything else, so they are treated as dead already.
 pub(crate) async fn restore(restore: Restore) -> anyhow::Result<()> {
-    janitor::restore_all(&client().await?, &restore.place, true).await
+    janitor::restore_from_the_living(&client().await?, &restore.place).await
 }
 
 async fn client() -> anyhow::Result<Client> {

@@ -22,17 +22,19 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use crate::{
-    apply::{services, slices},
+    apply::{ApplyError, leases, services, slices},
     config::Place,
     health::Ready,
     intercept::{
         originals,
         plan::{AgentEndpoint, Change, Observed, plan},
     },
-    names::{INTERCEPTED, MANAGED_BY, MANAGED_BY_US, OWNER, Owner, WRITER_LEASE},
+    names::{INTERCEPTED, MANAGED_BY, MANAGED_BY_US, OWNER, Owner, RESTORER, WRITER_LEASE},
     watch::{OwnSlice, PodsSeen, ServiceSeen, SliceSeen, label_query},
 };
 
+/// A replica reads the Lease once a second and stops writing when it is somebody else's.
+const WRITERS_NOTICE: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_secs(1);
 /// One Service is given up for this round after so long; the next round tries again.
 const SERVICE_LIMIT: Duration = Duration::from_secs(20);
@@ -82,6 +84,37 @@ async fn nobody_is_left(
     let agents = ListParams::default().labels(&place.agent_selector);
     let agents = pods.list(&agents).await.context("listing the agent's pods")?;
     Ok(!agents.items.iter().any(originals::is_ready))
+}
+
+/// Gives everything back while agents may still live and want the opposite: takes the writer's Lease from them first.
+pub(crate) async fn restore_from_the_living(client: &Client, place: &Place) -> anyhow::Result<()> {
+    take_lease(client, place).await?;
+    tokio::time::sleep(WRITERS_NOTICE).await;
+    let keep_lease = async {
+        loop {
+            tokio::time::sleep(timers::AGENT_LEASE_RENEWAL).await;
+            if let Err(error) = take_lease(client, place).await {
+                warn!("The writer's Lease could not be kept: {error:#}");
+            }
+        }
+    };
+    tokio::select! {
+        restored = restore_all(client, place, true) => restored,
+        () = keep_lease => unreachable!("the Lease is kept for ever"),
+    }
+}
+
+async fn take_lease(client: &Client, place: &Place) -> anyhow::Result<()> {
+    const TRIES: usize = 5;
+    let leases: Api<Lease> = Api::namespaced(client.clone(), &place.namespace);
+    for _ in 0..TRIES {
+        let lease = leases.get_opt(WRITER_LEASE).await.context("reading the writer's Lease")?;
+        match leases::hold(client, &place.namespace, lease.as_ref(), RESTORER).await {
+            Err(ApplyError::Conflict { .. }) => {}
+            held => return held.map(drop).context("taking the writer's Lease"),
+        }
+    }
+    anyhow::bail!("the writer's Lease is written by somebody else again and again")
 }
 
 /// Gives every Service of this installation back. With `agents_are_dead` the pods are put into the slices first.

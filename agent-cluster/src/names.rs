@@ -23,6 +23,9 @@ pub(crate) const FIELD_MANAGER: &str = "fairlead-agent";
 /// Names the one replica that writes slices and keys; the janitor watches its renewal.
 pub(crate) const WRITER_LEASE: &str = "fairlead-agent-writer";
 
+/// Holds the writer's Lease while everything is given back; no pod has this name, and replicas let it work.
+pub(crate) const RESTORER: &str = "restore";
+
 /// Listen ports of the redirect, the same on every replica. The admission policy of the chart allows no others.
 pub(crate) const LISTEN_PORTS: std::ops::RangeInclusive<u16> = 20_000..=29_999;
 

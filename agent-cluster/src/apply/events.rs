@@ -44,8 +44,7 @@ pub(crate) async fn tell(client: &Client, service: &ServiceSeen, reason: Reason,
         reason: Some(format!("Intercept{reason:?}")),
         message: Some(message),
         type_: Some(
-            if matches!(reason, Reason::Contested) { "Warning" } else { "Normal" }
-                .to_owned(),
+            if matches!(reason, Reason::Contested) { "Warning" } else { "Normal" }.to_owned(),
         ),
         source: Some(EventSource { component: Some(FIELD_MANAGER.to_owned()), host: None }),
         first_timestamp: Some(now.clone()),

@@ -16,6 +16,8 @@ pub(crate) enum ApplyError {
     Conflict { what: String },
     #[error("{what}: it does not exist any more")]
     Gone { what: String },
+    #[error("the cluster's API did not answer in time")]
+    NoAnswer,
 }
 
 impl ApplyError {

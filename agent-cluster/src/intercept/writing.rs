@@ -467,11 +467,7 @@ impl Intercepts {
                 "Its requests go through fairlead.".to_owned(),
             );
         } else if changes.contains(&Change::RemoveKey) {
-            self.tell_owner(
-                service,
-                Reason::Ended,
-                "Its requests go to its own pods.".to_owned(),
-            );
+            self.tell_owner(service, Reason::Ended, "Its requests go to its own pods.".to_owned());
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::AbortHandle,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -23,7 +24,7 @@ use super::{
     may_hold,
 };
 use crate::{
-    apply::leases,
+    apply::{ApplyError, leases},
     config::Run,
     enrol::ReplicaKey,
     intercept::{originals, plan::AgentEndpoint},
@@ -35,6 +36,8 @@ use crate::{
 const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// A replica that cannot renew for this long must assume that another one writes.
 const LEASE_GIVEN_UP: Duration = Duration::from_secs(10);
+/// An API that does not answer must not keep the replica from hearing the others.
+const API_LIMIT: Duration = Duration::from_millis(1500);
 const NEWS_QUEUE: usize = 64;
 
 pub(crate) struct Peers {
@@ -176,6 +179,9 @@ impl Peers {
     }
 
     fn life_of(&self, name: &str) -> Life {
+        if name == names::RESTORER {
+            return Life::Alive;
+        }
         let Some(other) = self.others.get(name) else {
             let known = self.pods.borrow().synced;
             return if known { Life::Dead } else { Life::Silent };
@@ -194,9 +200,10 @@ impl Peers {
 
     async fn look_at_lease(&mut self) {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.run.place.namespace);
-        match api.get_opt(names::WRITER_LEASE).await {
-            Ok(lease) => self.saw(lease),
-            Err(error) => debug!(%error, "The writer's Lease cannot be read"),
+        match timeout(API_LIMIT, api.get_opt(names::WRITER_LEASE)).await {
+            Err(_) => debug!("The API does not answer"),
+            Ok(Ok(lease)) => self.saw(lease),
+            Ok(Err(error)) => debug!(%error, "The writer's Lease cannot be read"),
         }
     }
 
@@ -231,8 +238,9 @@ impl Peers {
         if !may_hold(LeaseSeen { holder, unchanged_for: self.lease_changed_at.elapsed() }) {
             return;
         }
-        match leases::hold(&self.client, &self.run.place.namespace, self.lease.as_ref(), &me).await
-        {
+        let taking =
+            leases::hold(&self.client, &self.run.place.namespace, self.lease.as_ref(), &me);
+        match timeout(API_LIMIT, taking).await.unwrap_or(Err(ApplyError::NoAnswer)) {
             Ok(lease) => {
                 if holder != Holder::Myself {
                     info!(replica = me, from = ?holder, "This replica writes from now on");
