@@ -17,10 +17,7 @@ use super::{
 use crate::{Hub, actions::members, login::Authenticated};
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
-    OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(remove))
-        .routes(routes!(set_roles))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(remove)).routes(routes!(set_roles))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -55,4 +55,11 @@ mod tests {
             "hub/openapi.json is out of date: run `cargo xtask gen` (or `fairlead-hub openapi > hub/openapi.json`)"
         );
     }
+
+    #[test]
+    #[ignore = "writes hub/openapi.json"]
+    fn regenerate() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        std::fs::write(path, super::document()).expect("the document can be written");
+    }
 }

@@ -70,13 +70,21 @@ pub fn router(hub: &Hub) -> Router {
         .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(always(header::REFERRER_POLICY, "no-referrer"))
         .layer(always(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
-        .layer(always(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
+        .option_layer(
+            remembers_https(hub)
+                .then(|| always(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000")),
+        )
         .layer(always(
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
         ));
     // The links live as long as they live: they know no timeout and no limit of ours on bodies.
     links::routes(hub).merge(people).layer(layers)
+}
+
+/// Says whether browsers shall insist on HTTPS for this host. Not for one that other programs of a developer use too.
+fn remembers_https(hub: &Hub) -> bool {
+    hub.config.public_url.domain().is_some_and(|host| host != "localhost")
 }
 
 /// Sets a header wherever the answer does not set it itself.

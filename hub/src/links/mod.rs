@@ -36,7 +36,8 @@ pub fn routes(hub: &Hub) -> axum::Router {
         .max_decoding_message_size(MESSAGE_MAX_BYTES);
     let laptops = LaptopLinksServer::new(laptop::Laptops::new(hub.clone()))
         .max_decoding_message_size(MESSAGE_MAX_BYTES);
-    Routes::new(clusters).add_service(laptops).prepare().into_axum_router()
+    // What is no link is not answered here: the console has the fallback.
+    Routes::new(clusters).add_service(laptops).prepare().into_axum_router().reset_fallback()
 }
 
 impl Hub {
