@@ -100,6 +100,16 @@ fn of_all_secrets_only_the_identity_can_be_read() {
 }
 
 #[test]
+fn the_lease_of_the_chart_is_the_one_the_agents_hold() {
+    let names = fs::read_to_string(root("agent-cluster/src/names.rs")).expect("readable");
+    for lease in Objects::of_agent(&[]).of_kind("Lease") {
+        let name = text(&lease["metadata"]["name"]);
+        assert!(names.contains(&format!("const WRITER_LEASE: &str = \"{name}\"")), "{name}");
+        assert_eq!(lease["spec"], Value::Null, "an upgrade would take it from its holder");
+    }
+}
+
+#[test]
 fn the_guard_speaks_of_the_names_the_code_writes() {
     let names = fs::read_to_string(root("agent-cluster/src/names.rs")).expect("readable");
     let constant = |name: &str| -> String {
