@@ -55,6 +55,7 @@ impl Announcer {
             ToAnnounce::Teamspace(org, teamspace) => self.teamspace(org, teamspace).await,
             ToAnnounce::Replica(org, teamspace, name) => self.replica(org, teamspace, &name).await,
             ToAnnounce::Laptop(org, device) => self.laptop(org, device).await,
+            ToAnnounce::Laptops(org) => self.laptops(org).await,
             ToAnnounce::Everything => {
                 let mut orgs: BTreeSet<_> = self.hub.links.organizations();
                 orgs.extend(self.known.keys());
@@ -131,6 +132,22 @@ impl Announcer {
                         offer_intercept(&self.hub, session, &replica).await;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the links of laptops whose device was removed, or whose user is no longer a member.
+    async fn laptops(&mut self, org: OrgId) -> Result<(), StoreError> {
+        self.organization(org).await?;
+        let scope = self.hub.store.scoped(org);
+        for id in self.hub.links.laptops(org) {
+            let belongs = match scope.device(id).await? {
+                Some(device) => scope.caller_of(device.user_id).await?.is_some(),
+                None => false,
+            };
+            if !belongs {
+                self.hub.links.drop_laptop(id);
             }
         }
         Ok(())

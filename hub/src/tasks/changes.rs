@@ -18,6 +18,8 @@ pub(super) enum ToAnnounce {
     Teamspace(OrgId, TeamspaceId),
     Replica(OrgId, TeamspaceId, String),
     Laptop(OrgId, DeviceId),
+    /// Some may belong to nobody any more.
+    Laptops(OrgId),
     Everything,
 }
 
@@ -109,7 +111,7 @@ impl Changes {
         self.announce(ToAnnounce::Laptop(org, device)).await;
     }
 
-    async fn announce(&self, what: ToAnnounce) {
+    pub(super) async fn announce(&self, what: ToAnnounce) {
         // The task outlives everybody who could be here, except while the hub stops.
         let _stopping = self.announce_tx.send(what).await;
     }

@@ -7,7 +7,7 @@ use fairlead_model::{OrgId, TeamspaceId};
 use hub_store::{Filter, Session, StoreError};
 use tokio::{sync::mpsc, time};
 
-use super::changes::ToReconsider;
+use super::changes::{ToAnnounce, ToReconsider};
 use crate::{
     Hub,
     actions::{
@@ -42,8 +42,10 @@ pub(super) async fn run(hub: Hub, mut reconsider_rx: mpsc::Receiver<ToReconsider
 async fn look_at(hub: &Hub, what: ToReconsider) -> Result<(), StoreError> {
     match what {
         ToReconsider::Organization(org) => {
-            drop_removed_laptops(hub, org).await?;
-            sessions(hub, org, None).await
+            sessions(hub, org, None).await?;
+            // After its sessions: a laptop hears why they ended before its link does.
+            hub.changes.announce(ToAnnounce::Laptops(org)).await;
+            Ok(())
         }
         ToReconsider::Teamspace(org, teamspace) => sessions(hub, org, Some(teamspace)).await,
         ToReconsider::Everything => {
@@ -52,7 +54,7 @@ async fn look_at(hub: &Hub, what: ToReconsider) -> Result<(), StoreError> {
                 sessions(hub, org, None).await?;
             }
             for org in hub.links.organizations() {
-                drop_removed_laptops(hub, org).await?;
+                hub.changes.announce(ToAnnounce::Laptops(org)).await;
             }
             Ok(())
         }
@@ -78,19 +80,4 @@ async fn one(hub: &Hub, session: &Session) {
             tracing::warn!(%error, session = %session.id, "A live session could not be decided again");
         }
     }
-}
-
-/// Ends the links of laptops whose device was removed, or whose user is no longer a member.
-async fn drop_removed_laptops(hub: &Hub, org: OrgId) -> Result<(), StoreError> {
-    let scope = hub.store.scoped(org);
-    for id in hub.links.laptops(org) {
-        let belongs = match scope.device(id).await? {
-            Some(device) => scope.caller_of(device.user_id).await?.is_some(),
-            None => false,
-        };
-        if !belongs {
-            hub.links.drop_laptop(id);
-        }
-    }
-    Ok(())
 }

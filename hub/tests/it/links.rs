@@ -1,0 +1,281 @@
+//! Links and carriers: who is welcomed, what both ends are told, and that bytes pass from one to the other.
+
+use fairlead_tunnel::connect;
+use fairlead_wire::{
+    challenge,
+    key::Key,
+    link::v1::{CarrierOffer, Hello, Phase, SessionKind, cluster_up, laptop_down, laptop_up},
+    preface::Side,
+    ticket::Ticket,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time,
+};
+use tonic::Code;
+
+use crate::{
+    peers::{AgentLink, LaptopLink, observed},
+    world::{HOST, PATIENCE, World},
+};
+
+fn ticket(offer: &CarrierOffer) -> Ticket {
+    Ticket::from_slice(&offer.ticket).expect("32 bytes")
+}
+
+/// Dials the relay from both ends at once, as they do.
+async fn both_dial(laptop: &CarrierOffer, cluster: &CarrierOffer) -> (TcpStream, TcpStream) {
+    let (laptop_ticket, cluster_ticket) = (ticket(laptop), ticket(cluster));
+    let (near, far) = tokio::join!(
+        connect::dial_relay(&laptop.relay, &laptop_ticket, Side::Laptop),
+        connect::dial_relay(&cluster.relay, &cluster_ticket, Side::Cluster),
+    );
+    (near.expect("paired"), far.expect("paired"))
+}
+
+#[tokio::test]
+async fn a_consumes_carrier_is_offered_to_both_ends_and_bytes_pass() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let session = begun["session"]["id"].as_str().expect("an id");
+    laptop.asks_for_a_carrier(session, 42).await;
+    let near = laptop.carrier().await.expect("offered");
+    let far = staging.agent.carrier().await;
+    assert_eq!((near.request_id, near.kind()), (42, SessionKind::Consume));
+    assert_eq!(near.carrier_id, far.carrier_id);
+    assert_eq!(near.teamspace_certificate, staging.cluster.authority.certificate().to_vec());
+    assert_eq!(far.device_thumbprint, olga.laptop.key.thumbprint().as_bytes());
+    assert!(near.device_thumbprint.is_empty() && far.teamspace_certificate.is_empty());
+
+    let (mut at_laptop, mut at_cluster) = both_dial(&near, &far).await;
+    at_laptop.write_all(b"hello").await.expect("written");
+    let mut heard = [0; 5];
+    at_cluster.read_exact(&mut heard).await.expect("read");
+    assert_eq!(&heard, b"hello");
+
+    olga.delete(&world, &format!("/api/v1/sessions/{session}")).await.with(204);
+    let end = time::timeout(PATIENCE, at_cluster.read(&mut heard)).await.expect("cut in time");
+    assert!(matches!(end, Ok(0) | Err(_)), "the carrier outlived its session");
+}
+
+#[tokio::test]
+async fn a_ticket_is_good_once_and_for_one_side() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let session = begun["session"]["id"].as_str().expect("an id");
+    laptop.asks_for_a_carrier(session, 1).await;
+    let near = laptop.carrier().await.expect("offered");
+    let far = staging.agent.carrier().await;
+    let other_side = connect::dial_relay(&near.relay, &ticket(&near), Side::Cluster).await;
+    assert!(other_side.is_err(), "a laptop's ticket opened the cluster's side");
+
+    laptop.asks_for_a_carrier(session, 2).await;
+    let near = laptop.carrier().await.expect("offered");
+    let far_again = staging.agent.carrier().await;
+    assert_ne!(far.ticket, far_again.ticket);
+    let _pair = both_dial(&near, &far_again).await;
+    let replayed = connect::dial_relay(&near.relay, &ticket(&near), Side::Laptop).await;
+    assert!(replayed.is_err(), "a ticket was good twice");
+}
+
+#[tokio::test]
+async fn an_intercepts_carrier_is_offered_without_anybody_asking() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    olga.intercepts(&world, staging.id, "shop/cart").await.with(201);
+    let wanted = staging.agent.wanted(|wanted| wanted.sessions.len() == 1).await;
+    let session = &wanted.sessions[0];
+    assert_eq!(session.kind(), SessionKind::Intercept);
+    assert_eq!(session.service.as_ref().expect("a service").name, "cart");
+    assert_eq!((session.ports[0].service_port, session.ports[0].laptop_port), (80, 3000));
+    assert_eq!(session.grace_s, 15);
+    let near = laptop.carrier().await.expect("offered");
+    assert_eq!((near.request_id, near.kind()), (0, SessionKind::Intercept));
+    assert_eq!(near.carrier_id, staging.agent.carrier().await.carrier_id);
+
+    // Both come back, and each gets its half of a new one.
+    drop(staging.agent);
+    let mut agent = staging.cluster.connect(&world).await.expect("welcomed");
+    agent.wanted(|wanted| wanted.sessions.len() == 1).await;
+    let again = laptop.carrier().await.expect("offered again");
+    assert_eq!(again.carrier_id, agent.carrier().await.carrier_id);
+}
+
+#[tokio::test]
+async fn a_laptop_that_comes_back_hears_of_its_sessions_and_gets_fresh_grants() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let session = begun["session"]["id"].as_str().expect("an id");
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    assert_eq!(laptop.live_sessions, [session]);
+    assert_eq!(laptop.grant().await.session_id, session);
+}
+
+#[tokio::test]
+async fn the_latest_link_of_a_laptop_wins() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut first = olga.laptop.connect(&world).await.expect("welcomed");
+    let _second = olga.laptop.connect(&world).await.expect("welcomed");
+    while first.next().await.is_ok() {}
+}
+
+#[tokio::test]
+async fn no_carrier_for_a_session_of_another_laptop() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let bob = world.person("bob", "developers").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let session = begun["session"]["id"].as_str().expect("an id");
+    let mut laptop = bob.laptop.connect(&world).await.expect("welcomed");
+    laptop.asks_for_a_carrier(session, 1).await;
+    assert_eq!(laptop.carrier().await.expect_err("refused"), "there is no such session");
+    laptop.asks_for_a_carrier("nonsense", 2).await;
+    assert!(laptop.carrier().await.is_err());
+}
+
+#[tokio::test]
+async fn no_carrier_without_an_agent() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let session = begun["session"]["id"].as_str().expect("an id");
+    drop(staging.agent);
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    let mut reason = String::new();
+    for request_id in 1..200 {
+        laptop.asks_for_a_carrier(session, request_id).await;
+        match laptop.carrier().await {
+            Ok(_) => time::sleep(std::time::Duration::from_millis(20)).await,
+            Err(refused) => {
+                reason = refused;
+                break;
+            }
+        }
+    }
+    assert_eq!(reason, "no agent of teamspace `staging` is connected to the hub");
+}
+
+#[tokio::test]
+async fn an_agent_speaks_only_of_sessions_in_its_own_teamspace() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let other = world.teamspace(&olga, "production", &["shop/cart"]).await;
+    let begun = olga.intercepts(&world, staging.id, "shop/cart").await.with(201);
+    let session = begun["session"]["id"].as_str().expect("an id");
+    other.agent.observes(session, Phase::Ended, "not yours").await;
+    // Messages of one link are taken in their order: when this one counts, the one before it was looked at.
+    other.agent.reports(&[]).await;
+    crate::world::eventually("the message after it", async || {
+        let path = format!("/api/v1/teamspaces/{}", other.id);
+        (olga.get(&world, &path).await.with(200)["services"] == 0).then_some(())
+    })
+    .await;
+    let shown = olga.get(&world, &format!("/api/v1/sessions/{session}")).await.with(200);
+    assert_eq!(shown["ended_at"], serde_json::Value::Null);
+}
+
+async fn refused_laptop(world: &World, hello: impl FnOnce(&[u8]) -> Hello) -> tonic::Status {
+    let mut link = LaptopLink::open(world).await.expect("open");
+    let laptop_down::Message::Challenge(challenge) = link.next().await.expect("a challenge") else {
+        panic!("a link begins with a challenge")
+    };
+    link.say(laptop_up::Message::Hello(hello(&challenge.nonce))).await;
+    link.next().await.expect_err("refused")
+}
+
+#[tokio::test]
+async fn a_laptop_proves_its_key_its_organization_and_its_time() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let hello = |signature: Vec<u8>| Hello {
+        certificate_chain: vec![olga.laptop.certificate.to_vec()],
+        signature,
+        version: String::new(),
+        name: String::new(),
+        time_s: world.now().as_second(),
+    };
+    let other_key = Key::generate().expect("a key");
+    let stolen =
+        refused_laptop(&world, |nonce| hello(challenge::sign(&other_key, nonce, HOST).to_vec()))
+            .await;
+    assert_eq!(stolen.code(), Code::Unauthenticated);
+
+    let for_another_hub = refused_laptop(&world, |nonce| {
+        hello(challenge::sign(&olga.laptop.key, nonce, "evil.test").to_vec())
+    })
+    .await;
+    assert_eq!(for_another_hub.code(), Code::Unauthenticated);
+
+    let clock_off = refused_laptop(&world, |nonce| Hello {
+        time_s: world.now().as_second() + 3600,
+        ..hello(challenge::sign(&olga.laptop.key, nonce, HOST).to_vec())
+    })
+    .await;
+    assert!(clock_off.message().contains("3600 s ahead"), "{}", clock_off.message());
+
+    let no_certificate =
+        refused_laptop(&world, |_| Hello { certificate_chain: vec![], ..hello(vec![]) }).await;
+    assert_eq!(no_certificate.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_organization_is_not_ours() {
+    let world = World::new().await;
+    let rival = world.organization("rival").await;
+    let mallory = world.person_of(&rival, "mallory", &["owners"]).await;
+    let olga = world.person("olga", "owners").await;
+    // The rival's authority signs the name of a device of ours.
+    let forged = {
+        use fairlead_wire::{authority::DeviceRequest, identity::DeviceName};
+        let request = DeviceRequest::make_pem(&mallory.laptop.key).expect("a request");
+        let request = DeviceRequest::parse_pem(&request).expect("a request");
+        let keys = world.hub.keys.organization(rival.id).await.expect("keys");
+        let name = DeviceName {
+            organization: world.acme.id,
+            user: olga.caller.actor.user(),
+            device: olga.laptop.id,
+        };
+        keys.authority.sign_device(&request, name, world.now().into()).expect("signed").certificate
+    };
+    let refused = refused_laptop(&world, |nonce| Hello {
+        certificate_chain: vec![forged.to_vec()],
+        signature: challenge::sign(&mallory.laptop.key, nonce, HOST).to_vec(),
+        version: String::new(),
+        name: String::new(),
+        time_s: world.now().as_second(),
+    })
+    .await;
+    assert!(
+        refused.message().contains("not signed by the expected authority"),
+        "{}",
+        refused.message()
+    );
+}
+
+#[tokio::test]
+async fn a_link_begins_with_hello() {
+    let world = World::new().await;
+    let mut link = LaptopLink::open(&world).await.expect("open");
+    link.next().await.expect("a challenge");
+    link.say(laptop_up::Message::Observed(observed("x", Phase::Active, ""))).await;
+    assert_eq!(link.next().await.expect_err("refused").code(), Code::InvalidArgument);
+    let mut link = AgentLink::open(&world).await.expect("open");
+    link.next().await.expect("a challenge");
+    link.say(cluster_up::Message::Observed(observed("x", Phase::Active, ""))).await;
+    assert_eq!(link.next().await.expect_err("refused").code(), Code::InvalidArgument);
+}

@@ -1,0 +1,165 @@
+//! People: signed in with tokens and laptops, as if they had come through their issuer.
+
+use fairlead_model::{DeviceId, Token, TokenKind};
+use fairlead_wire::{authority::DeviceRequest, dpop, identity::DeviceName, key::Key};
+use hub_policy::Caller;
+use hub_store::{AuthorizationCode, Bearer, NewTokens, PresentedKey, SignIn, SignedIn};
+use reqwest::{Method, StatusCode};
+use rustls_pki_types::CertificateDer;
+use serde_json::Value;
+
+use crate::world::{Org, World};
+
+pub(crate) struct Person {
+    pub(crate) caller: Caller,
+    pub(crate) laptop: Laptop,
+    token: Token,
+    http: reqwest::Client,
+}
+
+/// A device: its key and the organization's certificate for it.
+pub(crate) struct Laptop {
+    pub(crate) id: DeviceId,
+    pub(crate) key: Key,
+    pub(crate) certificate: CertificateDer<'static>,
+}
+
+/// What the hub answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// Returns the answer's body when its status is the expected one.
+    #[track_caller]
+    pub(crate) fn with(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self.body
+    }
+
+    #[track_caller]
+    pub(crate) fn message(&self) -> &str {
+        self.body["error"]["message"].as_str().expect("an error")
+    }
+
+    pub(crate) fn hint(&self) -> &str {
+        self.body["error"]["hint"].as_str().unwrap_or_default()
+    }
+}
+
+impl World {
+    /// Signs somebody in who belongs to `group` of the organization `acme`.
+    pub(crate) async fn person(&self, name: &str, group: &str) -> Person {
+        self.person_of(&self.acme, name, &[group]).await
+    }
+
+    pub(crate) async fn person_of(&self, org: &Org, name: &str, groups: &[&str]) -> Person {
+        let sign_in = SignIn {
+            org: org.id,
+            connection_id: org.connection,
+            subject: name.to_owned(),
+            email: format!("{name}@example.test"),
+            name: name.to_owned(),
+            groups: groups.iter().map(ToString::to_string).collect(),
+        };
+        let store = self.hub.store.unscoped("a test signs somebody in");
+        let signed_in = store.sign_in(&sign_in, self.now()).await.expect("signed in");
+        let SignedIn::Welcome(bearer) = signed_in else { panic!("{name} is disabled") };
+        let caller = self.hub.store.scoped(org.id).caller_of(bearer.user).await;
+        let caller = caller.expect("the database answers").expect("a member");
+        let key = Key::generate().expect("a key");
+        let token = self.token(bearer, &key).await;
+        let laptop = self.laptop(&caller, key).await;
+        Person { caller, laptop, token, http: reqwest::Client::new() }
+    }
+
+    async fn token(&self, bearer: Bearer, key: &Key) -> Token {
+        let token = Token::new(TokenKind::Access, rand::random());
+        let code = AuthorizationCode {
+            org_id: bearer.org,
+            user_id: bearer.user,
+            redirect_uri: "http://127.0.0.1:1/callback".to_owned(),
+            code_challenge: "c".repeat(43),
+            key_jkt: dpop::jkt(&key.public()),
+            expires_at: self.now(),
+            family_id: None,
+        };
+        let code_hash: [u8; 32] = rand::random();
+        let tokens = NewTokens { access_hash: token.hash(), refresh_hash: rand::random() };
+        let store = self.hub.store.unscoped("a test signs somebody in");
+        store.keep_code(&code_hash, &code).await.expect("kept");
+        let begun = store.begin_family(&code_hash, &code, &tokens, self.now()).await;
+        assert!(begun.expect("begun"));
+        token
+    }
+
+    async fn laptop(&self, caller: &Caller, key: Key) -> Laptop {
+        let request = DeviceRequest::make_pem(&key).expect("a request");
+        let request = DeviceRequest::parse_pem(&request).expect("a request");
+        let presented = PresentedKey {
+            name: "laptop".to_owned(),
+            thumbprint: key.thumbprint(),
+            key_jkt: dpop::jkt(&key.public()),
+            certificate_expires_at: self.now(),
+        };
+        let kept = self.hub.store.keep_device(caller, &presented, self.now()).await;
+        let id = kept.expect("kept");
+        let keys = self.hub.keys.organization(caller.org).await.expect("keys");
+        let name = DeviceName { organization: caller.org, user: caller.actor.user(), device: id };
+        let signed = keys.authority.sign_device(&request, name, self.now().into()).expect("signed");
+        Laptop { id, key, certificate: signed.certificate }
+    }
+}
+
+impl Person {
+    pub(crate) async fn get(&self, world: &World, path: &str) -> Answer {
+        self.ask(world, Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, world: &World, path: &str, body: Value) -> Answer {
+        self.ask(world, Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, world: &World, path: &str) -> Answer {
+        self.ask(world, Method::DELETE, path, None).await
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        world: &World,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        let request = self.http.request(method, world.url(path)).bearer_auth(self.token.expose());
+        answer(request, body).await
+    }
+}
+
+/// Asks without any credential.
+pub(crate) async fn anonymous(
+    world: &World,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Answer {
+    answer(reqwest::Client::new().request(method, world.url(path)), body).await
+}
+
+async fn answer(request: reqwest::RequestBuilder, body: Option<Value>) -> Answer {
+    let request = match body {
+        Some(body) => request.json(&body),
+        None => request,
+    };
+    let response = request.send().await.expect("the hub answers");
+    let status = response.status();
+    let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+    // A stream of events has no end to wait for.
+    if kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        return Answer { status, body: Value::Null };
+    }
+    let text = response.text().await.expect("a body");
+    Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) }
+}

@@ -1,0 +1,359 @@
+//! Sessions: what begins, what is refused and why, and what ends them.
+
+use std::time::Duration;
+
+use fairlead_hub::actions;
+use fairlead_model::Thumbprint;
+use fairlead_wire::{grant::GrantVerifier, link::v1::Phase};
+use hub_policy::PolicyText;
+use hub_store::audit::Chain;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    peers::Joined,
+    people::Person,
+    world::{PATIENCE, World, eventually},
+};
+
+/// What the issue of a session promises: everything is closed within this time.
+const REVOKED_WITHIN: Duration = Duration::from_secs(2);
+
+fn id_of(begun: &Value) -> String {
+    begun["session"]["id"].as_str().expect("an id").to_owned()
+}
+
+fn names(services: &Value) -> Vec<String> {
+    let services = services.as_array().expect("a list").iter();
+    services
+        .map(|s| {
+            format!(
+                "{}/{}",
+                s["namespace"].as_str().unwrap_or(""),
+                s["name"].as_str().unwrap_or("")
+            )
+        })
+        .collect()
+}
+
+async fn publish(world: &World, owner: &Person, policies: &[(&str, &str)]) {
+    let texts = policies.iter().map(|(id, text)| PolicyText {
+        id: (*id).to_owned(),
+        label: String::new(),
+        text: (*text).to_owned(),
+    });
+    actions::policies::publish(&world.hub, &owner.caller, texts.collect())
+        .await
+        .expect("published");
+}
+
+async fn has_ended(world: &World, person: &Person, session: &str) -> String {
+    let path = format!("/api/v1/sessions/{session}");
+    eventually("the session to end", async || {
+        let shown = person.get(world, &path).await.with(200);
+        shown["end_reason"].as_str().map(ToOwned::to_owned)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_consume_comes_with_a_grant_that_the_cluster_accepts() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let staging =
+        world.teamspace(&olga, "staging", &["shop/cart", "shop/catalog", "pay/ledger"]).await;
+    let begun = ada.consumes(&world, staging.id, &["shop/*", "!shop/catalog"]).await.with(201);
+    assert_eq!(names(&begun["services"]), ["shop/cart"]);
+
+    let key: [u8; 32] = staging.reply.grant_key.clone().try_into().expect("32 bytes");
+    let verifier = GrantVerifier::new(&key, staging.id);
+    let jwt = begun["grant"].as_str().expect("a grant");
+    let device = ada.laptop.key.thumbprint();
+    let grant = verifier.verify(jwt, world.now().into(), &device).expect("a valid grant");
+    assert_eq!(grant.session.to_string(), id_of(&begun));
+    let port = |number| fairlead_model::Port::new(number).expect("not 0");
+    assert!(grant.allows(&"shop/cart".parse().expect("a service"), port(80)));
+    assert!(!grant.allows(&"shop/cart".parse().expect("a service"), port(81)));
+    assert!(!grant.allows(&"shop/catalog".parse().expect("a service"), port(80)));
+    let stolen = verifier.verify(jwt, world.now().into(), &Thumbprint::of_spki(b"another"));
+    assert!(stolen.is_err());
+}
+
+#[tokio::test]
+async fn a_viewer_is_refused_with_the_policy_that_would_allow_it() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let grace = world.person("grace", "viewers").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let refused = grace.intercepts(&world, staging.id, "shop/cart").await;
+    assert_eq!(refused.message(), "you may not intercept `shop/cart` in teamspace `staging`");
+    assert!(refused.hint().contains("role developer"), "{}", refused.hint());
+    assert_eq!(refused.with(403)["error"]["policies"][0], "developers-intercept");
+    grace.consumes(&world, staging.id, &["shop/cart"]).await.with(403);
+    let audit = olga.get(&world, "/api/v1/audit").await.with(200);
+    assert_eq!(audit["entries"][1]["action"], "session.refused");
+    assert_eq!(audit["entries"][1]["subject"], "intercept shop/cart");
+}
+
+#[tokio::test]
+async fn one_forbidden_service_does_not_spoil_the_others() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart", "shop/payment"]).await;
+    publish(
+        &world,
+        &olga,
+        &[(
+            "guard-payment",
+            r#"forbid(principal, action, resource == Service::"staging/shop/payment")
+            unless { action == Action::"see" };"#,
+        )],
+    )
+    .await;
+    let begun = ada.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    assert_eq!(names(&begun["services"]), ["shop/cart"]);
+    assert_eq!(begun["refused"][0]["service"], "shop/payment");
+    assert_eq!(begun["refused"][0]["policies"], json!(["guard-payment"]));
+}
+
+#[tokio::test]
+async fn a_service_that_may_not_be_seen_is_not_named() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart", "secret/plan"]).await;
+    publish(
+        &world,
+        &olga,
+        &[("secret", r#"forbid(principal in Role::"developer", action, resource in Namespace::"staging/secret");"#)],
+    )
+    .await;
+    let begun = ada.consumes(&world, staging.id, &["shop/*", "secret/*"]).await.with(201);
+    assert_eq!(begun["refused"], json!([]));
+    ada.consumes(&world, staging.id, &["secret/plan"]).await.with(404);
+    ada.intercepts(&world, staging.id, "secret/plan").await.with(404);
+    let listed = ada.get(&world, &format!("/api/v1/teamspaces/{}/services", staging.id)).await;
+    assert_eq!(names(&listed.with(200)["services"]), ["shop/cart"]);
+}
+
+#[tokio::test]
+async fn a_misspelt_service_is_answered_with_similar_names() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let refused = olga.intercepts(&world, staging.id, "shop/crat").await;
+    assert_eq!(refused.hint(), "similar: `shop/cart`");
+    refused.with(404);
+    let refused = olga.consumes(&world, staging.id, &["shop/crat"]).await;
+    assert_eq!(refused.hint(), "similar: `shop/cart`");
+    refused.with(404);
+    olga.consumes(&world, staging.id, &["cart"]).await.with(400);
+}
+
+#[tokio::test]
+async fn a_service_is_intercepted_by_one_developer() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let begun = ada.intercepts(&world, staging.id, "shop/cart").await.with(201);
+    let refused = olga.intercepts(&world, staging.id, "shop/cart").await;
+    assert_eq!(refused.message(), "`shop/cart` is intercepted by ada@example.test");
+    refused.with(409);
+    ada.delete(&world, &format!("/api/v1/sessions/{}", id_of(&begun))).await.with(204);
+    olga.intercepts(&world, staging.id, "shop/cart").await.with(201);
+}
+
+#[tokio::test]
+async fn somebody_elses_laptop_is_no_device_of_mine() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let body = json!({
+        "kind": "consume", "teamspace_id": staging.id, "device_id": ada.laptop.id, "patterns": ["shop/*"],
+    });
+    olga.post(&world, "/api/v1/sessions", body).await.with(404);
+}
+
+#[tokio::test]
+async fn sessions_are_ended_by_their_owner_and_by_admins_only() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let bob = world.person("bob", "developers").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let begun = ada.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let path = format!("/api/v1/sessions/{}", id_of(&begun));
+    bob.delete(&world, &path).await.with(403);
+    olga.delete(&world, &path).await.with(204);
+    let shown = ada.get(&world, &path).await.with(200);
+    assert_eq!(shown["end_reason"], "ended by olga@example.test");
+    ada.delete(&world, &path).await.with(204);
+}
+
+/// A developer with a live consume, both ends connected, and the moment from which the end is measured.
+struct Running {
+    world: World,
+    olga: Person,
+    ada: Person,
+    staging: Joined,
+    laptop: crate::peers::LaptopLink,
+    session: String,
+}
+
+async fn running() -> Running {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let laptop = ada.laptop.connect(&world).await.expect("welcomed");
+    let begun = ada.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    staging.agent.wanted(|wanted| wanted.sessions.len() == 1).await;
+    Running { world, olga, ada, staging, laptop, session: id_of(&begun) }
+}
+
+impl Running {
+    /// Waits until both ends have been told, in time.
+    async fn both_ends_are_told(&mut self, since: Instant) -> String {
+        let told = self.staging.agent.revoked().await;
+        assert_eq!(told.session_id, self.session);
+        assert_eq!(self.laptop.revoked().await, told);
+        assert!(since.elapsed() < REVOKED_WITHIN, "took {:?}", since.elapsed());
+        let wanted = self.staging.agent.wanted(|wanted| wanted.sessions.is_empty()).await;
+        assert!(wanted.version > 0);
+        told.reason
+    }
+}
+
+#[tokio::test]
+async fn an_end_by_an_admin_reaches_both_ends() {
+    let mut running = running().await;
+    let since = Instant::now();
+    let path = format!("/api/v1/sessions/{}", running.session);
+    running.olga.delete(&running.world, &path).await.with(204);
+    assert_eq!(running.both_ends_are_told(since).await, "ended by olga@example.test");
+}
+
+#[tokio::test]
+async fn a_policy_that_forbids_ends_what_it_forbids() {
+    let mut running = running().await;
+    let since = Instant::now();
+    let guard = r#"forbid(principal, action == Action::"consume", resource);"#;
+    publish(&running.world, &running.olga, &[("freeze", guard)]).await;
+    let reason = running.both_ends_are_told(since).await;
+    assert!(reason.contains("forbidden by policy `freeze`"), "{reason}");
+    let audit = running.olga.get(&running.world, "/api/v1/audit?limit=1").await.with(200);
+    assert_eq!(audit["entries"][0]["action"], "session.ended");
+    assert_eq!(audit["entries"][0]["policies"], json!(["freeze"]));
+    assert_eq!(audit["entries"][0]["policy_version"], 1);
+}
+
+#[tokio::test]
+async fn whoever_leaves_the_group_loses_their_sessions() {
+    let mut running = running().await;
+    let since = Instant::now();
+    // The issuer says at the next sign-in that she is in no group any more.
+    running.world.person_of(&running.world.acme, "ada", &[]).await;
+    running.both_ends_are_told(since).await;
+}
+
+#[tokio::test]
+async fn a_removed_device_loses_its_sessions_and_its_link() {
+    let mut running = running().await;
+    let since = Instant::now();
+    let path = format!("/api/v1/devices/{}", running.ada.laptop.id);
+    running.olga.delete(&running.world, &path).await.with(204);
+    running.both_ends_are_told(since).await;
+    while running.laptop.next().await.is_ok() {}
+    assert!(since.elapsed() < REVOKED_WITHIN + PATIENCE);
+    assert!(running.ada.laptop.connect(&running.world).await.is_err());
+}
+
+#[tokio::test]
+async fn a_deleted_teamspace_ends_its_sessions() {
+    let mut running = running().await;
+    let path = format!("/api/v1/teamspaces/{}", running.staging.id);
+    running.olga.delete(&running.world, &path).await.with(204);
+    assert_eq!(running.laptop.revoked().await.reason, "the teamspace was deleted");
+}
+
+#[tokio::test]
+async fn a_new_service_that_matches_is_added_to_the_grant() {
+    let mut running = running().await;
+    let world = &running.world;
+    running.staging.agent.reports(&["shop/cart", "shop/catalog", "pay/ledger"]).await;
+    let key: [u8; 32] = running.staging.reply.grant_key.clone().try_into().expect("32 bytes");
+    let verifier = GrantVerifier::new(&key, running.staging.id);
+    let device = running.ada.laptop.key.thumbprint();
+    let services = loop {
+        let grant = running.laptop.grant().await;
+        assert_eq!(grant.session_id, running.session);
+        let grant = verifier.verify(&grant.grant, world.now().into(), &device).expect("valid");
+        let services: Vec<_> = grant.services.iter().map(|s| s.service.to_string()).collect();
+        if services.len() > 1 {
+            break services;
+        }
+    };
+    assert_eq!(services, ["shop/cart", "shop/catalog"]);
+}
+
+#[tokio::test]
+async fn a_laptop_that_stays_away_loses_its_session() {
+    let running = running().await;
+    drop(running.laptop);
+    running.world.clock.advance(Duration::from_secs(16 * 60));
+    let token_again = running.world.person("ada", "developers").await;
+    let shown = eventually("the session to expire", async || {
+        let path = format!("/api/v1/sessions/{}", running.session);
+        let shown = token_again.get(&running.world, &path).await.with(200);
+        shown["end_reason"].as_str().map(ToOwned::to_owned)
+    });
+    // The task looks every ten seconds.
+    let reason = tokio::time::timeout(PATIENCE * 2, shown).await.expect("in time");
+    assert_eq!(reason, "the laptop was away for too long");
+}
+
+#[tokio::test]
+async fn what_the_agent_sees_is_shown_and_an_end_it_sees_is_an_end() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let begun = olga.intercepts(&world, staging.id, "shop/cart").await.with(201);
+    let session = id_of(&begun);
+    let path = format!("/api/v1/sessions/{session}");
+    staging.agent.observes(&session, Phase::Active, "").await;
+    eventually("the session to be active", async || {
+        (olga.get(&world, &path).await.with(200)["phase"] == "active").then_some(())
+    })
+    .await;
+    staging.agent.observes(&session, Phase::Ended, "lost").await;
+    assert_eq!(has_ended(&world, &olga, &session).await, "lost");
+}
+
+#[tokio::test]
+async fn a_preflight_that_refuses_ends_the_session_with_its_reason() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let begun = olga.intercepts(&world, staging.id, "shop/cart").await.with(201);
+    let session = id_of(&begun);
+    staging.agent.observes(&session, Phase::Refused, "a mesh encrypts its pods").await;
+    assert_eq!(has_ended(&world, &olga, &session).await, "a mesh encrypts its pods");
+    let shown = olga.get(&world, &format!("/api/v1/sessions/{session}")).await.with(200);
+    assert_eq!(shown["phase"], "refused");
+}
+
+#[tokio::test]
+async fn the_audit_chain_holds_and_a_changed_row_breaks_it() {
+    let running = running().await;
+    let scope = running.world.hub.store.scoped(running.world.acme.id);
+    let Chain::Intact { rows, .. } = scope.verify_audit().await.expect("read") else {
+        panic!("the chain is whole")
+    };
+    assert!(rows >= 4);
+    running.world.sql("update audit set subject = 'nothing' where seq = 3").await;
+    assert_eq!(scope.verify_audit().await.expect("read"), Chain::Broken { at: 3 });
+}
