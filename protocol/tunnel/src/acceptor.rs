@@ -18,7 +18,9 @@ use crate::{
         with_carrier_settings,
     },
     half::{Receiver, Sender, io_error},
-    secure::{Secured, secure_acceptor},
+    heard::Secured,
+    keepalive::Keepalive,
+    secure::secure_acceptor,
     stream::Stream,
     tls::{PeerExpectation, TlsIdentity},
 };
@@ -41,6 +43,7 @@ impl Acceptor {
         expected: &PeerExpectation,
     ) -> Result<(Self, Driver), HandshakeError> {
         let secured = secure_acceptor(io, identity, expected).await?;
+        let heard = secured.heard();
         let mut builder = h2::server::Builder::new();
         let handshake = with_carrier_settings!(builder).handshake::<_, Bytes>(secured);
         let mut connection = timeout(fairlead_model::timers::HANDSHAKE, handshake)
@@ -56,7 +59,7 @@ impl Acceptor {
             drain: controls.drain.clone(),
             handle: handle.clone(),
         };
-        let driver = Box::pin(controls.run(engine.run(), ping_pong));
+        let driver = Box::pin(controls.run(engine.run(), Keepalive::new(ping_pong, heard)));
         Ok((Self { offers: offers_rx, handle }, driver))
     }
 

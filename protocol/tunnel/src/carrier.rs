@@ -215,11 +215,11 @@ impl Controls {
     pub(crate) async fn run(
         self,
         engine: impl Future<Output = CarrierEnd>,
-        ping_pong: h2::PingPong,
+        keepalive: Keepalive,
     ) -> CarrierEnd {
         let end = tokio::select! {
             end = engine => end,
-            () = Keepalive::new(ping_pong).until_silent(self.beats) => CarrierEnd::Silent,
+            () = keepalive.until_silent(self.beats) => CarrierEnd::Silent,
             () = self.close.cancelled() => CarrierEnd::Closed,
         };
         self.end.send_replace(Some(end.clone()));

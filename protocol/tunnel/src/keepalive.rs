@@ -1,18 +1,26 @@
 //! Signs of life on a carrier: a PING when nothing was heard for a while, and the beats that somebody asks for.
 //!
-//! TCP's own keepalive is answered by a kernel whose process hangs; this is answered by the far end of the carrier.
+//! TCP's own keepalive is answered by a kernel whose process hangs; this is answered by the far end of the carrier. Any
+//! byte that arrives counts as an answer: behind bulk on a slow link a PING may take seconds, and a laptop that is busy
+//! must not be taken for one that is gone.
 
-use std::{future::poll_fn, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use fairlead_model::timers::{CARRIER_DEAD, CARRIER_PING};
 use h2::{Ping, PingPong};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
+
+use crate::heard::Heard;
 
 /// Beats that may wait for one answer; whoever asks for more waits until there is room.
 pub(crate) const BEATS_MAX: usize = 32;
+/// While beats wait, arriving bytes are looked for this often.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What is left of [`CARRIER_DEAD`] for an answer once the idle time before the PING has passed.
+const PATIENCE: Duration = CARRIER_DEAD.saturating_sub(CARRIER_PING);
 
 /// Somebody's wish to know whether the other end is there.
 #[derive(Debug)]
@@ -34,8 +42,9 @@ impl Beat {
 }
 
 enum Event {
-    Answered,
+    Ponged,
     Asked(Beat),
+    Look,
     Due,
     Gone,
 }
@@ -43,29 +52,30 @@ enum Event {
 /// One PING in flight at a time, which is all that `h2` allows.
 pub(crate) struct Keepalive {
     ping_pong: PingPong,
+    heard: Arc<Heard>,
     in_flight_since: Option<Instant>,
-    heard_at: Instant,
     waiting: Vec<Beat>,
 }
 
-/// What is left of [`CARRIER_DEAD`] for an answer once the idle time before the PING has passed.
-const PATIENCE: Duration = CARRIER_DEAD.saturating_sub(CARRIER_PING);
-
 impl Keepalive {
-    pub(crate) fn new(ping_pong: PingPong) -> Self {
-        Self { ping_pong, in_flight_since: None, heard_at: Instant::now(), waiting: Vec::new() }
+    pub(crate) const fn new(ping_pong: PingPong, heard: Arc<Heard>) -> Self {
+        Self { ping_pong, heard, in_flight_since: None, waiting: Vec::new() }
     }
 
-    /// Returns when the other end has not answered in time; until then, passes beats on.
+    /// Returns when the other end has been silent for too long; until then, passes beats on.
     pub(crate) async fn until_silent(mut self, mut beats: mpsc::Receiver<Beat>) {
         loop {
             match self.next(&mut beats).await {
-                Event::Answered => self.answered(),
+                Event::Ponged => {
+                    let asked_at = self.in_flight_since.take();
+                    self.answer_those_before(asked_at.unwrap_or_else(Instant::now));
+                }
                 Event::Asked(beat) => self.waiting.push(beat),
-                Event::Due if self.in_flight_since.is_some() => return,
-                Event::Due => {}
+                Event::Due if self.is_silent() => return,
+                Event::Look | Event::Due => {}
                 Event::Gone => break,
             }
+            self.answer_those_before(self.heard.last());
             if self.in_flight_since.is_none() && (self.is_idle() || !self.waiting.is_empty()) {
                 let Ok(()) = self.ping_pong.send_ping(Ping::opaque()) else { break };
                 self.in_flight_since = Some(Instant::now());
@@ -76,24 +86,31 @@ impl Keepalive {
     }
 
     async fn next(&mut self, beats: &mut mpsc::Receiver<Beat>) -> Event {
-        let due = self.in_flight_since.map_or(self.heard_at + CARRIER_PING, |at| at + PATIENCE);
+        let due = match self.in_flight_since {
+            Some(asked_at) => asked_at.max(self.heard.last()) + PATIENCE,
+            None => self.heard.last() + CARRIER_PING,
+        };
         let room = self.waiting.len() < BEATS_MAX;
         tokio::select! {
             pong = poll_fn(|cx| self.ping_pong.poll_pong(cx)), if self.in_flight_since.is_some() => {
-                if pong.is_ok() { Event::Answered } else { Event::Gone }
+                if pong.is_ok() { Event::Ponged } else { Event::Gone }
             }
             Some(beat) = beats.recv(), if room => Event::Asked(beat),
+            () = sleep(LOOK_EVERY), if !self.waiting.is_empty() => Event::Look,
             () = sleep_until(due) => Event::Due,
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.heard_at.elapsed() >= CARRIER_PING
+        self.heard.last().elapsed() >= CARRIER_PING
     }
 
-    fn answered(&mut self) {
-        self.in_flight_since = None;
-        self.heard_at = Instant::now();
-        self.waiting.drain(..).for_each(Beat::answered);
+    fn is_silent(&self) -> bool {
+        self.in_flight_since
+            .is_some_and(|asked_at| asked_at.max(self.heard.last()).elapsed() >= PATIENCE)
+    }
+
+    fn answer_those_before(&mut self, alive_at: Instant) {
+        self.waiting.extract_if(.., |beat| beat.asked_at <= alive_at).for_each(Beat::answered);
     }
 }

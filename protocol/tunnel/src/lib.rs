@@ -9,6 +9,7 @@ pub mod carrier;
 pub mod connect;
 pub mod copy;
 mod half;
+mod heard;
 mod keepalive;
 pub mod opener;
 mod secure;

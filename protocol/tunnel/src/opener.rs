@@ -1,6 +1,6 @@
 //! The end of a carrier that opens streams: the laptop when it consumes, the agent when it intercepts.
 
-use std::{future::poll_fn, io, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fairlead_model::timers::{HANDSHAKE, STREAM_OPEN};
@@ -15,7 +15,9 @@ use crate::{
         with_carrier_settings,
     },
     half::{Receiver, Sender, io_error},
-    secure::{Secured, secure_opener},
+    heard::{Heard, Secured},
+    keepalive::Keepalive,
+    secure::secure_opener,
     stream::Stream,
     tls::{PeerExpectation, TlsIdentity},
 };
@@ -58,14 +60,15 @@ impl Opener {
         identity: &TlsIdentity,
         expected: &PeerExpectation,
     ) -> Result<(Self, Driver), HandshakeError> {
-        let (secured, verdict) = secure_opener(io, identity, expected).await?;
-        let begun = timeout(HANDSHAKE, Self::begin(secured)).await;
+        let secured = secure_opener(io, identity, expected).await?;
+        let heard = secured.heard();
+        let begun = timeout(HANDSHAKE, Self::begin(secured, Arc::clone(&heard))).await;
         begun.map_err(|_| HandshakeError::TimedOut)?.map_err(|error| {
-            verdict.refusal().map_or(HandshakeError::Broken(error), HandshakeError::NotAccepted)
+            heard.refusal().map_or(HandshakeError::Broken(error), HandshakeError::NotAccepted)
         })
     }
 
-    async fn begin(secured: Secured) -> io::Result<(Self, Driver)> {
+    async fn begin(secured: Secured, heard: Arc<Heard>) -> io::Result<(Self, Driver)> {
         let mut builder = h2::client::Builder::new();
         let (requests, mut connection) = with_carrier_settings!(builder)
             .initial_max_send_streams(STREAMS_MAX as usize)
@@ -77,7 +80,7 @@ impl Opener {
         first_answer(&mut connection, &mut ping_pong).await?;
         let (controls, handle) = Controls::new();
         let engine = async move { CarrierEnd::of(connection.await) };
-        let driver = Box::pin(controls.run(engine, ping_pong));
+        let driver = Box::pin(controls.run(engine, Keepalive::new(ping_pong, heard)));
         Ok((Self { requests, handle }, driver))
     }
 

@@ -45,10 +45,7 @@ impl Stream {
 
     /// Takes what was received and not read; whoever takes it releases it.
     pub(crate) fn take_unread(&mut self) -> Bytes {
-        let released = std::mem::take(&mut self.unreleased);
-        if released > 0 {
-            self.receiver.release(released);
-        }
+        self.receiver.release(std::mem::take(&mut self.unreleased));
         std::mem::take(&mut self.unread)
     }
 
@@ -74,10 +71,7 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let released = std::mem::take(&mut this.unreleased);
-        if released > 0 {
-            this.receiver.release(released);
-        }
+        this.receiver.release(std::mem::take(&mut this.unreleased));
         if this.unread.is_empty() {
             match ready!(this.receiver.poll_chunk(cx)) {
                 Some(bytes) => this.unread = bytes?,

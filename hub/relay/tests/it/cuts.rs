@@ -77,6 +77,27 @@ async fn a_network_that_swallows_packets_is_found_out_by_the_beat() {
 }
 
 #[tokio::test]
+async fn any_byte_is_a_sign_of_life() {
+    let world = World::new().await;
+    let proxy = Proxy::before(&world.address).await;
+    let (meta, laptop, cluster) = world.joined_through(&proxy.address, &world.address).await;
+    let path = world.consume_over(meta, laptop, cluster).await.path().await;
+    let Connection { mut service, .. } = path.connect().await;
+    proxy.swallow_what_goes_out();
+    let talks = tokio::spawn(async move {
+        while service.write_all(b"still here").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    path.opener.beat(Duration::from_secs(10)).await.expect("it talks, if not about our PING");
+    talks.abort();
+    assert!(talks.await.expect_err("aborted").is_cancelled());
+    // What it said last may still be on its way.
+    let _last_words = path.opener.beat(Duration::from_millis(300)).await;
+    assert_eq!(path.opener.beat(Duration::from_millis(300)).await, Err(NoAnswer));
+}
+
+#[tokio::test]
 async fn a_carrier_that_answers_lives_however_long_it_is_idle() {
     let carrier = World::new().await.consume().await;
     // Paused time leaps to the next timer whenever everybody waits, so an hour takes moments.

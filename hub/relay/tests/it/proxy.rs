@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Proxy {
     pub(crate) address: String,
     seen: Arc<Mutex<Vec<u8>>>,
-    swallows: Arc<AtomicBool>,
+    swallows_out: Arc<AtomicBool>,
+    swallows_in: Arc<AtomicBool>,
     broken: CancellationToken,
 }
 
@@ -29,7 +30,8 @@ impl Proxy {
         let proxy = Self {
             address: listener.local_addr().expect("bound").to_string(),
             seen: Arc::default(),
-            swallows: Arc::default(),
+            swallows_out: Arc::default(),
+            swallows_in: Arc::default(),
             broken: CancellationToken::new(),
         };
         let (relay, this) = (relay.to_owned(), proxy.clone());
@@ -37,8 +39,8 @@ impl Proxy {
             while let Ok((near, _)) = listener.accept().await {
                 let far = TcpStream::connect(&relay).await.expect("the relay listens");
                 let ((near_rx, near_tx), (far_rx, far_tx)) = (near.into_split(), far.into_split());
-                tokio::spawn(this.clone().pass(near_rx, far_tx));
-                tokio::spawn(this.clone().pass(far_rx, near_tx));
+                tokio::spawn(this.clone().pass(near_rx, far_tx, Arc::clone(&this.swallows_out)));
+                tokio::spawn(this.clone().pass(far_rx, near_tx, Arc::clone(&this.swallows_in)));
             }
         });
         proxy
@@ -46,7 +48,13 @@ impl Proxy {
 
     /// From now on nothing arrives, and nobody is told.
     pub(crate) fn swallow(&self) {
-        self.swallows.store(true, Ordering::SeqCst);
+        self.swallow_what_goes_out();
+        self.swallows_in.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on nothing that this end of the carrier says arrives at the other.
+    pub(crate) fn swallow_what_goes_out(&self) {
+        self.swallows_out.store(true, Ordering::SeqCst);
     }
 
     /// Closes the connections as a network does, without a word of TLS.
@@ -64,7 +72,12 @@ impl Proxy {
         self.seen.lock().expect("not poisoned").len()
     }
 
-    async fn pass(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    async fn pass(
+        self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        swallows: Arc<AtomicBool>,
+    ) {
         let mut buffer = vec![0; 64 << 10];
         loop {
             let read = tokio::select! {
@@ -73,7 +86,7 @@ impl Proxy {
             };
             let Ok(read @ 1..) = read else { return };
             self.seen.lock().expect("not poisoned").extend_from_slice(&buffer[..read]);
-            if self.swallows.load(Ordering::SeqCst) {
+            if swallows.load(Ordering::SeqCst) {
                 continue;
             }
             if to.write_all(&buffer[..read]).await.is_err() {
