@@ -5,7 +5,14 @@
 //! the writer ends an intercept when no replica has seen the laptop for the grace. An intercept that was ended stays
 //! ended: a laptop that returns later has to ask the hub again.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use fairlead_model::{Port, ServiceRef, SessionId, timers};
 use fairlead_tunnel::{
@@ -24,6 +31,9 @@ use tracing::{debug, info};
 
 /// A laptop that asked for an intercept has this long to bring its first carrier.
 const FIRST_CARRIER: Duration = timers::TICKET_LIFE;
+/// Requests that are at the laptop when a session ends may finish within this time. A revocation does not wait for
+/// it: that closes the carrier itself.
+const FINISH: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Sight {
@@ -88,7 +98,9 @@ pub(crate) struct Hold {
 struct Inner {
     seen: watch::Sender<HoldSeen>,
     lane: watch::Sender<Option<Lane>>,
+    /// Cuts everything; `ended` comes first and only lets nothing new begin.
     over: CancellationToken,
+    ended: AtomicBool,
     /// Rung at every change of `seen`.
     news: Arc<Notify>,
 }
@@ -121,6 +133,7 @@ impl Hold {
             seen: watch::Sender::new(HoldSeen::waiting()),
             lane: watch::Sender::new(None),
             over: CancellationToken::new(),
+            ended: AtomicBool::new(false),
             news,
         };
         Self { session, inner: Arc::new(inner) }
@@ -226,7 +239,8 @@ impl Hold {
         probe: bool,
     ) -> Option<Taken> {
         let lane = self.inner.lane.borrow().clone()?;
-        if self.inner.seen.borrow().sight != Sight::Live || self.inner.over.is_cancelled() {
+        if self.inner.seen.borrow().sight != Sight::Live || self.inner.ended.load(Ordering::Relaxed)
+        {
             return None;
         }
         let request = OpenRequest { session: self.session, service: service.clone(), port, probe };
@@ -268,9 +282,16 @@ impl Hold {
         });
     }
 
-    /// Ends the session here for good; every stream to the laptop is cut.
+    /// Ends the session here for good: nothing new goes to the laptop, and what is there is cut a moment later.
     pub(crate) fn end(&self) {
-        self.inner.over.cancel();
+        if self.inner.ended.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let over = self.inner.over.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(FINISH).await;
+            over.cancel();
+        });
     }
 }
 
