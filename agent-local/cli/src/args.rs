@@ -161,11 +161,14 @@ While nothing listens on the port, and when this laptop is away, the pods answer
     /// List the sessions of this laptop
     List,
     /// End a session and give its service back
-    #[command(after_help = "\
+    #[command(
+        override_usage = "fairlead leave <SESSION>\n       fairlead leave --all",
+        after_help = "\
 Examples:
   fairlead leave shop/cart     the intercept of this service
   fairlead leave 01980a3f      a session by its id, or the beginning of it
-  fairlead leave --all")]
+  fairlead leave --all"
+    )]
     Leave {
         /// Session id (or its beginning), or the intercepted service
         #[arg(required_unless_present = "all")]

@@ -54,6 +54,9 @@ pub(crate) async fn begin(
     if let Err(failure) = keeper.apply().await {
         // Nothing half done: the session goes, and what was there before stays as it was.
         keeper.sessions().remove(id);
+        if let Err(again) = keeper.apply().await {
+            warn!("What was reached before could not be put back: {again}");
+        }
         if let Err(error) = hub.end_session(id).await {
             warn!("The hub was not told: {error}");
         }

@@ -92,8 +92,9 @@ impl Standing {
             self.look();
         }
         let reply = self.ask(Request::Set { services: wanted.clone() });
-        if reply.is_ok() {
-            // What was refused is not wanted again behind the user's back.
+        let was_refused = reply.as_ref().is_err_and(|f| f.kind == FailureKind::LaptopNetwork);
+        if !was_refused {
+            // Wanted of the next supervisor, too, when there is none; but not what this one could not do.
             self.wanted = wanted;
         }
         match reply? {

@@ -1,0 +1,121 @@
+//! What the fairlead command asks the daemon of its user.
+
+use std::net::Ipv4Addr;
+
+use fairlead_model::{
+    InterceptPort, Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    Status,
+    /// Reach these services, besides those reached already.
+    Consume {
+        hub: String,
+        teamspace: Teamspace,
+        patterns: Patterns,
+    },
+    /// Reach nothing.
+    ConsumeClear,
+    Intercept {
+        hub: String,
+        teamspace: Teamspace,
+        service: ServiceRef,
+        ports: Vec<InterceptPort>,
+    },
+    Leave {
+        session: SessionId,
+    },
+    LeaveAll,
+    /// The account changed: somebody signed in or out.
+    AccountChanged,
+    /// End every session, give everything back, and exit.
+    Stop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Teamspace {
+    pub id: TeamspaceId,
+    pub name: String,
+}
+
+pub type Reply = Result<Answer, Failure>;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    Status(Status),
+    Begun { session: Session, refused: Vec<Refused>, warnings: Vec<String> },
+    Left { sessions: Vec<SessionId> },
+    Done,
+}
+
+/// A service that matched and was not allowed, with the reason as the hub gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    pub service: String,
+    pub reason: String,
+    #[serde(default)]
+    pub policies: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub hub: Link,
+    pub laptop: Laptop,
+    pub sessions: Vec<Session>,
+}
+
+/// The link to the hub. `connected` only while the hub has said something within the last heartbeats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Link {
+    SignedOut,
+    Connecting { hub: String, reason: String },
+    Connected { hub: String, replica: String },
+}
+
+/// Names and redirects of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Laptop {
+    /// Nothing is consumed, so nothing is changed.
+    Unchanged,
+    /// A connection by name and redirect has just arrived at the daemon.
+    Proven,
+    Broken {
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    pub id: SessionId,
+    pub kind: SessionKind,
+    pub teamspace: Teamspace,
+    pub phase: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What was asked for: patterns of a consume, the service of an intercept.
+    pub wanted: Vec<String>,
+    /// Consume: what is reached, and where.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Reached>,
+    /// Intercept: which port goes where.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<InterceptPort>,
+    pub carriers: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    pub service: ServiceRef,
+    pub address: Ipv4Addr,
+    pub ports: Vec<Port>,
+}

@@ -1,0 +1,81 @@
+//! What the supervisor is asked. It acts for the uid that asks, and for no other.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+
+use fairlead_model::{Port, ServiceRef, TeamspaceId};
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// A hosts file stays quick to read up to here.
+pub const SERVICES_MAX: usize = 2_000;
+pub const PORTS_MAX: usize = 10_000;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    /// Start the caller's daemon, unless it runs.
+    Start(DaemonFolders),
+    /// End the caller's daemon and remove the caller's footprint.
+    Stop,
+    Status,
+    /// The caller is the daemon: answer, then pass its listener. While this connection lives, so may a footprint.
+    Attach,
+    /// Make the caller's footprint be exactly this. Only after `Attach`, on the same connection.
+    Set {
+        services: Vec<Reached>,
+    },
+    /// Remove whatever an earlier run left, and say what it was. With `dry_run` only say it. Root only.
+    Cleanup {
+        dry_run: bool,
+    },
+}
+
+/// The folders of the user in which the daemon keeps its things.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DaemonFolders {
+    pub config: PathBuf,
+    pub state: PathBuf,
+}
+
+/// One service that the user wants to reach by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    pub teamspace: TeamspaceId,
+    pub service: ServiceRef,
+    pub ports: Vec<Port>,
+    /// Whether the bare name leads to it, too.
+    pub is_home: bool,
+}
+
+pub type Reply = Result<Answer, Failure>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    Started {
+        pid: u32,
+        was_running: bool,
+    },
+    Stopped {
+        was_running: bool,
+    },
+    Status {
+        version: String,
+        pid: u32,
+        daemon: Option<u32>,
+        services: usize,
+    },
+    /// The listener follows as a descriptor. A connection of the user to the canary arrives there, too.
+    Attached {
+        canary: Ipv4Addr,
+        canary_port: Port,
+    },
+    /// The addresses, in the order of the services.
+    Set {
+        addresses: Vec<Ipv4Addr>,
+    },
+    Residue {
+        found: Vec<String>,
+    },
+}

@@ -1,0 +1,89 @@
+//! What the supervisor is told: flags only, since a root process trusts no environment.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+use laptop_footprint::Paths;
+use laptop_ipc::RunFolder;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "fairlead-supervisor",
+    version,
+    about = "Changes this machine for Fairlead, and takes it back"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) config: Config,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum Verb {
+    /// Serve the users of this machine until stopped
+    Run {
+        /// Go to the background once the socket is there
+        #[arg(long)]
+        detach: bool,
+        /// The process that does the work, under the guard
+        #[arg(long, hide = true)]
+        worker: bool,
+    },
+    /// Take back whatever an earlier run left
+    Cleanup {
+        /// Only say what would be taken back
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Config {
+    /// Folder of the sockets
+    #[arg(long, global = true, value_name = "DIR", default_value = RunFolder::DEFAULT)]
+    run_dir: PathBuf,
+    /// Folder of the journal and of what is remembered
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/fairlead")]
+    pub(crate) state_dir: PathBuf,
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/hosts")]
+    hosts_file: PathBuf,
+    #[arg(long, global = true, value_name = "FILE", default_value = "/usr/sbin/nft")]
+    nft: PathBuf,
+    /// The daemon's program; the default is the one beside this program
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) daemon: Option<PathBuf>,
+}
+
+impl Config {
+    pub(crate) fn run_folder(&self) -> RunFolder {
+        RunFolder::new(self.run_dir.clone())
+    }
+
+    pub(crate) fn footprint(&self) -> Paths {
+        Paths {
+            hosts: self.hosts_file.clone(),
+            nft: self.nft.clone(),
+            journal: self.state_dir.join("residue.jsonl"),
+            addresses: self.state_dir.join("addresses.json"),
+        }
+    }
+
+    /// Returns the flags that give another process of this program the same configuration.
+    pub(crate) fn as_flags(&self) -> Vec<OsString> {
+        let mut flags: Vec<OsString> = Vec::new();
+        let named = [
+            ("--run-dir", Some(&self.run_dir)),
+            ("--state-dir", Some(&self.state_dir)),
+            ("--hosts-file", Some(&self.hosts_file)),
+            ("--nft", Some(&self.nft)),
+            ("--daemon", self.daemon.as_ref()),
+        ];
+        for (name, value) in named {
+            if let Some(value) = value {
+                flags.extend([name.into(), value.into()]);
+            }
+        }
+        flags
+    }
+}

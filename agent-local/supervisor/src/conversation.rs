@@ -1,0 +1,151 @@
+//! One connection to the supervisor: who is it, what do they ask, what may they have.
+
+use std::{
+    net::Ipv4Addr,
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    time::Duration,
+};
+
+use fairlead_model::Port;
+use laptop_footprint::{CANARY, FootprintError};
+use laptop_ipc::{
+    AnyCall, Failure, FailureKind, Peer, peer_of, send_descriptor,
+    supervisor::{Answer, PORTS_MAX, Reached, Reply, Request, SERVICES_MAX},
+};
+use tracing::{debug, info};
+
+use crate::machine::{Attachment, Machine};
+
+/// A caller that says nothing is a caller that hangs; only an attached daemon may be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Port of the canary address.
+const CANARY_PORT: Port = Port::new(1).expect("not 0");
+
+/// Answers calls until the caller goes away. A daemon that goes away leaves its footprint to be removed.
+pub(crate) fn hold(mut stream: UnixStream, machine: &Machine) {
+    let Ok(peer) = peer_of(&stream) else { return };
+    if stream.set_read_timeout(Some(SILENCE_MAX)).is_err()
+        || stream.set_write_timeout(Some(SILENCE_MAX)).is_err()
+    {
+        return;
+    }
+    let mut attachment = None;
+    while let Ok(call) = laptop_ipc::read_blocking::<AnyCall>(&mut stream) {
+        let reply = match call.understood() {
+            Ok(Request::Attach) => match attach(&stream, peer, machine) {
+                Ok(attached) => {
+                    attachment = Some(attached);
+                    continue;
+                }
+                Err(failure) => Err(failure),
+            },
+            Ok(Request::Set { services }) => set(attachment.as_ref(), services, machine),
+            Ok(request) => answer(request, peer, machine),
+            Err(failure) => Err(failure),
+        };
+        if laptop_ipc::write_blocking(&mut stream, &reply).is_err() {
+            break;
+        }
+    }
+    debug!(uid = peer.uid, pid = peer.pid, "Conversation ended");
+    if let Some(attachment) = attachment {
+        machine.daemon_is_gone(&attachment);
+    }
+}
+
+fn answer(request: Request, peer: Peer, machine: &Machine) -> Reply {
+    match request {
+        Request::Start(folders) => machine.start_daemon(peer, folders),
+        Request::Stop => Ok(Answer::Stopped { was_running: machine.stop_daemon(peer.uid) }),
+        Request::Status => Ok(machine.status(peer.uid)),
+        Request::Cleanup { dry_run } => {
+            let found = machine.clean_up(peer.uid, dry_run).map_err(|error| refusal(&error))?;
+            Ok(Answer::Residue { found })
+        }
+        Request::Attach | Request::Set { .. } => unreachable!("answered by the caller"),
+    }
+}
+
+fn attach(stream: &UnixStream, peer: Peer, machine: &Machine) -> Result<Attachment, Failure> {
+    let broken = |error: std::io::Error| {
+        Failure::new(FailureKind::Supervisor, format!("could not pass the listener: {error}"))
+    };
+    let (attachment, listener) = machine.attach(peer).map_err(broken)?;
+    let answer: Reply = Ok(Answer::Attached { canary: CANARY, canary_port: CANARY_PORT });
+    laptop_ipc::write_blocking(&mut &*stream, &answer)
+        .map_err(|error| Failure::new(FailureKind::Supervisor, error.to_string()))?;
+    send_descriptor(stream, listener.as_fd()).map_err(broken)?;
+    stream.set_read_timeout(None).map_err(broken)?;
+    info!(uid = peer.uid, pid = peer.pid, "Daemon attached");
+    Ok(attachment)
+}
+
+fn set(attachment: Option<&Attachment>, services: Vec<Reached>, machine: &Machine) -> Reply {
+    let Some(attachment) = attachment else {
+        return Err(Failure::new(FailureKind::Input, "only an attached daemon has a footprint"));
+    };
+    let ports: usize = services.iter().map(|service| service.ports.len()).sum();
+    if services.len() > SERVICES_MAX || ports > PORTS_MAX {
+        return Err(Failure::new(
+            FailureKind::LaptopNetwork,
+            format!("{} services with {ports} ports are too many for a hosts file", services.len()),
+        )
+        .hint(format!(
+            "consume fewer: at most {SERVICES_MAX} services and {PORTS_MAX} ports at a time"
+        )));
+    }
+    let addresses: Vec<Ipv4Addr> =
+        machine.set(attachment, services).map_err(|error| refusal(&error))?;
+    Ok(Answer::Set { addresses })
+}
+
+/// Says what failed and what the developer can do about it.
+fn refusal(error: &FootprintError) -> Failure {
+    use laptop_footprint::{HostsError, RedirectError};
+    let hint = match error {
+        _ if is_full(error) => "the disk is full: free some space, then try again",
+        FootprintError::Hosts(HostsError::ReadOnly { .. }) => {
+            "make the file writable for root; where the system owns it, names cannot be added"
+        }
+        FootprintError::Hosts(HostsError::Contested { .. }) => {
+            "find out who writes it (a VPN client, a configuration tool?), then try again"
+        }
+        FootprintError::Redirect(RedirectError::Run { .. }) => {
+            "install nftables (Debian: apt install nftables), or name the program: --nft FILE"
+        }
+        FootprintError::Redirect(RedirectError::Refused { .. }) => {
+            "is the kernel built with nf_tables and nft_redir?"
+        }
+        FootprintError::Hosts(_) | FootprintError::Journal(_) | FootprintError::Addresses(_) => {
+            "see the supervisor's log"
+        }
+    };
+    Failure::new(FailureKind::LaptopNetwork, with_causes(error)).hint(hint)
+}
+
+/// The journal and the addresses are on a disk, too.
+fn is_full(error: &FootprintError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull) {
+            return true;
+        }
+        cause = error.source();
+    }
+    matches!(error, FootprintError::Hosts(laptop_footprint::HostsError::DiskFull { .. }))
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}

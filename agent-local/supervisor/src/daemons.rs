@@ -1,0 +1,185 @@
+//! The daemons' processes: started as their user, started again when they die, ended with the supervisor.
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    os::unix::{
+        fs::{DirBuilderExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use laptop_ipc::{
+    Failure, FailureKind, Peer, RunFolder,
+    supervisor::{Answer, DaemonFolders, Reply},
+};
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tracing::{info, warn};
+
+use crate::config::Config;
+
+/// The daemon found another one of its user running.
+const EXIT_ANOTHER_RUNS: i32 = 75;
+
+const RESTART_FIRST: Duration = Duration::from_millis(200);
+const RESTART_MAX: Duration = Duration::from_secs(30);
+/// A daemon that lived this long died of something new.
+const LIVED_LONG: Duration = Duration::from_secs(60);
+/// Between being asked to end and being made to.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which daemon of which user should run.
+#[derive(Clone)]
+pub(crate) struct Daemons {
+    program: PathBuf,
+    run_folder: RunFolder,
+    running: Arc<Mutex<HashMap<u32, u32>>>,
+}
+
+impl Daemons {
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        let beside =
+            || Ok::<_, std::io::Error>(env::current_exe()?.with_file_name("fairlead-daemon"));
+        let program = config.daemon.clone().map_or_else(beside, Ok)?;
+        Ok(Self { program, run_folder: config.run_folder(), running: Arc::default() })
+    }
+
+    /// Starts a user's daemon unless it runs, and keeps it running until it ends by itself or is stopped.
+    pub(crate) fn start(&self, peer: Peer, folders: DaemonFolders) -> Reply {
+        let mut running = self.running();
+        if let Some(pid) = running.get(&peer.uid) {
+            return Ok(Answer::Started { pid: *pid, was_running: true });
+        }
+        let child = self.spawn(peer, &folders).map_err(|error| {
+            let program = self.program.display();
+            Failure::new(FailureKind::Supervisor, format!("could not start {program}: {error}"))
+        })?;
+        let pid = child.id();
+        running.insert(peer.uid, pid);
+        drop(running);
+        let daemons = self.clone();
+        thread::spawn(move || daemons.watch(child, peer, &folders));
+        Ok(Answer::Started { pid, was_running: false })
+    }
+
+    /// Ends a user's daemon: the one we started, or the one that attached to us.
+    pub(crate) fn stop(&self, uid: u32, attached: Option<u32>) -> bool {
+        let started = self.running().remove(&uid);
+        let mut was_running = false;
+        for pid in started.into_iter().chain(attached.filter(|pid| Some(*pid) != started)) {
+            was_running |= end(pid);
+        }
+        was_running
+    }
+
+    pub(crate) fn stop_all(&self) {
+        let uids: Vec<u32> = self.running().keys().copied().collect();
+        for uid in uids {
+            self.stop(uid, None);
+        }
+    }
+
+    fn spawn(&self, peer: Peer, folders: &DaemonFolders) -> std::io::Result<Child> {
+        let home = self.run_folder.of_user(peer.uid);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(home.parent().expect("in a folder"))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&home)?;
+        chown(&home, Some(peer.uid), Some(peer.gid))?;
+        Command::new(&self.program)
+            .arg("--run-dir")
+            .arg(self.run_folder.path())
+            .arg("--config-dir")
+            .arg(&folders.config)
+            .arg("--state-dir")
+            .arg(&folders.state)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .gid(peer.gid)
+            .uid(peer.uid)
+            .spawn()
+    }
+
+    fn watch(&self, mut child: Child, peer: Peer, folders: &DaemonFolders) {
+        let mut pause = RESTART_FIRST;
+        loop {
+            let born = Instant::now();
+            let status = child.wait();
+            let ended_well = status
+                .as_ref()
+                .is_ok_and(|status| status.success() || status.code() == Some(EXIT_ANOTHER_RUNS));
+            if ended_well || !self.is_wanted(peer.uid, child.id()) {
+                self.forget(peer.uid, child.id());
+                return;
+            }
+            if born.elapsed() > LIVED_LONG {
+                pause = RESTART_FIRST;
+            }
+            warn!(uid = peer.uid, "Daemon died ({status:?}); starting it again in {pause:?}");
+            thread::sleep(pause);
+            pause = (pause * 2).min(RESTART_MAX);
+            let mut running = self.running();
+            if running.get(&peer.uid) != Some(&child.id()) {
+                return;
+            }
+            match self.spawn(peer, folders) {
+                Ok(next) => {
+                    running.insert(peer.uid, next.id());
+                    child = next;
+                    info!(uid = peer.uid, pid = child.id(), "Daemon started again");
+                }
+                Err(error) => {
+                    running.remove(&peer.uid);
+                    warn!(uid = peer.uid, "Could not start the daemon again: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn is_wanted(&self, uid: u32, pid: u32) -> bool {
+        self.running().get(&uid) == Some(&pid)
+    }
+
+    fn forget(&self, uid: u32, pid: u32) {
+        let mut running = self.running();
+        if running.get(&uid) == Some(&pid) {
+            running.remove(&uid);
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<u32, u32>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks a process to end, waits, and insists. Says whether it was there.
+fn end(pid: u32) -> bool {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    if kill(pid, Signal::SIGTERM).is_err() {
+        return false;
+    }
+    let deadline = Instant::now() + STOP_PATIENCE;
+    while Instant::now() < deadline {
+        if kill(pid, None) == Err(Errno::ESRCH) {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    warn!(%pid, "Daemon does not end when asked; killing it");
+    // That it is gone in this very moment is fine, too.
+    kill(pid, Signal::SIGKILL).is_ok() || kill(pid, None) == Err(Errno::ESRCH)
+}

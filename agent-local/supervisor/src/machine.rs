@@ -1,0 +1,218 @@
+//! The one state of the supervisor: the machine's footprint and the daemon of each user.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::{Ipv4Addr, TcpListener},
+    process,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use fairlead_model::Port;
+use laptop_footprint::{Footprint, FootprintError, Wanted};
+use laptop_ipc::{
+    Peer,
+    supervisor::{Answer, DaemonFolders, Reached, Reply},
+};
+use tracing::{info, warn};
+
+use crate::{cleanup::describe, config::Config, daemons::Daemons};
+
+/// A daemon that is back within this time finds its footprint as it left it.
+const BACK_AT_ONCE: Duration = Duration::from_secs(3);
+
+/// That the daemon of a user is connected. A later attachment of the same user replaces it.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    uid: u32,
+    number: u64,
+}
+
+pub(crate) struct Machine {
+    state: Mutex<State>,
+    /// Told after every attachment, for those who wait for a daemon to come back.
+    attached: Condvar,
+    daemons: Daemons,
+}
+
+struct State {
+    footprint: Footprint,
+    users: HashMap<u32, User>,
+    attachments: u64,
+}
+
+struct User {
+    /// Kept here, so that a daemon that was killed finds its port and the connections that wait on it.
+    listener: TcpListener,
+    attachment: u64,
+    pid: i32,
+    is_attached: bool,
+    services: HashSet<String>,
+}
+
+impl Machine {
+    pub(crate) fn new(config: &Config, footprint: Footprint) -> anyhow::Result<Self> {
+        let state = State { footprint, users: HashMap::new(), attachments: 0 };
+        Ok(Self {
+            state: Mutex::new(state),
+            attached: Condvar::new(),
+            daemons: Daemons::new(config)?,
+        })
+    }
+
+    pub(crate) fn start_daemon(&self, peer: Peer, folders: DaemonFolders) -> Reply {
+        if let Some(pid) = self.attached_pid(peer.uid) {
+            return Ok(Answer::Started { pid, was_running: true });
+        }
+        self.daemons.start(peer, folders)
+    }
+
+    /// Ends a user's daemon and removes their footprint, whoever started that daemon.
+    pub(crate) fn stop_daemon(&self, uid: u32) -> bool {
+        let attached = self.attached_pid(uid);
+        let was_running = self.daemons.stop(uid, attached);
+        let mut state = self.state();
+        state.users.remove(&uid);
+        if let Err(error) = state.footprint.clear(uid) {
+            warn!(uid, "Could not remove the footprint: {error}");
+        }
+        was_running
+    }
+
+    pub(crate) fn status(&self, uid: u32) -> Answer {
+        let state = self.state();
+        let user = state.users.get(&uid);
+        Answer::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::id(),
+            daemon: user.filter(|u| u.is_attached).and_then(|u| u32::try_from(u.pid).ok()),
+            services: user.map_or(0, |user| user.services.len()),
+        }
+    }
+
+    /// Takes note of a user's daemon and returns the listener it shall use.
+    pub(crate) fn attach(&self, peer: Peer) -> io::Result<(Attachment, TcpListener)> {
+        let mut state = self.state();
+        state.attachments += 1;
+        let number = state.attachments;
+        let user = match state.users.remove(&peer.uid) {
+            Some(user) => user,
+            None => User::new()?,
+        };
+        let listener = user.listener.try_clone()?;
+        let user = User { attachment: number, pid: peer.pid, is_attached: true, ..user };
+        state.users.insert(peer.uid, user);
+        self.attached.notify_all();
+        Ok((Attachment { uid: peer.uid, number }, listener))
+    }
+
+    /// Makes the footprint of an attached user be what is wanted.
+    pub(crate) fn set(
+        &self,
+        attachment: &Attachment,
+        services: Vec<Reached>,
+    ) -> Result<Vec<Ipv4Addr>, FootprintError> {
+        let mut state = self.state();
+        let State { footprint, users, .. } = &mut *state;
+        let Some(user) =
+            users.get_mut(&attachment.uid).filter(|u| u.attachment == attachment.number)
+        else {
+            // Replaced by a newer daemon: what this one wants counts no more.
+            return Ok(Vec::new());
+        };
+        let names = services.iter().map(|reached| reached.service.to_string()).collect();
+        let wanted =
+            Wanted { listener: user.port(), services: services.into_iter().map(reached).collect() };
+        let addresses = if wanted.services.is_empty() {
+            footprint.clear(attachment.uid)?;
+            Vec::new()
+        } else {
+            footprint.set(attachment.uid, wanted)?
+        };
+        user.services = names;
+        Ok(addresses)
+    }
+
+    /// Removes the footprint of a daemon that went away, unless it is back at once.
+    pub(crate) fn daemon_is_gone(&self, attachment: &Attachment) {
+        let mut state = self.state();
+        let deadline = Instant::now() + BACK_AT_ONCE;
+        loop {
+            let Some(user) = state.users.get_mut(&attachment.uid) else { return };
+            if user.attachment != attachment.number {
+                return;
+            }
+            user.is_attached = false;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || user.services.is_empty() {
+                break;
+            }
+            state =
+                self.attached.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.users.remove(&attachment.uid);
+        match state.footprint.clear(attachment.uid) {
+            Ok(()) => info!(uid = attachment.uid, "Daemon is gone; its footprint is removed"),
+            Err(error) => warn!(uid = attachment.uid, "Could not remove the footprint: {error}"),
+        }
+    }
+
+    /// Removes what stands for this user, and says what it was.
+    pub(crate) fn clean_up(&self, uid: u32, dry_run: bool) -> Result<Vec<String>, FootprintError> {
+        let mut state = self.state();
+        let found = state.footprint.standing().map(describe).collect();
+        if !dry_run {
+            if let Some(user) = state.users.get_mut(&uid) {
+                user.services.clear();
+            }
+            state.footprint.clear(uid)?;
+        }
+        Ok(found)
+    }
+
+    /// Ends every daemon and removes everything.
+    pub(crate) fn stop(&self) {
+        let uids: Vec<u32> = self.state().users.keys().copied().collect();
+        for uid in uids {
+            self.stop_daemon(uid);
+        }
+        self.daemons.stop_all();
+        self.take_back();
+    }
+
+    /// Removes everything of everybody.
+    pub(crate) fn take_back(&self) {
+        if let Err(error) = self.state().footprint.clear_all() {
+            warn!("Could not take everything back; the journal keeps it: {error}");
+        }
+    }
+
+    fn attached_pid(&self, uid: u32) -> Option<u32> {
+        let state = self.state();
+        let user = state.users.get(&uid).filter(|user| user.is_attached)?;
+        u32::try_from(user.pid).ok()
+    }
+
+    /// A thread that panicked left a footprint that the journal still describes, so going on is right.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl User {
+    fn new() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Ok(Self { listener, attachment: 0, pid: 0, is_attached: false, services: HashSet::new() })
+    }
+
+    fn port(&self) -> Port {
+        let address = self.listener.local_addr().expect("a bound socket has an address");
+        Port::new(address.port()).expect("a bound port is not 0")
+    }
+}
+
+fn reached(reached: Reached) -> laptop_footprint::Reached {
+    let Reached { teamspace, service, ports, is_home } = reached;
+    laptop_footprint::Reached { teamspace, service, ports, is_home }
+}

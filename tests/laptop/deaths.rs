@@ -1,0 +1,168 @@
+//! Every process killed with -9, one after the other: the machine is as it was, or works again.
+
+use std::{fs, os::unix::fs::symlink};
+
+use fairlead_tests::{eventually, say};
+
+use crate::machine::{ADA, HOSTS, Machine, SOON, kill_9};
+
+const SERVICES: [&str; 2] = ["shop/cart", "shop/frontend"];
+
+fn started() -> Machine {
+    let machine = Machine::with_supervisor();
+    machine.has_consumed(ADA, &SERVICES);
+    machine.starts(ADA);
+    machine
+}
+
+#[test]
+fn a_started_daemon_brings_its_names_and_a_stopped_one_leaves_nothing() {
+    let machine = started();
+    let hosts = machine.hosts();
+    assert!(hosts.contains(" cart cart.shop cart.shop.svc cart.shop.svc.cluster.local # fairlead"));
+    assert!(machine.rules().contains("meta skuid 7001"), "{}", machine.rules());
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+    assert_eq!(machine.fairlead(ADA, &["status"]).code, Some(80));
+}
+
+#[test]
+fn without_a_carrier_a_connection_waits_a_little_and_is_then_reset() {
+    let machine = started();
+    let begun = std::time::Instant::now();
+    let said = machine.connects(ADA, "cart.shop");
+    assert_eq!(said.code, Some(56), "curl calls a reset 56: {said}");
+    assert!((2..6).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_killed_daemon_is_back_and_its_names_never_left() {
+    let machine = started();
+    let (before, killed) = (machine.hosts(), machine.daemon_pid(ADA).expect("runs"));
+    kill_9(killed);
+    eventually(SOON, "another daemon answers", || {
+        assert_eq!(machine.hosts(), before, "the names stay");
+        Ok(machine.daemon_pid(ADA).is_some_and(|pid| pid != killed))
+    })
+    .expect("back");
+    machine.is_proven(ADA);
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+#[test]
+fn a_daemon_that_does_not_come_back_leaves_nothing() {
+    let mut machine = Machine::new();
+    let link = machine.path("/mnt/daemon");
+    symlink("/mnt/bin/fairlead-daemon", &link).expect("linked");
+    machine.start_supervisor(&["--daemon", "/mnt/daemon"]);
+    machine.has_consumed(ADA, &SERVICES);
+    machine.starts(ADA);
+    fs::remove_file(link).expect("removed");
+    kill_9(machine.daemon_pid(ADA).expect("runs"));
+    machine.leaves_nothing();
+}
+
+#[test]
+fn a_killed_worker_cleans_up_when_it_is_back_and_the_daemon_goes_on() {
+    let machine = started();
+    let (worker, daemon) = (machine.worker().expect("runs"), machine.daemon_pid(ADA));
+    kill_9(worker);
+    eventually(SOON, "another worker answers", || {
+        Ok(machine.worker().is_some_and(|w| w != worker))
+    })
+    .expect("back");
+    machine.is_proven(ADA);
+    assert_eq!(machine.daemon_pid(ADA), daemon, "the daemon was not touched");
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+#[test]
+fn a_killed_guard_leaves_nothing_and_another_supervisor_brings_the_names_back() {
+    let mut machine = started();
+    let daemon = machine.daemon_pid(ADA);
+    machine.kill_guard();
+    machine.leaves_nothing();
+    machine.start_supervisor(&[]);
+    machine.is_proven(ADA);
+    assert_eq!(machine.daemon_pid(ADA), daemon, "the daemon was not touched");
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+#[test]
+fn when_all_are_killed_cleanup_finds_it_in_the_journal() {
+    let mut machine = started();
+    let (worker, daemon) =
+        (machine.worker().expect("runs"), machine.daemon_pid(ADA).expect("runs"));
+    // Stopped first, so that the guard cannot start another worker.
+    let guard = machine.supervisor.as_ref().expect("runs").id();
+    assert!(say(command("kill", &["-STOP", &guard.to_string()])).expect("runs").code == Some(0));
+    kill_9(worker);
+    machine.kill_guard();
+    kill_9(daemon);
+    assert!(machine.hosts().contains("# fairlead"), "the residue is there");
+
+    let said = machine.fairlead(ADA, &["cleanup"]);
+    assert_eq!(said.code, Some(90), "{said}");
+    assert!(said.stderr.contains("sudo"), "{said}");
+    let mut dry_run = machine.root("/mnt/bin/fairlead-supervisor");
+    dry_run.args(["--state-dir", "/mnt/lib", "cleanup", "--dry-run"]);
+    let said = say(dry_run).expect("runs").ok().expect("looks");
+    assert!(said.stdout.contains("/etc/hosts") && said.stdout.contains("nftables"), "{said}");
+    assert!(machine.hosts().contains("# fairlead"), "a dry run changes nothing");
+    let mut cleanup = machine.root("/mnt/bin/fairlead-supervisor");
+    cleanup.args(["--state-dir", "/mnt/lib", "cleanup"]);
+    say(cleanup).expect("runs").ok().expect("cleans up");
+    machine.leaves_nothing();
+}
+
+#[test]
+fn a_stale_socket_is_no_obstacle() {
+    let mut machine = started();
+    let daemon = machine.daemon_pid(ADA).expect("runs");
+    let worker = machine.worker().expect("runs");
+    let guard = machine.supervisor.as_ref().expect("runs").id();
+    assert!(say(command("kill", &["-STOP", &guard.to_string()])).expect("runs").code == Some(0));
+    kill_9(worker);
+    machine.kill_guard();
+    kill_9(daemon);
+    for socket in ["supervisor.sock", "users/7001/daemon.sock"] {
+        assert!(machine.path("/run/fairlead").join(socket).exists(), "{socket} is stale");
+    }
+    assert_eq!(machine.fairlead(ADA, &["status"]).code, Some(80));
+    assert_eq!(machine.fairlead(ADA, &["start"]).code, Some(81));
+    machine.start_supervisor(&[]);
+    machine.starts(ADA);
+}
+
+#[test]
+fn a_terminated_supervisor_takes_everything_back_and_ends_the_daemons() {
+    let mut machine = started();
+    let daemon = machine.daemon_pid(ADA).expect("runs");
+    let mut supervisor = machine.supervisor.take().expect("runs");
+    let status = say(command("kill", &["-TERM", &supervisor.id().to_string()])).expect("runs");
+    assert_eq!(status.code, Some(0));
+    assert!(supervisor.wait().expect("ends").success());
+    assert_eq!(machine.hosts(), HOSTS);
+    machine.leaves_nothing();
+    assert!(!std::path::Path::new(&format!("/proc/{daemon}")).exists(), "the daemon is gone");
+}
+
+#[test]
+fn a_flushed_ruleset_is_put_back() {
+    let machine = started();
+    let mut flush = machine.root("nft");
+    flush.args(["flush", "ruleset"]);
+    say(flush).expect("runs").ok().expect("flushed");
+    eventually(SOON, "the redirect is back", || Ok(machine.rules().contains("skuid 7001")))
+        .expect("put back");
+    machine.is_proven(ADA);
+}
+
+fn command(program: &str, words: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command.args(words);
+    command
+}

@@ -1,0 +1,252 @@
+//! A machine of its own: namespaces that end with it, our programs, and a supervisor that root started.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::{fs::chown, net::UnixStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use fairlead_lab::sibling;
+use fairlead_model::{ServiceRef, TeamspaceId};
+use fairlead_tests::{Said, eventually, say};
+use laptop_ipc::{
+    Call,
+    supervisor::{Answer, Reached, Reply, Request},
+};
+
+/// What the hosts file says before anybody comes; the last line has no line break, as some do.
+pub(crate) const HOSTS: &str = "127.0.0.1\tlocalhost\n::1 localhost\n# mine\n10.1.2.3 db";
+pub(crate) const ADA: u32 = 7001;
+pub(crate) const GRACE: u32 = 7002;
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+const INIT: &str = "\
+set -e
+mount -t tmpfs -o size=4m tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/bin /mnt/home /mnt/lib
+mount -t tmpfs -o size=1m tmpfs /mnt/lib
+for user in 7001 7002; do mkdir /mnt/home/$user; chown $user:$user /mnt/home/$user; done
+mount --bind \"$1\" /mnt/bin
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
+mount -t tmpfs tmpfs /run
+ip link set lo up
+echo ready
+exec sleep infinity";
+
+pub(crate) struct Machine {
+    init: Child,
+    pub(crate) supervisor: Option<Child>,
+}
+
+impl Machine {
+    /// Returns a machine on which nothing of Fairlead runs.
+    pub(crate) fn new() -> Self {
+        let uid = fs::read_to_string("/proc/self/status").expect("status");
+        let is_root = uid.lines().any(|line| line.starts_with("Uid:\t0\t"));
+        assert!(is_root, "this suite needs root: it makes namespaces and nftables rules");
+        let bin = sibling("fairlead-supervisor").expect("built: cargo xtask test laptop builds it");
+        let mut init = Command::new("unshare")
+            .args(["--net", "--mount", "--propagation", "private", "--", "sh", "-c", INIT, "sh"])
+            .arg(bin.parent().expect("in a folder"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare");
+        let mut ready = String::new();
+        BufReader::new(init.stdout.take().expect("piped")).read_line(&mut ready).expect("read");
+        assert_eq!(ready, "ready\n", "the namespaces could not be made");
+        let machine = Self { init, supervisor: None };
+        fs::write(machine.path("/etc/hosts"), HOSTS).expect("written");
+        machine
+    }
+
+    /// Returns a machine on which root has started the supervisor.
+    pub(crate) fn with_supervisor() -> Self {
+        let mut machine = Self::new();
+        machine.start_supervisor(&[]);
+        machine
+    }
+
+    pub(crate) fn start_supervisor(&mut self, flags: &[&str]) {
+        let mut command = self.root("/mnt/bin/fairlead-supervisor");
+        command.args(["--state-dir", "/mnt/lib"]).args(flags).arg("run").stdin(Stdio::null());
+        command.stderr(fs::File::create(self.path("/mnt/supervisor.log")).expect("log"));
+        self.supervisor = Some(command.spawn().expect("starts"));
+        eventually(SOON, "the supervisor answers", || Ok(self.worker().is_some())).expect("up");
+    }
+
+    /// Returns a path of the machine as the test reaches it.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.init.id()))
+    }
+
+    pub(crate) fn root(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.init.id().to_string(), "--net", "--mount", "--", program]);
+        command
+    }
+
+    pub(crate) fn user(&self, uid: u32, program: &str) -> Command {
+        let mut command = self.root("setpriv");
+        let uid = uid.to_string();
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "--", program]);
+        command.env("HOME", format!("/mnt/home/{uid}"));
+        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
+        command
+    }
+
+    /// Runs the fairlead command as a user.
+    pub(crate) fn fairlead(&self, uid: u32, words: &[&str]) -> Said {
+        let mut command = self.user(uid, "/mnt/bin/fairlead");
+        command.args(words);
+        say(command).expect("runs")
+    }
+
+    /// Leaves a user with the session of an earlier daemon: these services, each on port 80.
+    pub(crate) fn has_consumed(&self, uid: u32, services: &[&str]) {
+        let home = format!("/mnt/home/{uid}");
+        let state = format!("{home}/.local/state/fairlead");
+        fs::create_dir_all(self.path(&state)).expect("made");
+        let granted: Vec<_> = services.iter().map(|name| (reference(name), [80])).collect();
+        let session = serde_json::json!([{
+            "id": "01980a3f-0000-7000-8000-000000000001",
+            "teamspace": { "id": TEAMSPACE, "name": "staging" },
+            "grant": "",
+            "wish": { "kind": "consume", "patterns": ["shop/*"], "services": granted },
+        }]);
+        fs::write(self.path(&format!("{state}/sessions.json")), session.to_string())
+            .expect("written");
+        for folder in ["", "/.local", "/.local/state", "/.local/state/fairlead"] {
+            chown(self.path(&format!("{home}{folder}")), Some(uid), Some(uid)).expect("owned");
+        }
+    }
+
+    /// Starts a user's daemon and waits until names and redirects are proven.
+    pub(crate) fn starts(&self, uid: u32) {
+        self.fairlead(uid, &["start"]).ok().expect("starts");
+        self.is_proven(uid);
+    }
+
+    pub(crate) fn is_proven(&self, uid: u32) {
+        eventually(SOON, "names and redirects are proven", || {
+            let status = self.fairlead(uid, &["status", "-o", "json"]);
+            Ok(status.code == Some(0) && status.json()?["laptop"]["state"] == "proven")
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", self.fairlead(uid, &["status"])));
+    }
+
+    pub(crate) fn daemon_pid(&self, uid: u32) -> Option<i64> {
+        let status = self.fairlead(uid, &["status", "-o", "json"]);
+        status.json().ok()?["pid"].as_i64()
+    }
+
+    /// Asks the supervisor on a connection of its own, as root.
+    pub(crate) fn asks(&self, request: Request) -> anyhow::Result<Reply> {
+        let mut stream = self.connection()?;
+        laptop_ipc::write_blocking(&mut stream, &Call::new(request))?;
+        Ok(laptop_ipc::read_blocking(&mut stream)?)
+    }
+
+    pub(crate) fn connection(&self) -> anyhow::Result<UnixStream> {
+        UnixStream::connect(self.path("/run/fairlead/supervisor.sock")).context("no supervisor")
+    }
+
+    pub(crate) fn worker(&self) -> Option<u32> {
+        match self.asks(Request::Status).ok()? {
+            Ok(Answer::Status { pid, .. }) => Some(pid),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn kill_guard(&mut self) {
+        let mut guard = self.supervisor.take().expect("a supervisor was started");
+        guard.kill().expect("killed");
+        guard.wait().expect("reaped");
+    }
+
+    pub(crate) fn hosts(&self) -> String {
+        fs::read_to_string(self.path("/etc/hosts")).expect("readable")
+    }
+
+    pub(crate) fn rules(&self) -> String {
+        let mut nft = self.root("nft");
+        nft.args(["list", "ruleset"]);
+        say(nft).expect("runs").ok().expect("lists").stdout
+    }
+
+    /// Says whether every byte is as it was, now or soon.
+    pub(crate) fn leaves_nothing(&self) {
+        let is_clean = || Ok(self.hosts() == HOSTS && self.rules().is_empty());
+        eventually(SOON, "nothing of ours is left", is_clean).unwrap_or_else(|error| {
+            panic!("{error:#}\n--- hosts\n{}\n--- nft\n{}", self.hosts(), self.rules())
+        });
+        let etc = fs::read_dir(self.path("/etc")).expect("readable").flatten();
+        let leftover = etc.filter(|entry| entry.file_name().to_string_lossy().contains("fairlead"));
+        assert_eq!(leftover.count(), 0, "no temporary file stays");
+    }
+
+    /// Opens a connection as a user, by name, and says how that ended.
+    pub(crate) fn connects(&self, uid: u32, name: &str) -> Said {
+        let mut curl = self.user(uid, "curl");
+        curl.args(["--silent", "--show-error", "--max-time", "10", &format!("http://{name}/")]);
+        say(curl).expect("runs")
+    }
+}
+
+impl Drop for Machine {
+    /// Ends whatever runs in the machine, daemons without a supervisor included.
+    fn drop(&mut self) {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let ours = namespace(&self.init.id().to_string());
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+        for pid in pids.filter(|pid| ours.is_some() && namespace(pid) == ours) {
+            // It may have ended with another one.
+            drop(Command::new("kill").args(["-KILL", &pid]).stderr(Stdio::null()).status());
+        }
+        for child in self.supervisor.iter_mut().chain([&mut self.init]) {
+            drop(child.wait());
+        }
+    }
+}
+
+/// Ends a process of the machine as nobody expects it.
+pub(crate) fn kill_9(pid: impl ToString) {
+    let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill");
+    assert!(status.success(), "there was nothing to kill");
+}
+
+/// A daemon as the supervisor sees one: attached, and wanting services.
+pub(crate) struct Attached(UnixStream);
+
+impl Attached {
+    pub(crate) fn to(machine: &Machine) -> Self {
+        let mut stream = machine.connection().expect("a supervisor");
+        laptop_ipc::write_blocking(&mut stream, &Call::new(Request::Attach)).expect("sent");
+        let reply: Reply = laptop_ipc::read_blocking(&mut stream).expect("answered");
+        assert!(matches!(reply, Ok(Answer::Attached { .. })), "{reply:?}");
+        laptop_ipc::receive_descriptor(&stream).expect("the listener");
+        Self(stream)
+    }
+
+    pub(crate) fn sets(&mut self, services: &[&str]) -> Reply {
+        let reached = services.iter().map(|name| Reached {
+            teamspace: TEAMSPACE.parse::<TeamspaceId>().expect("valid"),
+            service: reference(name),
+            ports: vec!["80".parse().expect("valid")],
+            is_home: true,
+        });
+        let request = Request::Set { services: reached.collect() };
+        laptop_ipc::write_blocking(&mut self.0, &Call::new(request)).expect("sent");
+        laptop_ipc::read_blocking(&mut self.0).expect("answered")
+    }
+}
+
+const TEAMSPACE: &str = "01980a3f-0000-7000-8000-00000000000a";
+
+fn reference(name: &str) -> ServiceRef {
+    name.parse().expect("a service")
+}

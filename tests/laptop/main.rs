@@ -1,0 +1,10 @@
+//! The laptop's side on a real kernel: hosts file, nftables, journal, and every process killed. Needs root.
+//!
+//! Each test has a machine of its own: a network and a mount namespace with its own `/etc` and `/run`. No hub is
+//! needed: a daemon that finds sessions of before takes them up before it knows whether they live.
+
+mod command_line;
+mod deaths;
+mod hosts;
+mod machine;
+mod users;

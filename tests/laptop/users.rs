@@ -1,0 +1,44 @@
+//! Two users of one machine: each has their own, and nobody has the other's.
+
+use std::time::Instant;
+
+use crate::machine::{ADA, GRACE, Machine};
+
+#[test]
+fn a_redirect_is_for_its_user_only() {
+    let machine = Machine::with_supervisor();
+    machine.has_consumed(ADA, &["shop/cart"]);
+    machine.starts(ADA);
+    let begun = Instant::now();
+    let said = machine.connects(GRACE, "cart.shop");
+    assert_eq!(said.code, Some(7), "curl calls a refused connection 7: {said}");
+    assert!(begun.elapsed().as_secs() < 2, "refused at once, natively");
+}
+
+#[test]
+fn two_users_have_the_same_names_and_one_leaving_does_not_disturb_the_other() {
+    let machine = Machine::with_supervisor();
+    machine.has_consumed(ADA, &["shop/cart"]);
+    machine.has_consumed(GRACE, &["shop/cart", "shop/pay"]);
+    machine.starts(ADA);
+    machine.starts(GRACE);
+    assert_eq!(machine.hosts().matches("cart.shop.svc.cluster.local").count(), 1);
+    machine.fairlead(GRACE, &["stop"]).ok().expect("stops");
+    machine.is_proven(ADA);
+    assert!(!machine.hosts().contains("pay.shop") && !machine.rules().contains("7002"));
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+#[test]
+fn nobody_can_stop_or_ask_the_daemon_of_another_user() {
+    let machine = Machine::with_supervisor();
+    machine.has_consumed(ADA, &["shop/cart"]);
+    machine.starts(ADA);
+    machine.fairlead(GRACE, &["stop"]).ok().expect("their own is not running");
+    machine.fairlead(GRACE, &["cleanup"]).ok().expect("nothing of their own");
+    machine.is_proven(ADA);
+    let mut peek = machine.user(GRACE, "ls");
+    peek.arg("/run/fairlead/users/7001");
+    assert_ne!(peek.status().expect("runs").code(), Some(0), "the folder is closed");
+}
