@@ -51,7 +51,6 @@ impl<A> Permit<A> {
 pub struct Permits<A>(Vec<Permit<A>>);
 
 impl<A> Permits<A> {
-    #[must_use]
     pub fn iter(&self) -> std::slice::Iter<'_, Permit<A>> {
         self.0.iter()
     }
@@ -86,9 +85,12 @@ pub struct Decided<A> {
     pub refused: Vec<Refused<A>>,
 }
 
+/// The permits of many decisions, and what was refused beside them.
+pub type SomePermitted<A> = (Permits<A>, Vec<Refused<A>>);
+
 impl<A> Decided<A> {
     /// Returns the permits, or the refusals when there is no permit at all.
-    pub fn at_least_one(self) -> Result<(Permits<A>, Vec<Refused<A>>), Vec<Refused<A>>> {
+    pub fn at_least_one(self) -> Result<SomePermitted<A>, Vec<Refused<A>>> {
         if self.permitted.is_empty() {
             return Err(self.refused);
         }

@@ -29,7 +29,7 @@ mod verb;
 
 pub use actions::Action;
 pub use caller::{Actor, Caller, InvalidRole, Role, RoleBinding};
-pub use decide::{Decided, Decision, Permit, Permits, Refused, decide, decide_each};
+pub use decide::{Decided, Decision, Permit, Permits, Refused, SomePermitted, decide, decide_each};
 pub use explain::Denied;
 pub use facts::Facts;
 pub use policies::{InvalidPolicies, Policies, PolicyText};

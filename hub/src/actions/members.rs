@@ -41,7 +41,10 @@ pub async fn set_roles(
 /// Shuts a member out at once: sessions of the browser and the command line end, and live sessions with them.
 pub async fn remove(hub: &Hub, caller: &Caller, user: UserId) -> Result<(), ActionError> {
     let facts = hub.facts(caller.org, None).await?;
-    let permit = decide(caller, RemoveMember { user }, &facts)?;
+    let member = hub.store.scoped(caller.org).caller_of(user).await?;
+    let member = member.ok_or(StoreError::NotFound { noun: "member" })?;
+    let is_owner = member.roles_everywhere().contains(&Role::Owner);
+    let permit = decide(caller, RemoveMember { user, is_owner }, &facts)?;
     hub.store.remove_member(&permit, hub.clock.now()).await.map_err(in_words)
 }
 

@@ -52,7 +52,6 @@ pub(super) fn api() -> (Router<Hub>, Document) {
 }
 
 /// Returns everything the hub serves.
-#[must_use]
 pub fn router(hub: &Hub) -> Router {
     let (described, _) = api();
     let limiter = guard::Strangers::new();

@@ -125,10 +125,10 @@ impl AgentLink {
     /// Waits for a list of wanted sessions that `fits`.
     pub(crate) async fn wanted(&mut self, fits: impl Fn(&Wanted) -> bool) -> Wanted {
         loop {
-            if let cluster_down::Message::Wanted(wanted) = self.next().await.expect("connected") {
-                if fits(&wanted) {
-                    return wanted;
-                }
+            if let cluster_down::Message::Wanted(wanted) = self.next().await.expect("connected")
+                && fits(&wanted)
+            {
+                return wanted;
             }
         }
     }

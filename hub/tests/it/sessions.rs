@@ -354,6 +354,6 @@ async fn the_audit_chain_holds_and_a_changed_row_breaks_it() {
         panic!("the chain is whole")
     };
     assert!(rows >= 4);
-    running.world.sql("update audit set subject = 'nothing' where seq = 3").await;
+    running.world.sql("update audit set subject = 'nothing' where seq = 3");
     assert_eq!(scope.verify_audit().await.expect("read"), Chain::Broken { at: 3 });
 }

@@ -87,7 +87,7 @@ impl World {
         let service = http::router(&hub).into_make_service_with_connect_info::<SocketAddr>();
         hub.tasks.spawn(async move { drop(axum::serve(listener, service).await) });
         let acme = found(&hub, "acme").await;
-        Self { hub, clock, address, acme, database: database }
+        Self { hub, clock, address, acme, database }
     }
 
     /// Founds another organization.
@@ -167,7 +167,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
 
 impl World {
     /// Changes the database behind the hub's back.
-    pub(crate) async fn sql(&self, statement: &'static str) {
+    pub(crate) fn sql(&self, statement: &'static str) {
         let folder = std::env::temp_dir().join(format!("fairlead-sql-{}", Uuid::now_v7()));
         std::fs::write(&folder, statement).expect("written");
         self.database.run_file(&folder).expect("run");

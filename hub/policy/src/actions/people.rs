@@ -23,9 +23,11 @@ impl Action for ListMembers {
     }
 }
 
+/// Shut a member out. Whether they are an owner is a fact: not everybody may unmake one.
 #[derive(Clone, Debug)]
 pub struct RemoveMember {
     pub user: UserId,
+    pub is_owner: bool,
 }
 
 impl Action for RemoveMember {
@@ -38,7 +40,11 @@ impl Action for RemoveMember {
     }
 
     fn in_words(&self) -> String {
-        "remove members".to_owned()
+        if self.is_owner { "remove an owner".to_owned() } else { "remove members".to_owned() }
+    }
+
+    fn particulars(&self) -> Particulars {
+        Particulars::Roles { touches_owner: self.is_owner }
     }
 }
 
