@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Lab, sibling};
 
 use crate::{command::say, patience::within};
@@ -30,16 +30,9 @@ impl Hub {
     pub fn start(lab: &Lab, folder: &Path) -> anyhow::Result<Self> {
         let mut command = lab.exec(Host::Hub, sibling("fairlead-hub")?);
         command
-            .args([
-                "dev",
-                "--public-url",
-                URL,
-                "--listen",
-                "0.0.0.0:8443",
-                "--relay-listen",
-                "0.0.0.0:8444",
-            ])
-            .arg("--data-dir")
+            .args(["dev", "--host", "hub.fairlead.test"])
+            .args(["--listen", "0.0.0.0:8443", "--relay-listen", "0.0.0.0:8444"])
+            .arg("--data")
             .arg(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -48,8 +41,11 @@ impl Hub {
             );
         let mut child = command.spawn().context("cannot start the hub")?;
         let lines_rx = follow(child.stdout.take().expect("piped above"));
-        let hub = Self { folder: folder.to_owned(), child, lines_rx };
-        within(READY_WITHIN, "the hub is ready", || hub.asks_ready(lab))?;
+        let mut hub = Self { folder: folder.to_owned(), child, lines_rx };
+        let ready = || if hub.has_ended() { Ok(false) } else { hub.asks_ready(lab).map(|()| true) };
+        let (ready, _) = within(READY_WITHIN, "the hub is ready", ready)
+            .with_context(|| hub.last_words())?;
+        ensure!(ready, hub.last_words());
         Ok(hub)
     }
 
@@ -87,6 +83,24 @@ impl Hub {
         let folder = self.folder.clone();
         *self = Self::start(lab, &folder)?;
         Ok(())
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Returns the end of what the hub logged, for whoever must understand a failure.
+    #[must_use]
+    pub fn last_words(&mut self) -> String {
+        const LINES: usize = 30;
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let ended = self.child.try_wait().ok().flatten();
+        let ended = ended.map_or_else(|| "it runs".to_owned(), |status| status.to_string());
+        format!(
+            "the hub ({ended}) said:\n{}",
+            lines[lines.len().saturating_sub(LINES)..].join("\n")
+        )
     }
 
     fn asks_ready(&self, lab: &Lab) -> anyhow::Result<()> {

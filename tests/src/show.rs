@@ -53,7 +53,7 @@ pub fn show(world: &World, out: &mut impl Write) -> anyhow::Result<()> {
     stage.grace_is_refused(world)?;
 
     stage.title("Ada leaves, and everything is as it was")?;
-    stage.runs(&ada, &["leave", "--all"])?;
+    stage.runs(&ada, &["leave", "shop/cart"])?;
     stage.the_pods_answer_again(&ada)?;
     stage.runs(&ada, &["stop"])?;
     drop(own);

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match demo(once, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let told = writeln!(io::stderr(), "\nthe demo does not hold: {error:?}");
+            let told = writeln!(io::stderr(), "\nthe demo does not hold: {error:#}");
             if told.is_ok() { ExitCode::FAILURE } else { ExitCode::from(2) }
         }
     }
