@@ -81,7 +81,7 @@ fn join(init: i32, host: Option<Host>) -> anyhow::Result<()> {
     let process = PathBuf::from(format!("/proc/{init}"));
     let of_init = |name: &str| process.join("ns").join(name);
     let network = host.map_or(of_init("net"), |host| within(&process, &Place::network(host)));
-    let mounts = match host.filter(|host| host.is_machine()) {
+    let mounts = match host.filter(|host| host.is_furnished()) {
         Some(host) => mounts_of(&process, host)?,
         None => of_init("mnt"),
     };

@@ -22,8 +22,6 @@ impl Host {
     pub const ALL: [Self; 5] = [Self::Laptop, Self::Hub, Self::Api, Self::Node1, Self::Node2];
     /// The workers.
     pub const NODES: [Self; 2] = [Self::Node1, Self::Node2];
-    /// The hosts with an `/etc` and a `/run` of their own: machines that are not part of the cluster.
-    pub const MACHINES: [Self; 2] = [Self::Laptop, Self::Hub];
     /// The names under which the hub and the identity provider are known everywhere.
     pub const HUB_NAMES: [&str; 2] = ["hub.fairlead.test", "idp.fairlead.test"];
 
@@ -64,9 +62,9 @@ impl Host {
         format!("v-{}", self.name())
     }
 
-    /// Says whether the host has an `/etc` and a `/run` of its own.
-    pub fn is_machine(self) -> bool {
-        Self::MACHINES.contains(&self)
+    /// Says whether the host has mounts of its own; the API server needs none.
+    pub(crate) fn is_furnished(self) -> bool {
+        self != Self::Api
     }
 }
 

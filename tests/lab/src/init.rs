@@ -53,7 +53,7 @@ fn started(plan: &str) -> anyhow::Result<()> {
         mounts::arrange()?;
         nix::unistd::sethostname("lab")?;
         network::build()?;
-        mounts::furnish_machines(&place)?;
+        mounts::furnish_hosts(&place)?;
         certificates::issue_all(&place)
     })?;
     step("control plane answers", || {

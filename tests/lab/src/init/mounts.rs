@@ -14,12 +14,12 @@ use std::{
 /// The people of the laptop host: their own numbers, so that they are nobody on the machine itself.
 pub(crate) const PEOPLE: [(&str, u32); 2] = [("ada", 7001), ("grace", 7002)];
 
-/// What a machine's own namespace mounts. `$1` is its folder, in which files are prepared.
+/// What the laptop's and the hub's own namespaces mount. `$1` is the host's folder, in which files are prepared.
 ///
 /// The last program stays and holds the namespace: binding it to a file instead is refused by Linux 6.18 when the
 /// two namespaces were made on different processors.
 /// The overlay lets programs rename a file over `/etc/hosts`, as they do on real machines; a bind would refuse.
-const FURNISH: &str = r#"
+const FURNISH_MACHINE: &str = r#"
 set -eu
 mount -t tmpfs -o mode=755 machine "$1/own"
 mkdir "$1/own/etc" "$1/own/work"
@@ -27,6 +27,16 @@ cp "$1"/etc/* "$1/own/etc/"
 mount -t overlay -o "lowerdir=/etc,upperdir=$1/own/etc,workdir=$1/own/work" machine /etc
 mount -t tmpfs -o mode=755 machine /var/lib/fairlead
 mount -t tmpfs -o mode=755 machine /run
+echo furnished
+exec sleep infinity >/dev/null 2>&1
+"#;
+
+/// What a node's own namespace mounts: two kubelets that share the fixed path of their plugin socket would take it
+/// from each other.
+const FURNISH_NODE: &str = r#"
+set -eu
+mount -t tmpfs -o mode=755 node /var/lib/kubelet
+mount -t tmpfs -o mode=755 node /var/lib/cni
 echo furnished
 exec sleep infinity >/dev/null 2>&1
 "#;
@@ -54,25 +64,43 @@ pub(crate) fn arrange() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives the laptop and the hub mount namespaces of their own.
-pub(crate) fn furnish_machines(place: &Place) -> anyhow::Result<()> {
-    for host in Host::MACHINES {
-        furnish(host, place).with_context(|| format!("cannot furnish {host}"))?;
+/// Gives the laptop, the hub and the nodes mount namespaces of their own.
+pub(crate) fn furnish_hosts(place: &Place) -> anyhow::Result<()> {
+    for host in [Host::Laptop, Host::Hub] {
+        prepare_machine(host, place).with_context(|| format!("no files for {host}"))?;
+        furnish(host, FURNISH_MACHINE, place)?;
     }
+    Host::NODES.into_iter().try_for_each(|node| furnish(node, FURNISH_NODE, place))?;
     PEOPLE.into_iter().try_for_each(|(name, uid)| make_home(&place.home(name), uid))
 }
 
-fn furnish(host: Host, place: &Place) -> anyhow::Result<()> {
+fn furnish(host: Host, script: &str, place: &Place) -> anyhow::Result<()> {
+    let mut holder = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script, "furnish"])
+        .arg(place.of_host(host))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut said = String::new();
+    BufReader::new(holder.stdout.take().context("the holder speaks")?).read_line(&mut said)?;
+    ensure!(
+        said == "furnished\n",
+        "the mounts of {host} failed; see {}",
+        place.log("init").display()
+    );
+    fs::write(Place::mounts(host), holder.id().to_string())?;
+    Ok(())
+}
+
+fn prepare_machine(host: Host, place: &Place) -> anyhow::Result<()> {
     let folder = place.of_host(host);
     let etc = folder.join("etc");
     fs::create_dir_all(&etc)?;
     fs::create_dir_all(folder.join("own"))?;
     fs::write(etc.join("hosts"), hosts_file(host))?;
     fs::write(etc.join("hostname"), format!("{host}\n"))?;
-    fs::write(
-        etc.join("resolv.conf"),
-        "# Names come from /etc/hosts; nobody answers here.\nnameserver 127.0.0.1\n",
-    )?;
+    let resolv_conf = "# Names come from /etc/hosts; nobody answers here.\nnameserver 127.0.0.1\n";
+    fs::write(etc.join("resolv.conf"), resolv_conf)?;
     let people =
         |line: &dyn Fn(&str, u32) -> String| PEOPLE.map(|(name, uid)| line(name, uid)).concat();
     let home = |name: &str| place.home(name).display().to_string();
@@ -80,16 +108,6 @@ fn furnish(host: Host, place: &Place) -> anyhow::Result<()> {
     let groups = people(&|name, uid| format!("{name}:x:{uid}:\n"));
     fs::write(etc.join("passwd"), fs::read_to_string("/etc/passwd")? + &users)?;
     fs::write(etc.join("group"), fs::read_to_string("/etc/group")? + &groups)?;
-    let mut holder = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", FURNISH, "furnish"])
-        .arg(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut said = String::new();
-    BufReader::new(holder.stdout.take().context("the holder speaks")?).read_line(&mut said)?;
-    ensure!(said == "furnished\n", "its mounts failed; see {}", place.log("init").display());
-    fs::write(Place::mounts(host), holder.id().to_string())?;
     Ok(())
 }
 

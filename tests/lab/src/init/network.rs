@@ -16,10 +16,14 @@ pub(crate) fn build() -> anyhow::Result<()> {
         .try_for_each(|host| connect(host).with_context(|| format!("cannot connect {host}")))
 }
 
-/// Returns a command that runs a program in a host's network, with the mounts of the lab.
-pub(crate) fn in_network_of(host: Host, program: &str) -> Command {
+/// Returns a command that runs a program in a host's network, and with its mounts once it is furnished.
+pub(crate) fn on_host(host: Host, program: &str) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net={}", Place::network(host).display())).arg(program);
+    command.arg(format!("--net={}", Place::network(host).display()));
+    if let Ok(holder) = std::fs::read_to_string(Place::mounts(host)) {
+        command.arg(format!("--mount=/proc/{holder}/ns/mnt"));
+    }
+    command.arg(program);
     command
 }
 
@@ -54,7 +58,7 @@ fn routes(host: Host) -> anyhow::Result<()> {
 fn sysctl(host: Host, name: &str, value: &str) -> anyhow::Result<()> {
     let file = format!("/proc/sys/{}", name.replace('.', "/"));
     let script = format!("if [ -e {file} ]; then echo {value} > {file}; fi");
-    run::output(in_network_of(host, "sh").args(["-c", &script]))?;
+    run::output(on_host(host, "sh").args(["-c", &script]))?;
     Ok(())
 }
 
