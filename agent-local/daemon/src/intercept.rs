@@ -31,6 +31,7 @@ use crate::{
     keeper::Keeper,
     link::with_causes,
     ports::{Holder, listener_on},
+    sessions::Session,
 };
 
 const STREAMS_MAX: usize = 4096;
@@ -105,9 +106,8 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
 /// The session may be over, or the hub may have offered another carrier by itself.
 fn wants_carrier(keeper: &Keeper, id: SessionId, replica: &str) -> bool {
     let sessions = keeper.sessions();
-    sessions
-        .live(id)
-        .is_some_and(|s| s.taken.get(replica).is_none_or(|carrier| carrier.is_closed()))
+    let is_lost = |s: &Session| s.taken.get(replica).is_none_or(|carrier| carrier.is_closed());
+    sessions.live(id).is_some_and(|session| !session.is_leaving && is_lost(session))
 }
 
 async fn serve_carrier(

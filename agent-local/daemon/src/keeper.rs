@@ -17,7 +17,11 @@ use laptop_ipc::{
     Failure, FailureKind,
     daemon::{Answer, Status},
 };
-use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -31,6 +35,11 @@ use crate::{
 
 /// A session this young may be missing from a welcome that was written before it began.
 const YOUNG: Duration = Duration::from_secs(10);
+
+/// By then the agent knows that the session is over and opens no more streams.
+const AGENT_HEARS: Duration = Duration::from_millis(300);
+/// What is under way at the developer's port may take this long, once the session is over.
+const FINISH_MAX: Duration = Duration::from_millis(1500);
 
 type OfferReply = Result<CarrierOffer, String>;
 
@@ -163,26 +172,50 @@ impl Keeper {
     }
 
     /// Ends a session here and at the hub.
+    ///
+    /// Of an intercept the hub hears first, and what is under way at the developer's port may finish: nobody who calls
+    /// the service shall notice that it was given back.
     pub(crate) async fn leave(&self, id: SessionId) -> Result<(), Failure> {
+        let is_intercept = {
+            let mut sessions = self.sessions();
+            let Some(session) = sessions.live_mut(id) else { return Ok(()) };
+            session.is_leaving = true;
+            session.kind() == SessionKind::Intercept
+        };
+        let told = self.tell_hub_of_end(id).await;
+        if is_intercept && told.is_ok() {
+            self.finish_streams(id).await;
+        }
         self.end_here(id, Phase::Ended, Some("left".to_owned())).await;
+        told
+    }
+
+    async fn tell_hub_of_end(&self, id: SessionId) -> Result<(), Failure> {
         Ok(self.hub()?.end_session(id).await?)
     }
 
-    /// Ends every session; those the hub could not be told about end there by themselves.
-    pub(crate) async fn leave_all(&self) -> Result<Vec<SessionId>, Failure> {
-        let ids: Vec<SessionId> = self.sessions().all_live().map(|s| s.desired.id).collect();
-        let mut failed = None;
-        for id in &ids {
-            if let Err(failure) = self.leave(*id).await {
-                failed = failed.or(Some(failure));
-            }
+    async fn finish_streams(&self, id: SessionId) {
+        let deadline = Instant::now() + FINISH_MAX;
+        sleep(AGENT_HEARS).await;
+        while Instant::now() < deadline && self.sessions().streams_of(id) > 0 {
+            sleep(Duration::from_millis(20)).await;
         }
-        failed.map_or(Ok(ids), |failure| {
-            Err(Failure {
-                message: format!("left on this laptop; but {}", failure.message),
-                ..failure
-            }
-            .hint("an intercepted service is given back when its agent misses this laptop (15 s)"))
+    }
+
+    /// Ends every session; those the hub could not be told about end there by themselves.
+    pub(crate) async fn leave_all(self: &Arc<Self>) -> Result<Vec<SessionId>, Failure> {
+        let ids: Vec<SessionId> = self.sessions().all_live().map(|s| s.desired.id).collect();
+        let mut leaving = JoinSet::new();
+        for id in ids.clone() {
+            let keeper = Arc::clone(self);
+            leaving.spawn(async move { keeper.leave(id).await });
+        }
+        let told = leaving.join_all().await.into_iter().collect::<Result<(), Failure>>();
+        told.map(|()| ids).map_err(|failure| {
+            let message = format!("left on this laptop; but {}", failure.message);
+            Failure { message, ..failure }.hint(
+                "an intercepted service is given back when its agent misses this laptop (15 s)",
+            )
         })
     }
 
@@ -275,7 +308,9 @@ impl Keeper {
             }
             Down::Grant(grant) => self.hear_grant(grant).await,
             Down::Revoked(revoked) => {
-                if let Ok(id) = revoked.session_id.parse() {
+                if let Ok(id) = revoked.session_id.parse()
+                    && !self.is_leaving(id)
+                {
                     self.end_here(id, Phase::Ended, Some(revoked.reason)).await;
                 }
             }
@@ -316,6 +351,11 @@ impl Keeper {
         }
     }
 
+    /// Whoever leaves a session ends it; what the hub says about that end comes too late or too early.
+    fn is_leaving(&self, id: SessionId) -> bool {
+        self.sessions().live(id).is_some_and(|session| session.is_leaving)
+    }
+
     async fn hear_observed(&self, observed: v1::SessionObserved) {
         let Ok(id) = observed.session_id.parse::<SessionId>() else { return };
         let is_intercept =
@@ -327,6 +367,7 @@ impl Keeper {
         }
         let detail = Some(observed.detail).filter(|detail| !detail.is_empty());
         match phase {
+            Phase::Refused | Phase::Ended if self.is_leaving(id) => {}
             Phase::Refused | Phase::Ended => self.end_here(id, phase, detail).await,
             Phase::Preparing | Phase::Active | Phase::Away | Phase::Contested => {
                 self.observe(id, phase, detail);

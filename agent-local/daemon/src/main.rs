@@ -24,11 +24,15 @@ use clap::Parser as _;
 use config::Args;
 use tracing::error;
 
+/// Bytes that applications of this laptop have not read yet, over all streams.
+const UNREAD_MAX_BYTES: usize = 48 << 20;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing else installs a provider");
+    fairlead_tunnel::unread::cap_at(UNREAD_MAX_BYTES);
     match run::run(args) {
         Ok(code) => code,
         Err(failure) => {

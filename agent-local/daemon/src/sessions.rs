@@ -56,6 +56,8 @@ pub(crate) struct Session {
     /// Carriers on which the cluster opens streams, by replica: intercept.
     pub(crate) taken: BTreeMap<String, CarrierHandle>,
     pub(crate) task: Option<Task>,
+    /// The user has left; only what is under way goes on for a moment.
+    pub(crate) is_leaving: bool,
 }
 
 impl Session {
@@ -70,6 +72,7 @@ impl Session {
             openers: watch::Sender::new(Vec::new()),
             taken: BTreeMap::new(),
             task: None,
+            is_leaving: false,
         }
     }
 
@@ -146,6 +149,11 @@ impl Sessions {
             carrier.close();
         }
         true
+    }
+
+    /// Counts the streams that the cluster has open to this laptop.
+    pub(crate) fn streams_of(&self, id: SessionId) -> usize {
+        self.live(id).map_or(0, |s| s.taken.values().map(CarrierHandle::streams).sum())
     }
 
     pub(crate) fn desired(&self) -> Vec<DesiredSession> {
