@@ -94,13 +94,15 @@ create table sessions (
     renewed_at   timestamptz not null,
     ended_at     timestamptz,
     end_reason   text,
+    -- "left" by whoever began it, "decided" by somebody or something else, "seen" to be over.
+    end_cause    text check (end_cause in ('left', 'decided', 'seen')),
     primary key (org_id, id),
     foreign key (org_id, teamspace_id) references teamspaces (org_id, id) on delete cascade,
     foreign key (org_id, user_id) references users (org_id, id),
     foreign key (org_id, device_id) references devices (org_id, id),
     check ((kind = 'consume') = (patterns is not null)),
     check (num_nonnulls(namespace, name, ports, grace_s) = case kind when 'intercept' then 4 else 0 end),
-    check ((ended_at is null) = (end_reason is null))
+    check (num_nonnulls(ended_at, end_reason, end_cause) in (0, 3))
 );
 create index sessions_live on sessions (org_id, teamspace_id) where ended_at is null;
 create index sessions_by_device on sessions (org_id, device_id) where ended_at is null;

@@ -70,7 +70,7 @@ pub async fn observed(
     match phase {
         Phase::Ended | Phase::Refused => {
             let reason = detail.unwrap_or(phase.as_str());
-            if store.end_session_in(session, phase, reason, None, hub.clock.now()).await? {
+            if store.session_seen_to_end(session, phase, reason, hub.clock.now()).await? {
                 tracing::info!(session = %session.id, reason, "Session seen to end");
             }
         }

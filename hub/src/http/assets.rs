@@ -13,6 +13,8 @@ use super::error::Problem;
 #[folder = "../web/dist"]
 struct Console;
 
+/// Where the build puts it; beside it stands a page that says how to build it.
+const BUILT: &str = "console/";
 const PAGE: &str = "index.html";
 const NONCE_PLACE: &str = "__CSP_NONCE__";
 /// Vite puts the hash of their content into the names of these.
@@ -27,7 +29,7 @@ pub(super) async fn serve(method: Method, uri: Uri) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return Problem::not_found("path").into_response();
     }
-    match Console::get(path) {
+    match Console::get(&format!("{BUILT}{path}")) {
         Some(file) if path != PAGE => asset(path, file),
         None if is_file_name(path) => Problem::not_found("file").into_response(),
         _ => page(),
@@ -49,9 +51,8 @@ fn asset(path: &str, file: EmbeddedFile) -> Response {
 
 /// Returns the page, with a fresh nonce for its styles.
 fn page() -> Response {
-    let Some(file) = Console::get(PAGE) else {
-        return Problem::not_found("console").into_response();
-    };
+    let built = Console::get(&format!("{BUILT}{PAGE}")).or_else(|| Console::get(PAGE));
+    let Some(file) = built else { return Problem::not_found("console").into_response() };
     let nonce = STANDARD.encode(rand::random::<[u8; 16]>());
     let text = String::from_utf8_lossy(&file.data).replace(NONCE_PLACE, &nonce);
     let policy = format!(

@@ -11,7 +11,7 @@ use std::{
 
 use fairlead_model::{DeviceId, OrgId, SessionId, SessionKind, TeamspaceId};
 use fairlead_wire::link::v1::{Wanted, cluster_down, laptop_down};
-use hub_store::{Filter, Session, StoreError};
+use hub_store::{EndCause, Filter, Session, StoreError};
 use tokio::{sync::mpsc, time};
 
 use super::changes::ToAnnounce;
@@ -23,6 +23,9 @@ use crate::{
 
 /// A hint may get lost; looking again after this long repairs it.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is under way at the laptop when an intercept is left may take this long; the agent grants it 1 s.
+const UNDER_WAY: Duration = Duration::from_millis(1500);
 
 type Live = BTreeMap<SessionId, Session>;
 
@@ -73,10 +76,10 @@ impl Announcer {
         let before = self.known.insert(org, live).unwrap_or_default();
         let now = self.known.get(&org).cloned().unwrap_or_default();
         let Differences { ended, begun } = differences(&before, &now);
-        for session in &ended {
+        let touched: BTreeSet<_> = ended.iter().chain(&begun).map(|s| s.teamspace).collect();
+        for session in ended {
             self.tell_ended(session).await?;
         }
-        let touched: BTreeSet<_> = ended.iter().chain(&begun).map(|s| s.teamspace).collect();
         for teamspace in touched {
             let wanted = cluster_down::Message::Wanted(self.wanted(&now, teamspace));
             self.hub.links.tell_teamspace(teamspace, &wanted);
@@ -154,20 +157,29 @@ impl Announcer {
     }
 
     /// Tells both ends, and cuts the carriers: a link may be down while a carrier lives.
-    async fn tell_ended(&self, session: &Session) -> Result<(), StoreError> {
-        self.hub.relay.cut_session(session.id);
-        let reason = match self.hub.store.scoped(session.org).session(session.id).await {
-            Ok(ended) => ended.ended.map_or_else(|| "ended".to_owned(), |ended| ended.reason),
-            Err(StoreError::NotFound { .. }) => "the teamspace was deleted".to_owned(),
+    ///
+    /// An intercept that its owner leaves is in `Wanted` no longer, which is enough for the agent to give the service
+    /// back; requests that are at the laptop already get the time to be answered.
+    async fn tell_ended(&self, session: Session) -> Result<(), StoreError> {
+        let ended = match self.hub.store.scoped(session.org).session(session.id).await {
+            Ok(ended) => ended.ended,
+            Err(StoreError::NotFound { .. }) => None,
             Err(error) => {
-                tracing::warn!(%error, "The reason of an end could not be read");
-                "ended".to_owned()
+                self.hub.relay.cut_session(session.id);
+                return Err(error);
             }
         };
-        let message = revoked(session.id, &reason);
-        let to_cluster = cluster_down::Message::Revoked(message.clone());
-        self.hub.links.tell_teamspace(session.teamspace, &to_cluster);
-        self.hub.links.tell_laptop(session.device, laptop_down::Message::Revoked(message));
+        let left = ended.as_ref().is_some_and(|ended| ended.cause == EndCause::Left);
+        let reason = ended.map_or("the teamspace was deleted".to_owned(), |ended| ended.reason);
+        let hub = self.hub.clone();
+        if left && session.kind() == SessionKind::Intercept {
+            self.hub.tasks.spawn(async move {
+                time::sleep(UNDER_WAY).await;
+                close(&hub, &session, &reason);
+            });
+        } else {
+            close(&hub, &session, &reason);
+        }
         Ok(())
     }
 
@@ -184,6 +196,14 @@ impl Announcer {
         let sessions = self.hub.store.scoped(org).sessions(live).await?;
         Ok(sessions.into_iter().map(|session| (session.id, session)).collect())
     }
+}
+
+fn close(hub: &Hub, session: &Session, reason: &str) {
+    hub.relay.cut_session(session.id);
+    let message = revoked(session.id, reason);
+    let to_cluster = cluster_down::Message::Revoked(message.clone());
+    hub.links.tell_teamspace(session.teamspace, &to_cluster);
+    hub.links.tell_laptop(session.device, laptop_down::Message::Revoked(message));
 }
 
 struct Differences {

@@ -44,7 +44,7 @@ pub use replicas::Replica;
 pub use scope::{Scoped, Unscoped};
 pub use services::{PortOfService, Service};
 pub use session_changes::{Beginning, ONE_INTERCEPT};
-pub use sessions::{Ended, Filter, Granted, Session, Wanted};
+pub use sessions::{EndCause, Ended, Filter, Granted, Session, Wanted};
 pub use setup_links::{Founding, LinkPurpose, SetupLink};
 pub use teamspaces::{Enrolment, Teamspace};
 pub use tokens::{AccessToken, AuthorizationCode, FamilyEnd, NewTokens, Rotated};

@@ -13,7 +13,7 @@ use serde_json::json;
 use sqlx::{PgConnection, types::Json};
 
 use crate::{
-    Session, Store, StoreError, Unscoped,
+    EndCause, Session, Store, StoreError, Unscoped,
     audit::{self, Entry},
     notify::{self, Noun},
 };
@@ -131,9 +131,12 @@ impl Store {
         reason: &str,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let id = permit.action().session;
+        let EndSession { session: id, owner, .. } = *permit.action();
+        let left = owner == permit.caller().actor.user();
+        let cause = if left { EndCause::Left } else { EndCause::Decided };
         let entry = Entry::by(permit, "session.ended", id).with(json!({ "reason": reason }));
-        end(&self.pool, permit.org(), id, Phase::Ended, reason, entry, now).await
+        let how = How { phase: Phase::Ended, cause, reason };
+        end(&self.pool, permit.org(), id, &how, entry, now).await
     }
 
     /// Puts the services that a live session may now reach beside those it may already.
@@ -169,24 +172,27 @@ impl Unscoped<'_> {
         refused_by: Option<&Denied>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.end_session_in(session, Phase::Ended, reason, refused_by, now).await
-    }
-
-    /// Ends a session that was seen to be over: given back, or refused before it began.
-    pub async fn end_session_in(
-        &self,
-        session: &Session,
-        phase: Phase,
-        reason: &str,
-        refused_by: Option<&Denied>,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
         let mut entry = Entry::by_hub(session.org, "session.ended", session.id)
             .with(json!({ "reason": reason, "user": session.email }));
         if let Some(denied) = refused_by {
             entry = entry.refused_by(denied.policy_version, &denied.policies);
         }
-        end(self.pool, session.org, session.id, phase, reason, entry, now).await
+        let how = How { phase: Phase::Ended, cause: EndCause::Decided, reason };
+        end(self.pool, session.org, session.id, &how, entry, now).await
+    }
+
+    /// Ends a session that was seen to be over: given back, or refused before it began.
+    pub async fn session_seen_to_end(
+        &self,
+        session: &Session,
+        phase: Phase,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let entry = Entry::by_hub(session.org, "session.ended", session.id)
+            .with(json!({ "reason": reason, "user": session.email }));
+        let how = How { phase, cause: EndCause::Seen, reason };
+        end(self.pool, session.org, session.id, &how, entry, now).await
     }
 
     /// Stores what is seen of a live session; false when nothing changed.
@@ -290,24 +296,31 @@ async fn remember(
     Ok(())
 }
 
+/// How a session ends.
+struct How<'h> {
+    phase: Phase,
+    cause: EndCause,
+    reason: &'h str,
+}
+
 async fn end(
     pool: &sqlx::PgPool,
     org: fairlead_model::OrgId,
     id: SessionId,
-    phase: Phase,
-    reason: &str,
+    how: &How<'_>,
     entry: Entry,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let mut tx = pool.begin().await?;
     let ended = sqlx::query!(
-        "update sessions set ended_at = $3, end_reason = $4, phase = $5
+        "update sessions set ended_at = $3, end_reason = $4, phase = $5, end_cause = $6
          where org_id = $1 and id = $2 and ended_at is null",
         org.as_uuid(),
         id.as_uuid(),
         now.to_sqlx() as _,
-        reason,
-        phase.as_str(),
+        how.reason,
+        how.phase.as_str(),
+        how.cause.as_str(),
     )
     .execute(&mut *tx)
     .await?;

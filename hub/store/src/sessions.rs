@@ -42,6 +42,35 @@ pub enum Wanted {
 pub struct Ended {
     pub at: Timestamp,
     pub reason: String,
+    pub cause: EndCause,
+}
+
+/// Why a session ended, as far as it matters how its ends are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// Whoever began it has ended it: what is under way may finish.
+    Left,
+    /// Somebody else or something decided: everything stops at once.
+    Decided,
+    /// One of its ends saw that it is over.
+    Seen,
+}
+
+impl EndCause {
+    const ALL: [Self; 3] = [Self::Left, Self::Decided, Self::Seen];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Decided => "decided",
+            Self::Seen => "seen",
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, StoreError> {
+        let known = Self::ALL.into_iter().find(|cause| cause.as_str() == text);
+        known.ok_or_else(|| damaged("an unknown cause of its end"))
+    }
 }
 
 impl Session {
@@ -86,6 +115,7 @@ struct Row {
     renewed_at: Timestamp,
     ended_at: Option<jiff_sqlx::Timestamp>,
     end_reason: Option<String>,
+    end_cause: Option<String>,
 }
 
 impl Row {
@@ -120,8 +150,10 @@ impl TryFrom<Row> for Session {
     fn try_from(mut row: Row) -> Result<Self, StoreError> {
         let wanted = row.wanted()?;
         let key = row.thumbprint.try_into().map_err(|_| damaged("its key is not 32 bytes"))?;
-        let ended = match (row.ended_at, row.end_reason) {
-            (Some(at), Some(reason)) => Some(Ended { at: at.into(), reason }),
+        let ended = match (row.ended_at, row.end_reason, row.end_cause) {
+            (Some(at), Some(reason), Some(cause)) => {
+                Some(Ended { at: at.into(), reason, cause: EndCause::read(&cause)? })
+            }
             _ => None,
         };
         Ok(Self {
@@ -172,7 +204,7 @@ impl Scoped<'_> {
             "select s.org_id, s.id, s.teamspace_id, t.name as teamspace_name, s.user_id, u.email,
                     s.device_id, d.name as device_name, d.thumbprint, s.patterns, s.namespace as \"namespace?\", s.name as \"name?\",
                     s.ports as \"ports?: _\", s.grace_s, s.begun_from, s.phase, s.detail, s.created_at,
-                    s.renewed_at, s.ended_at as \"ended_at?\", s.end_reason
+                    s.renewed_at, s.ended_at as \"ended_at?\", s.end_reason, s.end_cause
              from sessions s
              join teamspaces t on (t.org_id, t.id) = (s.org_id, s.teamspace_id)
              join users u on (u.org_id, u.id) = (s.org_id, s.user_id)
@@ -197,7 +229,7 @@ impl Scoped<'_> {
             "select s.org_id, s.id, s.teamspace_id, t.name as teamspace_name, s.user_id, u.email,
                     s.device_id, d.name as device_name, d.thumbprint, s.patterns, s.namespace as \"namespace?\", s.name as \"name?\",
                     s.ports as \"ports?: _\", s.grace_s, s.begun_from, s.phase, s.detail, s.created_at,
-                    s.renewed_at, s.ended_at as \"ended_at?\", s.end_reason
+                    s.renewed_at, s.ended_at as \"ended_at?\", s.end_reason, s.end_cause
              from sessions s
              join teamspaces t on (t.org_id, t.id) = (s.org_id, s.teamspace_id)
              join users u on (u.org_id, u.id) = (s.org_id, s.user_id)

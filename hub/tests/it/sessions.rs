@@ -238,6 +238,22 @@ async fn an_end_by_an_admin_reaches_both_ends() {
 }
 
 #[tokio::test]
+async fn an_intercept_that_is_left_may_finish_what_is_under_way() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    let begun = olga.intercepts(&world, staging.id, "shop/cart").await.with(201);
+    staging.agent.wanted(|wanted| wanted.sessions.len() == 1).await;
+    let since = Instant::now();
+    olga.delete(&world, &format!("/api/v1/sessions/{}", id_of(&begun))).await.with(204);
+    staging.agent.wanted(|wanted| wanted.sessions.is_empty()).await;
+    assert!(since.elapsed() < Duration::from_secs(1), "took {:?}", since.elapsed());
+    laptop.revoked().await;
+    assert!(since.elapsed() > Duration::from_secs(1), "took only {:?}", since.elapsed());
+}
+
+#[tokio::test]
 async fn a_policy_that_forbids_ends_what_it_forbids() {
     let mut running = running().await;
     let since = Instant::now();
