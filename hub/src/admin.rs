@@ -7,10 +7,12 @@ use clap::{Args, Subcommand};
 use fairlead_model::{OrgId, Token, TokenKind, UserId};
 use hub_store::{Bearer, LinkPurpose, Organization, Store, audit::Chain};
 use secrecy::ExposeSecret;
+use url::Url;
 
 use crate::{
     clock::{Clock, SystemClock},
     config::{self, DatabaseConfig, DatabaseFlags},
+    login,
 };
 
 const REASON: &str = "admin: the operator on the hub's host";
@@ -94,7 +96,9 @@ pub async fn run(flags: AdminFlags) -> anyhow::Result<()> {
     match flags.command {
         Command::SetupUrl => setup_url(&config, &store).await,
         Command::Recover { email, organization } => {
-            recover(&config, &store, &email, organization.as_deref()).await
+            let url = config.public_url()?;
+            let link = recover_link(&store, &url, &email, organization.as_deref()).await?;
+            config::say(&format!("{link}\n"))
         }
         Command::Organizations(Organizations::List) => list_organizations(&store).await,
         Command::Users(Users::List(of)) => list_users(&store, of.organization.as_deref()).await,
@@ -107,25 +111,25 @@ pub async fn run(flags: AdminFlags) -> anyhow::Result<()> {
 }
 
 async fn setup_url(config: &DatabaseConfig, store: &Store) -> anyhow::Result<()> {
-    let url = link(config, store, "/setup", LinkPurpose::Setup).await?;
+    let url = link(&config.public_url()?, store, "/setup", LinkPurpose::Setup).await?;
     config::say(&format!("{url}\n"))
 }
 
-async fn recover(
-    config: &DatabaseConfig,
+/// Makes somebody an owner and returns the one-time link that signs them in.
+pub async fn recover_link(
     store: &Store,
+    public_url: &Url,
     email: &str,
     organization: Option<&str>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     let email = email.trim().to_lowercase();
-    if crate::login::claims::domain(&email).is_none() {
+    if login::claims::domain(&email).is_none() {
         bail!("`{email}` is not an e-mail address");
     }
     let organization = choose(store, organization).await?;
     let now = SystemClock.now();
     let owner = store.unscoped(REASON).ensure_owner(organization.id, &email, now).await?;
-    let url = link(config, store, "/login/recover", LinkPurpose::Recover(owner)).await?;
-    config::say(&format!("{url}\n"))
+    link(public_url, store, "/login/recover", LinkPurpose::Recover(owner)).await
 }
 
 async fn list_organizations(store: &Store) -> anyhow::Result<()> {
@@ -161,11 +165,15 @@ async fn set_disabled(store: &Store, asked: OneUser, disabled: bool) -> anyhow::
 async fn verify_audit(store: &Store, organization: Option<&str>) -> anyhow::Result<()> {
     let organization = choose(store, organization).await?;
     match store.scoped(organization.id).verify_audit().await? {
-        Chain::Intact { rows, .. } => {
-            config::say(&format!("The audit log of {} is intact: {rows} rows.\n", organization.slug))
-        }
+        Chain::Intact { rows, .. } => config::say(&format!(
+            "The audit log of {} is intact: {rows} rows.\n",
+            organization.slug
+        )),
         Chain::Broken { at } => {
-            bail!("the audit log of {} was changed: row {at} does not follow from those before it", organization.slug)
+            bail!(
+                "the audit log of {} was changed: row {at} does not follow from those before it",
+                organization.slug
+            )
         }
     }
 }
@@ -177,12 +185,12 @@ async fn connect(config: &DatabaseConfig) -> anyhow::Result<Store> {
 }
 
 async fn link(
-    config: &DatabaseConfig,
+    public_url: &Url,
     store: &Store,
     path: &str,
     purpose: LinkPurpose,
 ) -> anyhow::Result<String> {
-    let mut url = config.public_url()?.join(path)?;
+    let mut url = public_url.join(path)?;
     let token = Token::new(TokenKind::Setup, rand::random());
     store.unscoped(REASON).keep_setup_link(&token.hash(), purpose, SystemClock.now()).await?;
     url.query_pairs_mut().append_pair("token", &token.expose());
@@ -192,12 +200,15 @@ async fn link(
 async fn choose(store: &Store, slug: Option<&str>) -> anyhow::Result<Organization> {
     let mut all = store.unscoped(REASON).organizations().await?;
     match slug {
-        Some(slug) => all
-            .into_iter()
-            .find(|organization| organization.slug == slug)
-            .with_context(|| format!("there is no organization `{slug}` (fairlead-hub admin organizations list)")),
+        Some(slug) => {
+            all.into_iter().find(|organization| organization.slug == slug).with_context(|| {
+                format!("there is no organization `{slug}` (fairlead-hub admin organizations list)")
+            })
+        }
         None if all.len() == 1 => Ok(all.remove(0)),
-        None if all.is_empty() => bail!("there is no organization yet: fairlead-hub admin setup-url"),
+        None if all.is_empty() => {
+            bail!("there is no organization yet: fairlead-hub admin setup-url")
+        }
         None => bail!("there are several organizations: choose one with --organization"),
     }
 }

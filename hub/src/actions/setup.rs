@@ -2,7 +2,7 @@
 
 use fairlead_model::{OrgId, Token};
 use hub_policy::Role;
-use hub_store::{Founding, OidcConnection, Organization, StoreError};
+use hub_store::{Founding, LinkPurpose, OidcConnection, Organization, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
@@ -27,6 +27,7 @@ pub struct Wanted {
 /// Founds the organization, after its issuer has answered.
 pub async fn found(hub: &Hub, link: &Token, wanted: Wanted) -> Result<Organization, ActionError> {
     let now = hub.clock.now();
+    expect_link(hub, link).await?;
     let organization = Organization {
         id: OrgId::generate(),
         slug: slug(&wanted.slug)?,
@@ -64,6 +65,15 @@ pub async fn found(hub: &Hub, link: &Token, wanted: Wanted) -> Result<Organizati
     store.found(&link.hash(), &founding, now).await.map_err(in_words)?;
     tracing::info!(organization = %organization.id, "Organization {} founded", organization.slug);
     Ok(organization)
+}
+
+/// Comes before anything else: only the operator may make this hub ask an address what it is.
+async fn expect_link(hub: &Hub, link: &Token) -> Result<(), ActionError> {
+    let store = hub.store.unscoped("setup: the link stands for the operator");
+    match store.setup_link(&link.hash(), hub.clock.now()).await? {
+        Some(found) if found.purpose == LinkPurpose::Setup => Ok(()),
+        _ => Err(in_words(StoreError::NotFound { noun: "setup link" })),
+    }
 }
 
 fn slug(text: &str) -> Result<String, ActionError> {

@@ -42,7 +42,8 @@ fn authority(folder: &Folder, now: SystemTime) -> anyhow::Result<Issuer<'static,
     let (certificate, key) = (folder.authority_certificate(), folder.file("ca.key"));
     if certificate.exists() && key.exists() {
         let key = KeyPair::from_pem(&read(&key)?).context("could not read ca.key")?;
-        return Issuer::from_ca_cert_pem(&read(&certificate)?, key).context("could not read ca.pem");
+        return Issuer::from_ca_cert_pem(&read(&certificate)?, key)
+            .context("could not read ca.pem");
     }
     let pair = KeyPair::generate().context("could not make a key")?;
     let mut params = CertificateParams::default();

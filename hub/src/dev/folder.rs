@@ -78,7 +78,8 @@ impl Folder {
 /// Writes a file that only its owner can read.
 pub(super) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
-        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let options =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
         options?.write_all(text.as_bytes())
     };
     write().with_context(|| format!("could not write {}", path.display()))

@@ -91,8 +91,7 @@ fn start_postgres(flags: &DevFlags, folder: &Folder) -> anyhow::Result<PrivatePo
         Some(binaries) => Installation::at(binaries)?,
         None => Installation::find()?,
     };
-    let postgres =
-        PrivatePostgres::start(installation, &folder.postgres(), Durability::Durable)?;
+    let postgres = PrivatePostgres::start(installation, &folder.postgres(), Durability::Durable)?;
     postgres.ensure_database(DATABASE)?;
     Ok(postgres)
 }

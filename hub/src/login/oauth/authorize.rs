@@ -38,7 +38,16 @@ enum Refused {
     /// Shown to the person: nobody knows yet whether the redirect can be trusted.
     Here(&'static str),
     /// Told to the client.
-    Redirect { to: Url, state: String, error: &'static str, description: &'static str },
+    Redirect(Box<Told>),
+}
+
+/// What a client is told at its redirect.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    redirect: Url,
+    state: String,
+    error: &'static str,
+    description: &'static str,
 }
 
 pub(super) async fn authorize(
@@ -96,15 +105,15 @@ fn refuse(hub: &Hub, refused: Refused) -> Response {
         .status(StatusCode::BAD_REQUEST)
         .without_action()
         .into_response(),
-        Refused::Redirect { to, state, error, description } => answer_to(
-            hub,
-            to,
-            [
+        Refused::Redirect(told) => {
+            let Told { redirect, state, error, description } = *told;
+            let answer = [
                 ("error", error.to_owned()),
                 ("error_description", description.to_owned()),
                 ("state", state),
-            ],
-        ),
+            ];
+            answer_to(hub, redirect, answer)
+        }
     }
 }
 
@@ -125,7 +134,8 @@ fn read(query: &str) -> Result<Request, Refused> {
     ))?;
     let state = value("state").unwrap_or_default();
     let refused = |error, description| {
-        Err(Refused::Redirect { to: redirect.clone(), state: state.clone(), error, description })
+        let (redirect, state) = (redirect.clone(), state.clone());
+        Err(Refused::Redirect(Box::new(Told { redirect, state, error, description })))
     };
     if state.is_empty() || state.len() > MAX_STATE_BYTES {
         return Err(Refused::Here("This sign-in carries no `state`, or one that is too long."));
@@ -225,7 +235,7 @@ mod tests {
             ("response_type", "token"),
         ] {
             let refused = read(&query(&[(name, value)])).expect_err(name);
-            assert!(matches!(refused, Refused::Redirect { .. }), "{name}: {refused:?}");
+            assert!(matches!(refused, Refused::Redirect(_)), "{name}: {refused:?}");
         }
     }
 
