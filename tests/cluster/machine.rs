@@ -1,0 +1,99 @@
+//! What a lab could leave behind on the machine it ran on.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use fairlead_lab::Lab;
+use fairlead_tests::say;
+
+/// What there is of everything that a lab makes; two of these are compared.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Machine {
+    mounts: BTreeSet<String>,
+    links: String,
+    addresses: String,
+    routes: String,
+    rules: String,
+    cgroups: BTreeSet<String>,
+    folders: Vec<BTreeSet<String>>,
+}
+
+/// Folders that a cluster's programs like to write to.
+const FOLDERS: [&str; 8] = [
+    "/run",
+    "/run/netns",
+    "/var/lib",
+    "/var/lib/cni",
+    "/var/lib/kubelet",
+    "/var/log",
+    "/var/log/pods",
+    "/etc/cni",
+];
+
+impl Machine {
+    /// Looks at the machine; what belongs to labs of other names is left out.
+    pub(crate) fn seen_by(lab: &str) -> anyhow::Result<Self> {
+        let shown = |words: &[&str]| -> anyhow::Result<String> {
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]);
+            Ok(say(command)?.ok()?.stdout)
+        };
+        let table = fs::read_to_string("/proc/self/mountinfo")?;
+        Ok(Self {
+            mounts: table
+                .lines()
+                .filter_map(|line| Some(line.split_once(' ')?.1.to_owned()))
+                .collect(),
+            links: shown(&["ip", "-brief", "link"])?,
+            addresses: shown(&["ip", "-brief", "address"])?,
+            routes: shown(&["ip", "route", "show", "table", "all"])?,
+            rules: shown(&["nft", "list", "ruleset"])?,
+            cgroups: cgroups_of(lab)?,
+            folders: FOLDERS.iter().map(|folder| names_in(Path::new(folder))).collect(),
+        })
+    }
+}
+
+/// The process namespace of a lab, by which its processes are known: pods and programs on hosts included.
+#[derive(Debug)]
+pub(crate) struct Inside(PathBuf);
+
+impl Inside {
+    pub(crate) fn of(lab: &Lab) -> anyhow::Result<Self> {
+        Ok(Self(fs::read_link(format!("/proc/{}/ns/pid", lab.first_process()))?))
+    }
+
+    /// Returns the command lines of the processes in it.
+    pub(crate) fn processes(&self) -> anyhow::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for process in fs::read_dir("/proc")? {
+            let process = process?.path();
+            if fs::read_link(process.join("ns/pid")).is_ok_and(|namespace| namespace == self.0) {
+                found.push(fs::read_to_string(process.join("cmdline")).unwrap_or_default());
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn cgroups_of(lab: &str) -> anyhow::Result<BTreeSet<String>> {
+    let name = format!("fairlead-lab-{lab}");
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(top)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let folders = hierarchies.chain([top.to_path_buf()]).map(|hierarchy| hierarchy.join(&name));
+    Ok(folders
+        .filter(|folder| folder.exists())
+        .map(|folder| folder.display().to_string())
+        .collect())
+}
+
+fn names_in(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
