@@ -9,6 +9,9 @@ const hub = process.env.FAIRLEAD_HUB_URL ?? 'https://127.0.0.1:8443'
 // What the hub serves itself, beside the console.
 const hubPaths = ['/api', '/login', '/logout', '/oauth', '/.well-known']
 
+// The hub refuses writes from pages that are not its own, and its certificate may be one of `fairlead-hub dev`.
+const toHub = { target: hub, secure: false, changeOrigin: true, headers: { origin: hub } }
+
 export default defineConfig(({ command }) => ({
   plugins: [react()],
   // The hub replaces the placeholder in each answer; the development server sends no policy, so it needs none.
@@ -23,7 +26,7 @@ export default defineConfig(({ command }) => ({
     chunkSizeWarningLimit: 900,
   },
   server: {
-    proxy: Object.fromEntries(hubPaths.map((path) => [path, { target: hub, secure: false }])),
+    proxy: Object.fromEntries(hubPaths.map((path) => [path, toHub])),
   },
   test: {
     environment: 'jsdom',

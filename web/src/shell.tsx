@@ -2,7 +2,7 @@
 
 import { Skeleton } from '@mantine/core'
 import { Link, Outlet, useLocation, useRouter } from '@tanstack/react-router'
-import { useEffect } from 'react'
+import { useEffect, useRef } from 'react'
 import { AccountMenu } from './features/account/account-menu'
 import { type Me, useMe } from './features/account/me'
 import { useChanges } from './hub/changes'
@@ -43,6 +43,7 @@ function ToSignIn() {
 
 function Inside({ me }: { me: Me }) {
   const liveness = useChanges()
+  useFocusOnNewPage()
   return (
     <>
       <a className={classes.skip} href="#content">
@@ -80,6 +81,17 @@ function NavLink({ to, children }: { to: '/' | '/activity'; children: string }) 
       {children}
     </Link>
   )
+}
+
+/** Begins each new page at its content, where a screen reader goes on reading and Tab goes on from. */
+function useFocusOnNewPage() {
+  const here = useLocation({ select: ({ pathname }) => pathname })
+  const before = useRef(here)
+  useEffect(() => {
+    if (before.current === here) return
+    before.current = here
+    document.getElementById('content')?.focus({ preventScroll: true })
+  }, [here])
 }
 
 /** Of the same shape as what comes, so that nothing jumps. */

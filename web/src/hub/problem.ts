@@ -11,7 +11,7 @@ export class Problem extends Error {
   readonly status: number
   readonly code: string
   readonly hint: string | null
-  /** The names of the policies that decided, when it was a decision. */
+  /** The policies that forbid it, or would allow it to somebody else, when it was a decision. */
   readonly policies: readonly string[]
 
   constructor(status: number, detail: Partial<Detail>) {

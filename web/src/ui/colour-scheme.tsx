@@ -1,7 +1,14 @@
 // Light, dark, or as the system says.
 
-import { ActionIcon, type MantineColorScheme, Menu, useMantineColorScheme } from '@mantine/core'
-import { IconCheck, IconDeviceDesktop, IconMoon, IconSun } from '@tabler/icons-react'
+import {
+  ActionIcon,
+  type MantineColorScheme,
+  Popover,
+  Radio,
+  Stack,
+  useMantineColorScheme,
+} from '@mantine/core'
+import { IconDeviceDesktop, IconMoon, IconSun } from '@tabler/icons-react'
 
 const schemes = [
   { value: 'light', label: 'Light', Icon: IconSun },
@@ -13,8 +20,8 @@ export function ColourScheme() {
   const { colorScheme, setColorScheme } = useMantineColorScheme()
   const shown = schemes.find(({ value }) => value === colorScheme) ?? schemes[2]
   return (
-    <Menu position="bottom-end" width={180}>
-      <Menu.Target>
+    <Popover position="bottom-end" trapFocus returnFocus>
+      <Popover.Target>
         <ActionIcon
           variant="subtle"
           color="gray"
@@ -23,21 +30,20 @@ export function ColourScheme() {
         >
           <shown.Icon size={18} />
         </ActionIcon>
-      </Menu.Target>
-      <Menu.Dropdown>
-        {schemes.map(({ value, label, Icon }) => (
-          <Menu.Item
-            key={value}
-            role="menuitemradio"
-            aria-checked={value === colorScheme}
-            leftSection={<Icon size={16} aria-hidden />}
-            rightSection={value === colorScheme && <IconCheck size={14} aria-hidden />}
-            onClick={() => setColorScheme(value)}
-          >
-            {label}
-          </Menu.Item>
-        ))}
-      </Menu.Dropdown>
-    </Menu>
+      </Popover.Target>
+      <Popover.Dropdown>
+        <Radio.Group
+          label="Colour scheme"
+          value={colorScheme}
+          onChange={(value) => setColorScheme(value as MantineColorScheme)}
+        >
+          <Stack gap="sm" mt="sm">
+            {schemes.map(({ value, label }) => (
+              <Radio key={value} value={value} label={label} />
+            ))}
+          </Stack>
+        </Radio.Group>
+      </Popover.Dropdown>
+    </Popover>
   )
 }

@@ -21,7 +21,7 @@ export function ProblemNotice({ problem, retry }: ProblemNoticeProps) {
       {problem.policies.length > 0 && (
         <>
           <Text size="sm" mt="xs">
-            {problem.policies.length === 1 ? 'Decided by the policy:' : 'Decided by the policies:'}
+            {problem.policies.length === 1 ? 'The policy about it:' : 'The policies about it:'}
           </Text>
           <List size="sm">
             {problem.policies.map((policy) => (

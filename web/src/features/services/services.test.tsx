@@ -4,7 +4,7 @@ import { beforeEach, expect, test } from 'vitest'
 import { openConsole } from '../../testing/console'
 import { ada, answers, aService, aTeamspace, changeFeed } from '../../testing/fake-hub'
 
-const refusal = 'The policy payments-owners allows it to the group payments only.'
+const refusal = 'Headless services cannot be intercepted.'
 
 beforeEach(() => {
   answers('/api/v1/me', ada)
@@ -16,7 +16,7 @@ beforeEach(() => {
       aService({
         namespace: 'payments',
         name: 'api',
-        may: { consume: true, intercept: false },
+        may: { consume: false, intercept: true },
         intercept_refusal: refusal,
       }),
     ],
@@ -43,8 +43,11 @@ test('what is allowed comes with its command, what is not with the reason', asyn
   await user.click(await screen.findByRole('button', { name: 'intercept shop/cart: allowed' }))
   expect(await screen.findByRole('dialog')).toHaveTextContent('fairlead intercept shop/cart 8080')
   await user.keyboard('{Escape}')
-  await user.click(screen.getByRole('button', { name: 'intercept payments/api: not allowed' }))
+  await user.click(screen.getByRole('button', { name: 'intercept payments/api: not possible' }))
   expect(await screen.findByRole('dialog')).toHaveTextContent(refusal)
+  await user.keyboard('{Escape}')
+  await user.click(screen.getByRole('button', { name: 'consume payments/api: not allowed' }))
+  expect(await screen.findByRole('dialog')).toHaveTextContent('No policy lets you consume')
 })
 
 test('who holds a service appears as soon as it is announced', async () => {

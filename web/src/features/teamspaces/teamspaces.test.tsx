@@ -125,6 +125,18 @@ test('the key thumbprint is shown to compare, and a copied key locks the page', 
   expect(screen.getByText(/presented by another cluster/)).toBeVisible()
 })
 
+test('a new page begins at its content', async () => {
+  changeFeed()
+  showing([aTeamspace()])
+  answers('/api/v1/teamspaces/t-staging', aTeamspace())
+  answers('/api/v1/teamspaces/t-staging/services', { services: [] })
+  const user = userEvent.setup()
+  openConsole('/')
+  await user.click(await screen.findByRole('link', { name: 'staging' }))
+  await screen.findByRole('heading', { level: 1, name: 'staging' })
+  expect(screen.getByRole('main')).toHaveFocus()
+})
+
 test('a teamspace that I may not see looks like one that does not exist', async () => {
   changeFeed()
   refuses('get', '/api/v1/teamspaces/t-x', 404, { message: 'No such teamspace.' })
