@@ -1,9 +1,21 @@
 //! Policies: a new version is validated as a whole before it counts.
 
-use hub_policy::{Caller, Policies, PolicyText, actions::PublishPolicies, decide};
+use hub_policy::{
+    Caller, Policies, PolicyText,
+    actions::{ListPolicies, PublishPolicies},
+    decide,
+};
+use hub_store::StoreError;
 
 use super::ActionError;
 use crate::Hub;
+
+/// Returns the organization's own policies in force, with their version.
+pub async fn list(hub: &Hub, caller: &Caller) -> Result<(u64, Vec<PolicyText>), ActionError> {
+    let facts = hub.facts(caller.org, None).await?;
+    decide(caller, ListPolicies, &facts)?;
+    Ok(hub.store.scoped(caller.org).policy_texts().await?)
+}
 
 /// Puts the organization's own policies in force, in place of those before; returns the new version.
 pub async fn publish(
@@ -12,10 +24,18 @@ pub async fn publish(
     texts: Vec<PolicyText>,
 ) -> Result<u64, ActionError> {
     let facts = hub.facts(caller.org, None).await?;
-    Policies::new(facts.policies.version() + 1, &texts)
-        .map_err(|error| ActionError::invalid(error.to_string()))?;
+    // Asked first: whoever may not publish learns nothing about whether a policy is valid.
     let permit = decide(caller, PublishPolicies { texts }, &facts)?;
-    let version = hub.store.publish_policies(&permit, hub.clock.now()).await?;
+    Policies::new(facts.policies.version() + 1, &permit.action().texts)
+        .map_err(|error| ActionError::invalid(error.to_string()))?;
+    let published = hub.store.publish_policies(&permit, hub.clock.now()).await;
+    let version = published.map_err(|error| match error {
+        StoreError::Conflict { .. } => ActionError::Conflict {
+            message: "somebody else published policies at the same moment".to_owned(),
+            hint: Some("look at theirs, then publish again".to_owned()),
+        },
+        other => other.into(),
+    })?;
     tracing::info!(organization = %caller.org, version, "Policies published");
     Ok(version)
 }

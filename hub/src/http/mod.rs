@@ -14,6 +14,7 @@ mod me;
 mod members;
 mod openapi;
 mod organization;
+mod policies;
 mod roles;
 mod router;
 mod services;

@@ -20,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     assets, audit, devices, events, groups, guard, health, join_tokens, me, members, openapi,
-    organization, roles, services, sessions, setup, teamspaces, version,
+    organization, policies, roles, services, sessions, setup, teamspaces, version,
 };
 use crate::{Hub, links, login};
 
@@ -42,6 +42,7 @@ pub(super) fn api() -> (Router<Hub>, Document) {
         .merge(me::routes())
         .merge(members::routes())
         .merge(organization::routes())
+        .merge(policies::routes())
         .merge(roles::routes())
         .merge(services::routes())
         .merge(sessions::routes())

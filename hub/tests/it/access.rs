@@ -133,6 +133,7 @@ impl Stage {
             "PUT /api/v1/members/{id}/roles" | "PUT /api/v1/groups/{id}/roles" => {
                 Some(json!({ "roles": ["developer"] }))
             }
+            "PUT /api/v1/policies" => Some(json!({ "policies": [] })),
             "POST /api/v1/setup" => Some(json!({
                 "token": format!("fls_{}", "A".repeat(43)),
                 "organization": { "slug": "third", "name": "Third" },

@@ -2,6 +2,7 @@
 //! real certificates.
 
 mod access;
+mod http;
 mod links;
 mod peers;
 mod people;

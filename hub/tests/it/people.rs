@@ -126,6 +126,14 @@ impl Person {
         self.ask(world, Method::DELETE, path, None).await
     }
 
+    /// Opens the stream of hints.
+    pub(crate) async fn events(&self, world: &World) -> reqwest::Response {
+        let request = self.http.get(world.url("/api/v1/events")).bearer_auth(self.token.expose());
+        let response = request.send().await.expect("the hub answers");
+        assert_eq!(response.status(), StatusCode::OK);
+        response
+    }
+
     pub(crate) async fn ask(
         &self,
         world: &World,

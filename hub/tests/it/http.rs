@@ -1,0 +1,115 @@
+//! What holds for every answer, and the stream of hints.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::time;
+
+use crate::{
+    people::anonymous,
+    world::{PATIENCE, World},
+};
+
+#[tokio::test]
+async fn every_answer_carries_what_browsers_and_logs_need() {
+    let world = World::new().await;
+    for path in ["/api/v1/version", "/api/v1/teamspaces", "/", "/nothing.js"] {
+        let answer = reqwest::get(world.url(path)).await.expect("an answer");
+        let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(header("referrer-policy"), Some("no-referrer"), "{path}");
+        assert!(header("strict-transport-security").is_some(), "{path}");
+        assert!(header("x-request-id").is_some(), "{path}");
+        let policy = header("content-security-policy").expect("a policy");
+        assert!(policy.starts_with("default-src 'none'"), "{path}: {policy}");
+        assert!(!policy.contains("unsafe"), "{path}: {policy}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_answered_in_our_words() {
+    let world = World::new().await;
+    let answer = anonymous(&world, Method::GET, "/api/v1/nothing", None).await;
+    assert_eq!(answer.with(404)["error"]["code"], "not_found");
+    let ada = world.person("ada", "developers").await;
+    let answer = ada.get(&world, "/api/v1/teamspaces/not-an-id").await;
+    assert_eq!(answer.with(400)["error"]["code"], "invalid");
+    let answer = ada.post(&world, "/api/v1/sessions", json!({ "kind": "borrow" })).await;
+    assert_eq!(answer.with(400)["error"]["code"], "invalid");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_not_read() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let long = json!({ "name": "a".repeat(100_000) });
+    let answer = olga.post(&world, "/api/v1/teamspaces", long).await;
+    assert!(answer.status.is_client_error(), "{}", answer.status);
+}
+
+#[tokio::test]
+async fn strangers_who_knock_too_often_are_told_to_wait() {
+    let world = World::new().await;
+    let http = reqwest::Client::new();
+    let mut refused = None;
+    for _ in 0..1000 {
+        let answer = http.post(world.url("/oauth/token")).send().await.expect("an answer");
+        if answer.status().as_u16() == 429 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("a limit");
+    assert!(refused.headers().contains_key("retry-after"));
+    let elsewhere = anonymous(&world, Method::GET, "/api/v1/version", None).await;
+    elsewhere.with(200);
+}
+
+#[tokio::test]
+async fn a_change_is_hinted_to_its_own_organization_only() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let rival = world.organization("rival").await;
+    let mallory = world.person_of(&rival, "mallory", &["owners"]).await;
+    let mut ours = olga.events(&world).await;
+    let mut theirs = mallory.events(&world).await;
+    let made =
+        olga.post(&world, "/api/v1/teamspaces", json!({ "name": "staging" })).await.with(201);
+    let id = made["id"].as_str().expect("an id").to_owned();
+    let heard = async {
+        let mut text = String::new();
+        while !text.contains(&id) {
+            let chunk = ours.chunk().await.expect("the stream lives").expect("the stream lives");
+            text.push_str(std::str::from_utf8(&chunk).expect("text"));
+        }
+        text
+    };
+    let text = time::timeout(PATIENCE, heard).await.expect("a hint in time");
+    assert!(text.contains("event: change"), "{text}");
+    assert!(text.contains(r#""noun":"teamspaces""#), "{text}");
+    let silence = time::timeout(Duration::from_millis(300), async {
+        loop {
+            let chunk = theirs.chunk().await.expect("the stream lives").expect("the stream lives");
+            let text = String::from_utf8_lossy(&chunk).into_owned();
+            assert!(!text.contains(&id), "another organization heard: {text}");
+        }
+    });
+    assert!(silence.await.is_err());
+}
+
+#[tokio::test]
+async fn a_policy_with_a_typo_is_refused_in_words() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let typo = json!({ "policies": [{ "id": "typo", "text": r#"permit(principal, action == Action::"consum", resource);"# }] });
+    let answer = olga.ask(&world, Method::PUT, "/api/v1/policies", Some(typo)).await;
+    assert!(answer.message().starts_with("policy `typo`"), "{}", answer.message());
+    answer.with(400);
+    let good = json!({ "policies": [{ "id": "all-see", "label": "Everybody sees everything",
+        "text": r#"permit(principal, action == Action::"see", resource);"# }] });
+    let answer = olga.ask(&world, Method::PUT, "/api/v1/policies", Some(good.clone())).await;
+    assert_eq!(answer.with(200)["version"], 1);
+    let shown = olga.get(&world, "/api/v1/policies").await.with(200);
+    assert_eq!(shown["policies"], good["policies"]);
+}
