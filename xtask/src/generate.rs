@@ -35,6 +35,38 @@ struct Step {
 
 const STEPS: &[Step] = &[
     Step {
+        name: "queries",
+        makes: &["hub/store/.sqlx"],
+        from: "hub/postgres/examples/gen-queries.rs",
+        run: || {
+            run_command(&mut cargo([
+                "run",
+                "--quiet",
+                "--package",
+                "private-postgres",
+                "--example",
+                "gen-queries",
+            ]))
+        },
+    },
+    Step {
+        name: "openapi",
+        makes: &["hub/openapi.json"],
+        from: "hub/src/http/openapi.rs",
+        run: || {
+            run_command(&mut cargo([
+                "test",
+                "--quiet",
+                "--package",
+                "fairlead-hub",
+                "--lib",
+                "openapi::tests::regenerate",
+                "--",
+                "--ignored",
+            ]))
+        },
+    },
+    Step {
         name: "wire",
         makes: &["protocol/wire/src/gen"],
         from: "protocol/wire/examples/gen.rs",
