@@ -94,13 +94,17 @@ impl Refusal {
 
     fn into_failure(self) -> Failure {
         let mut message = self.message.clone();
-        for policy in &self.policies {
-            if !message.contains(policy) {
-                message.push_str(&format!("\n  decided by policy `{policy}`"));
-            }
+        let hint = self.hint.as_deref().unwrap_or_default();
+        // The hub's own words mostly name the policies; whoever asks an admin needs the names in any case.
+        for policy in self.policies.iter().filter(|p| !message_names(&self.message, hint, p)) {
+            message.push_str(&format!("\n  see policy `{policy}`"));
         }
         Failure { kind: self.kind(), message, hint: self.hint }
     }
+}
+
+fn message_names(message: &str, hint: &str, policy: &str) -> bool {
+    message.contains(policy) || hint.contains(policy)
 }
 
 impl From<AccountError> for Failure {
@@ -134,5 +138,31 @@ impl From<AccountError> for Failure {
             ),
             E::Read { .. } | E::Write { .. } | E::Locked { .. } => failure(K::Internal),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(message: &str, hint: &str) -> Failure {
+        let body = serde_json::json!({ "error": {
+            "code": "forbidden", "message": message, "hint": hint, "policies": ["payments-owners"],
+        }});
+        AccountError::Refused(Refusal::read(403, body.to_string().as_bytes())).into()
+    }
+
+    #[test]
+    fn a_denial_names_its_policies_once() {
+        let named = failure("you may not", "`payments-owners` allows it to group payments");
+        assert_eq!((named.kind, named.message.as_str()), (FailureKind::Denied, "you may not"));
+        let unnamed = failure("you may not", "ask an owner");
+        assert_eq!(unnamed.message, "you may not\n  see policy `payments-owners`");
+    }
+
+    #[test]
+    fn an_answer_that_is_no_json_still_has_a_kind() {
+        let failure = Failure::from(AccountError::Refused(Refusal::read(503, b"<html>")));
+        assert_eq!(failure.kind, FailureKind::HubUnreachable);
     }
 }

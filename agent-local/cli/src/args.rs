@@ -23,7 +23,8 @@ A first session:
   fairlead consume 'shop/*'                 reach every service of the namespace by name
   curl http://frontend.shop
   fairlead intercept shop/cart 3000         requests for shop/cart come to localhost:3000
-  fairlead leave --all                      give everything back",
+  fairlead leave --all                      give every service back
+  fairlead stop                             and leave the laptop as it was",
     after_long_help = EXIT_CODES
 )]
 pub(crate) struct Args {
@@ -173,7 +174,7 @@ Examples:
         /// Session id (or its beginning), or the intercepted service
         #[arg(required_unless_present = "all")]
         session: Option<String>,
-        /// Every session of this laptop
+        /// Every intercept of this laptop (`fairlead consume clear` ends what is consumed)
         #[arg(long, conflicts_with = "session")]
         all: bool,
     },

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fairlead_model::SessionKind;
 use laptop_ipc::{
     AnyCall, Failure, FailureKind,
     daemon::{Answer, Reply, Request},
@@ -75,6 +76,11 @@ async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
             }
             keeper.leave(session).await?;
             Ok(Answer::Left { sessions: vec![session] })
+        }
+        Request::LeaveIntercepts => {
+            let _acting = keeper.acting.lock().await;
+            let intercepts = keeper.sessions().live_of(SessionKind::Intercept);
+            Ok(Answer::Left { sessions: keeper.leave_each(intercepts).await? })
         }
         Request::LeaveAll => {
             let _acting = keeper.acting.lock().await;

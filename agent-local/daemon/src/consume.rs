@@ -3,7 +3,7 @@
 use std::{net::SocketAddrV4, sync::Arc};
 
 use fairlead_model::timers::LAPTOP_QUEUE;
-use fairlead_model::{Pattern, Patterns, SessionId};
+use fairlead_model::{Pattern, Patterns, SessionId, SessionKind};
 use fairlead_tunnel::{OpenFailed, Opener, Stream, both_ways, socket::abort_on_close};
 use fairlead_wire::open::OpenRequest;
 use laptop_account::SessionBegun;
@@ -77,15 +77,10 @@ pub(crate) async fn begin(
 }
 
 /// Ends every consume.
-pub(crate) async fn clear(keeper: &Keeper) -> Result<Answer, Failure> {
+pub(crate) async fn clear(keeper: &Arc<Keeper>) -> Result<Answer, Failure> {
     let _acting = keeper.acting.lock().await;
-    let ids: Vec<SessionId> = {
-        let sessions = keeper.sessions();
-        sessions.all_live().filter(|s| s.patterns().is_some()).map(|s| s.desired.id).collect()
-    };
-    for id in ids {
-        keeper.leave(id).await?;
-    }
+    let consumes = keeper.sessions().live_of(SessionKind::Consume);
+    keeper.leave_each(consumes).await?;
     Ok(Answer::Done)
 }
 

@@ -202,9 +202,16 @@ impl Keeper {
         }
     }
 
-    /// Ends every session; those the hub could not be told about end there by themselves.
     pub(crate) async fn leave_all(self: &Arc<Self>) -> Result<Vec<SessionId>, Failure> {
-        let ids: Vec<SessionId> = self.sessions().all_live().map(|s| s.desired.id).collect();
+        let ids = self.sessions().all_live().map(|session| session.desired.id).collect();
+        self.leave_each(ids).await
+    }
+
+    /// Ends sessions together; those the hub could not be told about end there by themselves.
+    pub(crate) async fn leave_each(
+        self: &Arc<Self>,
+        ids: Vec<SessionId>,
+    ) -> Result<Vec<SessionId>, Failure> {
         let mut leaving = JoinSet::new();
         for id in ids.clone() {
             let keeper = Arc::clone(self);

@@ -151,6 +151,10 @@ impl Sessions {
         true
     }
 
+    pub(crate) fn live_of(&self, kind: SessionKind) -> Vec<SessionId> {
+        self.all_live().filter(|s| s.kind() == kind).map(|s| s.desired.id).collect()
+    }
+
     /// Counts the streams that the cluster has open to this laptop.
     pub(crate) fn streams_of(&self, id: SessionId) -> usize {
         self.live(id).map_or(0, |s| s.taken.values().map(CarrierHandle::streams).sum())

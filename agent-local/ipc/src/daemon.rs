@@ -30,6 +30,7 @@ pub enum Request {
     Leave {
         session: SessionId,
     },
+    LeaveIntercepts,
     LeaveAll,
     /// The account changed: somebody signed in or out.
     AccountChanged,

@@ -10,7 +10,7 @@ use crate::{args::as_service, errors::CliError, parts::unexpected};
 
 pub(super) async fn run(context: &Context<'_>, session: Option<&str>) -> Result<(), CliError> {
     let request = match session {
-        None => Request::LeaveAll,
+        None => Request::LeaveIntercepts,
         Some(word) => {
             let sessions = context.parts.status().await?.sessions;
             Request::Leave { session: found(word, &sessions)?.id }
