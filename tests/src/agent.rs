@@ -1,8 +1,8 @@
 //! The cluster agent, installed by its chart as an administrator of the cluster would.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use fairlead_lab::{Host, Image, Lab, sibling, tools};
 use serde_json::Value;
 
@@ -91,6 +91,14 @@ impl<'w> Agent<'w> {
         Ok(names.collect::<Vec<_>>())
     }
 
+    /// Kills a replica's process as the kernel would; the kubelet restarts its container.
+    pub fn kill_replica(&self, pod: &str) -> anyhow::Result<()> {
+        let mut kill = std::process::Command::new("kill");
+        kill.args(["-KILL", &process_of(pod)?.to_string()]);
+        say(kill)?.ok()?;
+        Ok(())
+    }
+
     /// Returns the last lines that the replicas logged.
     pub fn log(&self) -> anyhow::Result<String> {
         let component = "app.kubernetes.io/component=agent";
@@ -120,4 +128,22 @@ fn is_ready(pod: &Value) -> bool {
     pod["status"]["conditions"].as_array().is_some_and(|conditions| {
         conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
     })
+}
+
+/// Finds a replica's process by its environment: the lab's processes are visible from outside.
+fn process_of(pod: &str) -> anyhow::Result<u32> {
+    let wanted = format!("FAIRLEAD_POD_NAME={pod}");
+    for process in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // It may have ended since the folder was read.
+        let Ok(environment) = fs::read(process.path().join("environ")) else { continue };
+        let Ok(program) = fs::read_link(process.path().join("exe")) else { continue };
+        let is_it = environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes());
+        if is_it && program.ends_with("fairlead-agent") {
+            return Ok(pid);
+        }
+    }
+    bail!("no process of {pod} runs")
 }

@@ -43,8 +43,8 @@ impl Hub {
         let lines_rx = follow(child.stdout.take().expect("piped above"));
         let mut hub = Self { folder: folder.to_owned(), child, lines_rx };
         let ready = || if hub.has_ended() { Ok(false) } else { hub.asks_ready(lab).map(|()| true) };
-        let (ready, _) = within(READY_WITHIN, "the hub is ready", ready)
-            .with_context(|| hub.last_words())?;
+        let (ready, _) =
+            within(READY_WITHIN, "the hub is ready", ready).with_context(|| hub.last_words())?;
         ensure!(ready, hub.last_words());
         Ok(hub)
     }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Lab, sibling};
 
-use crate::patience::within;
+use crate::{command::say, patience::within};
 
 const PROGRAMS: [&str; 3] = ["fairlead", "fairlead-daemon", "fairlead-supervisor"];
 const SOCKET: &str = "/run/fairlead/supervisor.sock";
@@ -68,8 +68,11 @@ impl Laptop {
             .spawn()
             .context("cannot start the supervisor")?;
         within(READY_WITHIN, "the supervisor listens", || {
-            let listens = lab.exec(Host::Laptop, "test").args(["-S", SOCKET]).status()?.success();
-            ensure!(listens, "no socket at {SOCKET}");
+            // A socket that a killed supervisor left has a name but no listener.
+            let mut ss = lab.exec(Host::Laptop, "ss");
+            ss.args(["--no-header", "--unix", "--listening", "src", SOCKET]);
+            let listens = !say(ss)?.ok()?.stdout.is_empty();
+            ensure!(listens, "nobody listens at {SOCKET}");
             Ok(())
         })?;
         Ok(child)

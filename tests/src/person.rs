@@ -108,6 +108,14 @@ impl<'w> Person<'w> {
         Ok(own)
     }
 
+    /// Ends whatever a failed story left running, so that the next one has a chance.
+    pub fn clears_up(&self) {
+        let stopped = self.fairlead(&["stop"]);
+        if stopped.is_err() || self.loses_the_daemon().is_err() {
+            // There was nothing to end.
+        }
+    }
+
     /// Kills this person's daemon with SIGKILL.
     pub fn loses_the_daemon(&self) -> anyhow::Result<()> {
         let mut pkill = self.world.lab().exec(Host::Laptop, "pkill");

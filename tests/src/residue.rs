@@ -30,6 +30,18 @@ impl Residue {
         ])))
     }
 
+    #[must_use]
+    pub fn whole(self) -> Self {
+        self
+    }
+
+    /// Returns only what concerns the laptop, for scenarios in which the cluster's owner changes the cluster.
+    #[must_use]
+    pub fn on_the_laptop(mut self) -> Self {
+        self.0.retain(|what, _| what.ends_with("of the laptop"));
+        self
+    }
+
     /// Returns the lines that differ from `before`; an error when there are any.
     pub fn is_the_same_as(&self, before: &Self) -> anyhow::Result<()> {
         let mut differences = String::new();

@@ -40,15 +40,22 @@ impl<'w> Shop<'w> {
         let shop = Self { lab };
         say(lab.kubectl(["apply", "-f", &format!("{MANIFESTS}/namespace.yaml")]))?.ok()?;
         say(lab.kubectl(["apply", "-f", MANIFESTS]))?.ok()?;
+        shop.is_open()?;
+        Ok(shop)
+    }
+
+    /// Waits until every pod is ready and none is on its way out.
+    pub fn is_open(&self) -> anyhow::Result<()> {
         within(READY_WITHIN, "the shop's pods are ready", || {
-            let pods =
-                say(lab.kubectl(["-n", NAMESPACE, "get", "pods", "-o", "json"]))?.ok()?.json()?;
+            let get = self.lab.kubectl(["-n", NAMESPACE, "get", "pods", "-o", "json"]);
+            let pods = say(get)?.ok()?.json()?;
             let pods = pods["items"].as_array().context("a list")?;
             ensure!(pods.len() >= 9, "{} pods", pods.len());
-            ensure!(pods.iter().all(ready), "not all of {} pods are ready", pods.len());
+            let here = |pod: &Value| ready(pod) && pod["metadata"]["deletionTimestamp"].is_null();
+            ensure!(pods.iter().all(here), "not all of {} pods are ready", pods.len());
             Ok(())
         })?;
-        Ok(shop)
+        Ok(())
     }
 
     /// Returns the ClusterIP and first port of a Service.

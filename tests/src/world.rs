@@ -113,8 +113,12 @@ impl World {
         self.programs.join(name)
     }
 
-    pub fn shop(&self) -> anyhow::Result<Shop<'_>> {
-        Shop::open(&self.lab)
+    pub fn shop(&self) -> Shop<'_> {
+        Shop::attached(&self.lab)
+    }
+
+    pub fn agent(&self) -> Agent<'_> {
+        Agent::of(&self.lab)
     }
 
     /// Ada is a developer.
