@@ -21,7 +21,7 @@ use crate::intercept::{doors::Assignment, hold::HoldSeen, plan::AgentEndpoint};
 /// A replica that said nothing for this long is not counted on.
 pub(crate) const SILENT: Duration =
     timers::INTERCEPT_BEAT.saturating_mul(timers::INTERCEPT_BEATS_MISSED);
-/// The holder renews every 5 s; later than this it has missed a renewal.
+/// A holder that is later than this has missed a renewal.
 const LEASE_OVERDUE: Duration = timers::AGENT_LEASE_RENEWAL.saturating_add(Duration::from_secs(1));
 /// So many refused connections in a row mean that nothing listens at the peer's address any more.
 const REFUSALS: u32 = 3;
@@ -164,8 +164,8 @@ mod tests {
 
     #[test]
     fn the_lease_of_a_silent_writer_is_taken_when_it_misses_a_renewal() {
-        assert!(!may_hold(lease(Holder::Other(Life::Silent), 5)));
-        assert!(may_hold(lease(Holder::Other(Life::Silent), 6)));
+        assert!(!may_hold(lease(Holder::Other(Life::Silent), 2)));
+        assert!(may_hold(lease(Holder::Other(Life::Silent), 3)));
     }
 
     #[test]

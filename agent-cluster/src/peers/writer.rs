@@ -32,8 +32,8 @@ use crate::{
     watch::PodsSeen,
 };
 
-/// The Lease is read this often: a GET by name, so that its age is known to a second.
-const LEASE_LOOK: Duration = Duration::from_secs(1);
+/// The Lease is read this often: a GET by name, so that its age is known to half a second.
+const LEASE_LOOK: Duration = Duration::from_millis(500);
 /// A replica that cannot renew for this long must assume that another one writes.
 const LEASE_GIVEN_UP: Duration = Duration::from_secs(10);
 /// An API that does not answer must not keep the replica from hearing the others.

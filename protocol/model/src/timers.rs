@@ -64,8 +64,9 @@ pub const LOGIN_ATTEMPT_LIFE: Duration = s(10 * 60);
 
 pub const HUB_LEASE_BEAT: Duration = s(2);
 pub const HUB_LEASE_DEAD: Duration = s(6);
-/// Renewal of an agent replica's Lease.
-pub const AGENT_LEASE_RENEWAL: Duration = s(5);
+/// Renewal of the writing agent replica's Lease. A lost node is told from a broken path by a renewal that is missing,
+/// so this bounds how long new connections fail when a node is cut off.
+pub const AGENT_LEASE_RENEWAL: Duration = s(2);
 /// Every agent Lease this long expired and no agent pod ready: the janitor acts.
 pub const JANITOR_PATIENCE: Duration = s(15);
 

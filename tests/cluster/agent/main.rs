@@ -44,7 +44,7 @@ fn the_agent_on_a_real_cluster() -> anyhow::Result<()> {
     let only = option_env_at_run("FAIRLEAD_STORY");
     let mut failed = Vec::new();
     for (name, story) in stories::ALL {
-        if only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+        if only.as_ref().is_some_and(|only| !only.split(',').any(|word| name.contains(word))) {
             continue;
         }
         let begun = Instant::now();
@@ -69,7 +69,9 @@ fn tell(story: fn(&mut World) -> anyhow::Result<()>, world: &mut World) -> anyho
     let residue = Residue::of(&world.lab)?;
     let witness = Witness::begins(&world.lab)?;
     story(world)?;
-    within(PATIENCE, "nothing is left behind", || Residue::of(&world.lab)?.is_the_same_as(&residue))?;
+    within(PATIENCE, "nothing is left behind", || {
+        Residue::of(&world.lab)?.is_the_same_as(&residue)
+    })?;
     witness.saw_no_change()
 }
 
@@ -196,6 +198,10 @@ impl World {
     }
 
     fn agent_log(&self) -> String {
-        self.agent().log().unwrap_or_else(|error| format!("{error:#}"))
+        let log = |pod: &String| {
+            let said = self.kubectl(&["-n", "fairlead-system", "logs", pod, "--tail=40", "--request-timeout=5s"]);
+            format!("--- {pod}\n{}", said.unwrap_or_else(|error| format!("{error:#}")))
+        };
+        self.agent().replicas().unwrap_or_default().iter().map(log).collect()
     }
 }

@@ -168,8 +168,6 @@ fn other_writers(world: &mut World) -> anyhow::Result<()> {
     world.kubectl(&["-n", "shop", "label", "service", "cart", "lab=yes"])?;
     again("kubectl label")?;
     world.kubectl(&["-n", "shop", "label", "service", "cart", "lab-"])?;
-    world.kubectl(&["-n", "shop", "set", "selector", "service/cart", "app=cart"])?;
-    again("kubectl set selector")?;
     end(world, session)?;
     world.answered_by(by_pod, PATIENCE)?;
     // What another writer did is his; the dump compares with before, so his traces go too.
@@ -216,18 +214,18 @@ fn silent_laptop(world: &mut World) -> anyhow::Result<()> {
     let shop = Shop::attached(&world.lab);
     let client = shop.steady_client(Host::Node1, "cart", 12)?;
     std::thread::sleep(Duration::from_secs(1));
-    cable(world, Host::Laptop, "down")?;
-    let cut = Instant::now();
+    cut(world, Host::Laptop)?;
+    let since = Instant::now();
     let ((), _) = within(Duration::from_millis(4500), "pods answer", || {
         for host in [Host::Node1, Host::Node2] {
             ensure!(by_pod(&shop.who_answers(host, "cart")?), "still the laptop");
         }
         Ok(())
     })?;
-    let pods_after = cut.elapsed();
+    let pods_after = since.elapsed();
     world.becomes(session, Phase::Ended, Duration::from_secs(3 + 4 + 3))?;
-    let restored = cut.elapsed();
-    cable(world, Host::Laptop, "up")?;
+    let restored = since.elapsed();
+    mend(world, Host::Laptop)?;
     let tally = client.tally()?;
     eprintln!(
         "  pods answered after {} ms (bound 3.5 s), restored after {} ms (grace 3 s); {}",
@@ -241,10 +239,21 @@ fn silent_laptop(world: &mut World) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn cable(world: &World, host: Host, state: &str) -> anyhow::Result<()> {
-    let mut ip = world.lab.exec(host, "ip");
-    ip.args(["link", "set", "eth0", state]);
-    say(ip)?.ok()?;
+/// Drops every packet of a host, both ways, as a pulled cable does; addresses and routes stay.
+fn cut(world: &World, host: Host) -> anyhow::Result<()> {
+    let table = "table inet cut {
+        chain before { type filter hook prerouting priority -400; iifname eth0 drop; }
+        chain after { type filter hook postrouting priority 400; oifname eth0 drop; } }";
+    let mut nft = world.lab.exec(host, "nft");
+    nft.arg(table);
+    say(nft)?.ok()?;
+    Ok(())
+}
+
+fn mend(world: &World, host: Host) -> anyhow::Result<()> {
+    let mut nft = world.lab.exec(host, "nft");
+    nft.args(["delete", "table", "inet", "cut"]);
+    say(nft)?.ok()?;
     Ok(())
 }
 
@@ -360,55 +369,26 @@ fn deleted_replica(world: &mut World) -> anyhow::Result<()> {
 }
 
 fn cut_node(world: &mut World) -> anyhow::Result<()> {
-    let mut cut = None;
-    loss_of_a_replica(world, Duration::from_secs(8), |victim| {
-        let node = world.kubectl(&[
-            "-n",
-            "fairlead-system",
-            "get",
-            "pod",
-            victim,
-            "-o",
-            "jsonpath={.spec.nodeName}",
-        ])?;
-        let host = if node == "node1" { Host::Node1 } else { Host::Node2 };
-        cut = Some(host);
-        cable(world, host, "down")
-    })?;
-    let host = cut.context("a node")?;
-    cable(world, host, "up")?;
-    // The kernel forgets routes through a link that went down.
-    let (mine, other, subnet) = match host {
-        Host::Node1 => ("node1", "172.30.0.12", "10.244.2.0/24"),
-        _ => ("node2", "172.30.0.11", "10.244.1.0/24"),
-    };
-    let routes = world.lab.exec(host, "ip").args(["route"]).output()?;
-    let routes = String::from_utf8_lossy(&routes.stdout).into_owned();
-    if !routes.contains(subnet) {
-        say({
-            let mut ip = world.lab.exec(host, "ip");
-            ip.args(["route", "add", subnet, "via", other]);
-            ip
-        })?
-        .ok()?;
-    }
-    if !routes.contains("default") {
-        say({
-            let mut ip = world.lab.exec(host, "ip");
-            ip.args(["route", "add", "default", "via", "172.30.0.254"]);
-            ip
-        })?
-        .ok()?;
-    }
-    within(Duration::from_secs(60), &format!("{mine} is ready again"), || {
+    let mut host = None;
+    let lost = loss_of_a_replica(world, Duration::from_secs(8), |victim| {
+        let of_pod = "jsonpath={.spec.nodeName}";
+        let node = world.kubectl(&["-n", "fairlead-system", "get", "pod", victim, "-o", of_pod])?;
+        let is = if node == "node1" { Host::Node1 } else { Host::Node2 };
+        host = Some(is);
+        cut(world, is)
+    });
+    let host = host.context("a node")?;
+    mend(world, host)?;
+    within(Duration::from_secs(60), "the node is ready again", || {
         let ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
-        let status = world.kubectl(&["get", "node", mine, "-o", ready])?;
+        let status = world.kubectl(&["get", "node", host.name(), "-o", ready])?;
         ensure!(status == "True", "{status}");
         Ok(())
     })?;
     world.agent().wait_ready()?;
     world.both_replicas_are_linked()?;
-    world.shop().map(drop)
+    world.shop()?;
+    lost
 }
 
 fn killed_replicas(world: &mut World) -> anyhow::Result<()> {
