@@ -1,0 +1,94 @@
+//! The hub is blind: while a developer and a service talk through it, neither its memory nor what passes its network
+//! interfaces shows a word of it.
+//!
+//! A search that finds nothing proves little by itself. Built with `plain-for-tests`, on an agent and a daemon built the
+//! same way, the very same search must find the canary in both places (`cargo xtask test cluster` does both).
+
+mod capture;
+mod memory;
+
+use std::{fs, path::Path, process::Stdio, time::Duration};
+
+use anyhow::{Context, ensure};
+use fairlead_lab::ProxyMode;
+use fairlead_tests::{TEAMSPACE, World, WorldOptions, say};
+
+use crate::{capture::Capture, memory::dump_hub};
+
+const SAID_BYTES: usize = 10 << 20;
+const CANARY: &str = "the canary that nobody but the two applications may ever see";
+/// Slow enough for a look at the memory while words are under way.
+const PACE: &str = "2M";
+const LOOKS: usize = 2;
+
+#[test]
+fn neither_the_memory_nor_the_wire_of_the_hub_shows_what_applications_say() {
+    let world = World::up(&WorldOptions {
+        name: format!("blind-{}", std::process::id()),
+        proxy_mode: ProxyMode::Iptables,
+    })
+    .expect("a world");
+    let looked = look_while_they_talk(&world);
+    let evidence = looked.expect("they talked");
+    let expected = cfg!(feature = "plain-for-tests");
+    assert_eq!(shows_the_canary(&evidence.laptop_side), expected, "between laptop and hub");
+    assert_eq!(shows_the_canary(&evidence.cluster_side), expected, "between cluster and hub");
+    let remembered = evidence.memory.iter().any(|dump| shows_the_canary(dump));
+    assert_eq!(remembered, expected, "in the hub's memory");
+    world.down().expect("the machine is as before");
+}
+
+/// Files in which to search.
+struct Evidence {
+    laptop_side: std::path::PathBuf,
+    cluster_side: std::path::PathBuf,
+    memory: Vec<std::path::PathBuf>,
+}
+
+fn look_while_they_talk(world: &World) -> anyhow::Result<Evidence> {
+    let ada = world.ada();
+    ada.signs_in()?;
+    for words in [&["start"][..], &["teamspace", "use", TEAMSPACE], &["consume", "shop/*"]] {
+        ada.fairlead(words)?.ok()?;
+    }
+    let (said, heard) = (ada.home().join("said"), ada.home().join("heard"));
+    fs::write(&said, CANARY.repeat(SAID_BYTES / CANARY.len() + 1))?;
+    ada.is_answered_by("http://frontend.shop").context("the shop is there")?;
+
+    let capture = Capture::begin(world)?;
+    let mut curl = ada.command("curl");
+    curl.args(["--silent", "--show-error", "--fail", "--max-time", "120", "--limit-rate", PACE])
+        .args(["--header", "Expect:", "--output"])
+        .arg(&heard)
+        .arg("--data-binary")
+        .arg(format!("@{}", said.display()))
+        .arg("http://frontend.shop/echo")
+        .stderr(Stdio::inherit());
+    let mut talk = curl.spawn()?;
+    let mut memory = Vec::new();
+    for look in 0..LOOKS {
+        std::thread::sleep(Duration::from_secs(1));
+        let into = world.folder().join(format!("hub-memory-{look}"));
+        dump_hub(world, &into)?;
+        ensure!(talk.try_wait()?.is_none(), "they had talked before anybody looked");
+        memory.push(into);
+    }
+    ensure!(talk.wait()?.success(), "they did not talk to the end");
+    ensure!(fs::read(&said)? == fs::read(&heard)?, "the service says the same as the developer");
+    let (laptop_side, cluster_side) = capture.end()?;
+    for side in [&laptop_side, &cluster_side] {
+        let bytes = fs::metadata(side)?.len();
+        ensure!(bytes > SAID_BYTES as u64, "only {bytes} bytes were captured on one side");
+    }
+    Ok(Evidence { laptop_side, cluster_side, memory })
+}
+
+fn shows_the_canary(file: &Path) -> bool {
+    let mut grep = std::process::Command::new("grep");
+    grep.args(["--quiet", "--text", "--fixed-strings", CANARY]).arg(file);
+    match say(grep).expect("grep runs").code {
+        Some(0) => true,
+        Some(1) => false,
+        other => panic!("grep ended with {other:?}"),
+    }
+}
