@@ -78,6 +78,7 @@ impl Parts {
 
     /// Has the supervisor start the daemon, and waits until the daemon answers. `None` without a supervisor.
     pub(crate) async fn start_daemon(&self, folders: &Folders) -> Result<Option<bool>, CliError> {
+        let log = folders.state.join("daemon.log");
         let folders = supervisor::DaemonFolders {
             config: folders.config.clone(),
             state: folders.state.clone(),
@@ -98,7 +99,7 @@ impl Parts {
                     return Err(CliError::new(
                         FailureKind::Supervisor,
                         "the daemon was started and does not answer",
-                        "its log is daemon.log in the state folder (~/.local/state/fairlead)",
+                        format!("its log says why: {}", log.display()),
                     ));
                 }
                 Err(error) => return Err(error),

@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddrV4, sync::Arc};
 
-use fairlead_model::timers::LAPTOP_QUEUE;
-use fairlead_model::{Pattern, Patterns, SessionId, SessionKind};
+use fairlead_model::{
+    Pattern, Patterns, Port, ServiceRef, SessionId, SessionKind, timers::LAPTOP_QUEUE,
+};
 use fairlead_tunnel::{OpenFailed, Opener, Stream, both_ways, socket::abort_on_close};
 use fairlead_wire::open::OpenRequest;
-use laptop_account::SessionBegun;
+use laptop_account::{RefusedService, SessionBegun};
 use laptop_ipc::{
     Failure, FailureKind,
     daemon::{Answer, Refused, Teamspace},
@@ -48,7 +49,9 @@ pub(crate) async fn begin(
     let SessionBegun { session, grant, services, refused } =
         hub.begin_consume(teamspace.id, device.id, &patterns).await?;
     let id = session.id;
-    let wish = Wish::Consume { patterns, services: granted::services_of(services) };
+    let services = granted::services_of(services);
+    let warnings = unmatched(&patterns, &services, &refused);
+    let wish = Wish::Consume { patterns, services };
     keeper.keep(DesiredSession { id, teamspace, grant, wish });
 
     if let Err(failure) = keeper.apply().await {
@@ -64,7 +67,6 @@ pub(crate) async fn begin(
     }
     if let Some((old, _)) = before {
         keeper.leave(old).await?;
-        keeper.sessions().remove(old);
     }
     proof::prove_once(keeper).await;
     let session = keeper.sessions().view_of(id).expect("kept a moment ago");
@@ -73,7 +75,29 @@ pub(crate) async fn begin(
         reason: r.reason,
         policies: r.policies,
     });
-    Ok(Answer::Begun { session, refused: refused.collect(), warnings: Vec::new() })
+    Ok(Answer::Begun { session, refused: refused.collect(), warnings })
+}
+
+/// Names the patterns that reach nothing, which may be a slip of the pen.
+fn unmatched(
+    patterns: &Patterns,
+    services: &[(ServiceRef, Vec<Port>)],
+    refused: &[RefusedService],
+) -> Vec<String> {
+    let covers = |pattern: &Pattern, service: &ServiceRef| {
+        *pattern.namespace() == service.namespace
+            && pattern.names_one().is_none_or(|one| one == *service)
+    };
+    let reaches_nothing = |pattern: &&Pattern| {
+        let mut refused = refused.iter().filter_map(|r| r.service.parse::<ServiceRef>().ok());
+        !pattern.excludes()
+            && !services.iter().any(|(service, _)| covers(pattern, service))
+            && !refused.any(|service| covers(pattern, &service))
+    };
+    let words = patterns.iter().filter(reaches_nothing);
+    words
+        .map(|word| format!("`{word}` is no service that you may see; it is added when it appears"))
+        .collect()
 }
 
 /// Ends every consume.
@@ -234,6 +258,20 @@ mod tests {
     fn join(before: &[&str], wanted: &[&str]) -> Vec<String> {
         let joined = joined(Some(&patterns(before)), patterns(wanted)).expect("valid");
         joined.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_pattern_that_reaches_nothing_is_named() {
+        let services = [("shop/cart".parse().expect("valid"), vec![Port::new(80).expect("not 0")])];
+        let refused = [RefusedService {
+            service: "pay/api".to_owned(),
+            reason: "no".to_owned(),
+            policies: Vec::new(),
+        }];
+        let words = patterns(&["shop/*", "shop/crat", "pay/*", "!shop/x"]);
+        let warnings = unmatched(&words, &services, &refused);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("`shop/crat`"));
     }
 
     #[test]

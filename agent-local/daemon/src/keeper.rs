@@ -187,6 +187,8 @@ impl Keeper {
             self.finish_streams(id).await;
         }
         self.end_here(id, Phase::Ended, Some("left".to_owned())).await;
+        // Whoever left it knows why it is over.
+        self.sessions().remove(id);
         told
     }
 

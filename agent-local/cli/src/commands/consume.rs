@@ -9,8 +9,12 @@ use serde::Serialize;
 
 use super::{Context, teamspace};
 use crate::{
-    args::OfTeamspace, commands::list::wait_until_proven, errors::CliError, output::Shown,
-    parts::unexpected, table::table,
+    args::OfTeamspace,
+    commands::list::{PROOF_MAX, wait_until_proven},
+    errors::CliError,
+    output::Shown,
+    parts::unexpected,
+    table::table,
 };
 
 #[derive(Serialize)]
@@ -49,7 +53,7 @@ pub(super) async fn begin(
     for refused in refused {
         context.output.warn(format!("{} is left out: {}", refused.service, refused.reason));
     }
-    let session = wait_until_proven(context, session).await?;
+    let session = wait_until_proven(context, session, PROOF_MAX).await?;
     context.output.say(format!(
         "{} of teamspace `{}` can be reached by name.",
         counted(session.services.len()),

@@ -1,6 +1,6 @@
 //! `fairlead intercept NS/SVC[:PORT] LAPTOP_PORT…`.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use fairlead_model::{InterceptPort, Port, ServiceRef};
 use laptop_account::ServiceView;
@@ -9,12 +9,18 @@ use laptop_ipc::{
     daemon::{Answer, Request},
 };
 
-use super::{Context, list::wait_until_proven, teamspace};
+use super::{
+    Context,
+    list::{PROOF_MAX, wait_until_proven},
+    teamspace,
+};
 use crate::{args::OfTeamspace, errors::CliError, parts::unexpected};
 
 /// How alike two names must be to be offered for each other.
 const SIMILAR: f64 = 0.6;
 const SIMILAR_MAX: usize = 3;
+/// Long enough to hear a refusal.
+const UNPROVEN_MAX: Duration = Duration::from_secs(2);
 
 /// `shop/cart` or `shop/cart:80`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +75,12 @@ pub(super) async fn begin(
         Answer::Begun { session, warnings, .. } => (session, warnings),
         other => return Err(unexpected(&other)),
     };
+    // While nothing listens there is nothing to prove; that much was said.
+    let patience = if warnings.is_empty() { PROOF_MAX } else { UNPROVEN_MAX };
     for warning in warnings {
         context.output.warn(warning);
     }
-    let session = wait_until_proven(context, session).await?;
+    let session = wait_until_proven(context, session, patience).await?;
     for InterceptPort { service_port, laptop_port } in &session.ports {
         context.output.say(format!(
             "{}:{service_port} comes to localhost:{laptop_port} ({}).",

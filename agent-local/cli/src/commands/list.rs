@@ -14,7 +14,7 @@ use super::Context;
 use crate::{errors::CliError, output::Shown, table::table};
 
 /// A redirect is programmed within about a second; this is for a slow cluster.
-const PROOF_MAX: Duration = Duration::from_secs(20);
+pub(super) const PROOF_MAX: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Serialize)]
@@ -64,10 +64,11 @@ fn where_to(session: &Session) -> String {
 pub(super) async fn wait_until_proven(
     context: &Context<'_>,
     session: Session,
+    patience: Duration,
 ) -> Result<Session, CliError> {
     let id = session.id;
     let proven = tokio::select! {
-        proven = watch(context, session) => proven?,
+        proven = watch(context, session, patience) => proven?,
         _ = tokio::signal::ctrl_c() => {
             context.parts.ask_daemon(Request::Leave { session: id }).await?;
             return Err(CliError::Interrupted);
@@ -99,8 +100,12 @@ fn why(session: &Session) -> String {
     }
 }
 
-async fn watch(context: &Context<'_>, mut session: Session) -> Result<Session, CliError> {
-    let deadline = Instant::now() + PROOF_MAX;
+async fn watch(
+    context: &Context<'_>,
+    mut session: Session,
+    patience: Duration,
+) -> Result<Session, CliError> {
+    let deadline = Instant::now() + patience;
     while matches!(session.phase, Phase::Preparing | Phase::Away) && Instant::now() < deadline {
         sleep(LOOK_EVERY).await;
         let sessions = context.parts.status().await?.sessions;

@@ -25,7 +25,11 @@ impl Shown for Services {
             ]
         });
         let headings = ["SERVICE", "TYPE", "PORTS", "READY", "WORKLOAD", "CONSUME", "INTERCEPT"];
-        table(headings, rows, "No services here, or none that you may see.")
+        let mut text = table(headings, rows, "No services here, or none that you may see.");
+        for why in self.0.iter().filter_map(|service| service.intercept_refusal.as_ref()) {
+            text.push_str(&format!("\n{why}\n"));
+        }
+        text
     }
 }
 
@@ -38,11 +42,10 @@ fn ports(service: &ServiceView) -> String {
 }
 
 fn intercept(service: &ServiceView) -> String {
-    match (service.intercepts.first(), &service.intercept_refusal) {
-        (Some(held), _) => format!("{} ({})", held.email, held.phase),
-        (None, Some(why)) => format!("no: {why}"),
-        (None, None) if service.may.intercept => "yes".to_owned(),
-        (None, None) => "no".to_owned(),
+    match service.intercepts.first() {
+        Some(held) => format!("{} ({})", held.email, held.phase),
+        None if service.may.intercept && service.intercept_refusal.is_none() => "yes".to_owned(),
+        None => "no".to_owned(),
     }
 }
 
