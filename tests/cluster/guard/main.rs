@@ -8,6 +8,7 @@ mod objects;
 
 use std::{fs, time::Duration};
 
+use anyhow::ensure;
 use fairlead_lab::{Host, Lab, Options, tools};
 use fairlead_tests::{Said, say, within};
 use tempfile::TempDir;
@@ -22,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[test]
 fn the_agent_may_redirect_and_restore_and_nothing_else() -> anyhow::Result<()> {
     let cluster = Cluster::up()?;
+    every_pod_is_restricted(&cluster)?;
     the_sequence_of_an_intercept_is_allowed(&cluster)?;
 
     cluster.give_every_right()?;
@@ -37,6 +39,24 @@ fn the_agent_may_redirect_and_restore_and_nothing_else() -> anyhow::Result<()> {
     cluster.lab.down()
 }
 
+/// Asked of the API server: it warns about pods that a namespace's profile would turn away.
+fn every_pod_is_restricted(cluster: &Cluster) -> anyhow::Result<()> {
+    let pods = ["-n", "fairlead-system", "get", "pods", "-o", "name"];
+    within(PATIENCE, "agents and janitor are made", || {
+        let pods = say(cluster.lab.kubectl(pods))?.ok()?;
+        ensure!(pods.stdout.lines().count() == 3, "{pods}");
+        Ok(())
+    })?;
+    let warned = |namespace: &str| -> anyhow::Result<bool> {
+        let label = "pod-security.kubernetes.io/enforce=restricted";
+        let try_it = ["label", "namespace", namespace, "--dry-run=server", label];
+        Ok(say(cluster.lab.kubectl(try_it))?.ok()?.stderr.contains("violate"))
+    };
+    ensure!(warned("closed")?, "the API server does not warn about a pod that is not restricted");
+    ensure!(!warned("fairlead-system")?, "a pod of the chart does not meet the restricted profile");
+    Ok(())
+}
+
 /// Slice, key, the change of the slice to the original pods, key off, slice off: with the chart's rights alone.
 fn the_sequence_of_an_intercept_is_allowed(cluster: &Cluster) -> anyhow::Result<()> {
     let slice = objects::slice("shop", "cart", cluster.uid_of("shop", "cart")?.as_str());
@@ -49,7 +69,7 @@ fn the_sequence_of_an_intercept_is_allowed(cluster: &Cluster) -> anyhow::Result<
     patch("service", "cart", objects::KEY_ON)?;
     let keyed =
         cluster.agent(&["get", "services", "-A", "-l", "fairlead.dev/intercepted"], None)?.ok()?;
-    anyhow::ensure!(keyed.stdout.contains("cart"), "{keyed}");
+    ensure!(keyed.stdout.contains("cart"), "{keyed}");
     patch("endpointslice", "fl-guard-v4", objects::TO_THE_PODS)?;
     patch("service", "cart", objects::KEY_OFF)?;
     cluster.agent(&["-n", "shop", "delete", "endpointslice", "fl-guard-v4"], None)?.ok()?;

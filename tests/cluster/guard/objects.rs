@@ -21,11 +21,13 @@ pub(crate) const TO_THE_PODS: &str = r#"[
         "addresses": ["10.244.1.9"], "targetRef": {"kind": "Pod", "namespace": "shop", "name": "cart-1"}}]}
 ]"#;
 
-/// A namespace whose owners want no cluster agent, with a Service in it.
+/// A namespace whose owners want no cluster agent, with a Service and a careless pod in it.
 pub(crate) const CLOSED: &str = r#"
 {apiVersion: v1, kind: Namespace, metadata: {name: closed, labels: {fairlead.dev/deny: "true"}}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: api, namespace: closed}, spec: {selector: {app: api}, ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: careless, namespace: closed}, spec: {containers: [{name: any, image: docker.io/local/none:1}]}}
 "#;
 
 pub(crate) const EVENT: &str = r#"
