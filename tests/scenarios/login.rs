@@ -1,6 +1,6 @@
 //! Signing in: in the browser, and through it at the command line.
 
-use fairlead_hub::admin;
+use fairlead_hub::{Hub, admin, seal::MasterKey};
 use fairlead_wire::key::Key;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -347,6 +347,37 @@ async fn a_recover_link_lets_an_owner_in_once_without_the_issuer() {
     assert_eq!(me["roles"], json!(["owner"]));
     let mut second = world.browser();
     assert_eq!(second.submit("/login/recover", &[("token", token)]).await.status, 404);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_uses_at_once_one_counts_at_most() {
+    let world = World::new().await;
+    let ada = CommandLine::new(&world);
+    let mut browser = world.browser();
+    for _ in 0..5 {
+        let code = ada.code_by(&mut browser, "ada").await;
+        let (one, other) = tokio::join!(ada.redeem_rightly(&code), ada.redeem_rightly(&code));
+        let statuses = [one.status, other.status];
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+
+        let pair = ada.signs_in(&mut browser, "ada").await;
+        let (one, other) = tokio::join!(ada.refresh(&pair.refresh), ada.refresh(&pair.refresh));
+        let statuses = [one.status, other.status];
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+        assert_eq!(ada.get("/api/v1/me", &pair.access).await.status, 401, "the reuse was seen");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_master_key_is_refused_at_start() {
+    let world = World::new().await;
+    let mut config = (*world.hub.config).clone();
+    config.master_key = MasterKey::new([8; 32]);
+    let refused = Hub::assemble(config, world.clock.clone()).await.expect_err("not the key");
+    let words = format!("{:#}", anyhow::Error::new(refused));
+    assert!(words.contains("sealed under another master key"), "{words}");
     world.end().await;
 }
 

@@ -94,9 +94,10 @@ pub(super) async fn checked(hub: &Hub, mut wanted: Wanted) -> Result<Wanted, Act
     Ok(wanted)
 }
 
+/// Seals the secret of a client; a public client has an empty one.
 pub(super) fn seal_secret(hub: &Hub, org: OrgId, secret: &str) -> Result<Vec<u8>, ActionError> {
-    if secret.is_empty() || secret.len() > MAX_SECRET_BYTES {
-        return Err(ActionError::invalid("the client secret is missing or too long"));
+    if secret.len() > MAX_SECRET_BYTES {
+        return Err(ActionError::invalid("the client secret is too long"));
     }
     Ok(seal_client_secret(hub, org, secret))
 }

@@ -40,7 +40,7 @@ struct Connection {
 struct ChangedConnection {
     issuer: String,
     client_id: String,
-    /// Without it the secret stays as it is.
+    /// Without it the secret stays as it is; an empty one makes the client public.
     #[schema(value_type = Option<String>)]
     client_secret: Option<SecretString>,
     groups_claim: String,

@@ -59,8 +59,9 @@ struct NewConnection {
     /// The address before `/.well-known/openid-configuration`.
     issuer: String,
     client_id: String,
-    #[schema(value_type = String)]
-    client_secret: SecretString,
+    /// A public client has none.
+    #[schema(value_type = Option<String>)]
+    client_secret: Option<SecretString>,
     /// The claim that holds the groups; `groups` when empty.
     #[serde(default)]
     groups_claim: String,
@@ -145,7 +146,7 @@ async fn found(
             scopes: asked.oidc.scopes,
             email_domains: asked.oidc.email_domains,
         },
-        client_secret: asked.oidc.client_secret,
+        client_secret: asked.oidc.client_secret.unwrap_or_default(),
         group_roles,
     };
     let organization = setup::found(&hub, &token, wanted).await?;

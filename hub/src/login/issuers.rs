@@ -119,7 +119,8 @@ pub struct Issuers {
 #[derive(Debug)]
 pub struct Registration<'connection> {
     pub connection: &'connection OidcConnection,
-    pub client_secret: ClientSecret,
+    /// A public client has none; its code is protected by PKCE alone.
+    pub client_secret: Option<ClientSecret>,
     pub redirect_url: String,
 }
 
@@ -258,7 +259,7 @@ fn client(
     let redirect = RedirectUrl::new(registration.redirect_url.clone())
         .map_err(|_| IssuerError::BadAddress(registration.redirect_url.clone()))?;
     let client_id = ClientId::new(registration.connection.client_id.clone());
-    let secret = Some(registration.client_secret.clone());
+    let secret = registration.client_secret.clone();
     let client = IssuerClient::from_provider_metadata(metadata.clone(), client_id, secret)
         .set_redirect_uri(redirect);
     Ok(if wants_secret_in_body(metadata) {

@@ -127,8 +127,8 @@ fn escape(text: &str) -> String {
 }
 
 const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1a1f2b;--soft:#5b6577;--page:#f4f6f9;--card:#fff;--line:#dde2ea;--accent:#1864ab}\
-@media(prefers-color-scheme:dark){:root{--ink:#e8ebf1;--soft:#9aa5b8;--page:#11151d;--card:#1a202c;--line:#2c3546;--accent:#4dabf7}}\
+:root{color-scheme:light dark;--ink:#1a1f2b;--soft:#5b6577;--page:#f4f6f9;--card:#fff;--line:#dde2ea;--accent:#0b7285}\
+@media(prefers-color-scheme:dark){:root{--ink:#e8ebf1;--soft:#9aa5b8;--page:#11151d;--card:#1a202c;--line:#2c3546;--accent:#3bc9db}}\
 *{box-sizing:border-box}\
 body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.5rem;background:var(--page);color:var(--ink);\
 font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\

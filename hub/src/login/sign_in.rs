@@ -159,7 +159,7 @@ fn registration<'connection>(
     let text = Zeroizing::new(String::from_utf8(secret.to_vec()).map_err(|_| SealError::Damaged)?);
     Ok(Registration {
         connection,
-        client_secret: ClientSecret::new(text.to_string()),
+        client_secret: (!text.is_empty()).then(|| ClientSecret::new(text.to_string())),
         redirect_url: hub.config.url("/login/callback"),
     })
 }

@@ -30,7 +30,10 @@ mod web_sessions;
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{
+    Connection,
+    postgres::{PgConnection, PgPool, PgPoolOptions},
+};
 
 pub use devices::{Device, PresentedKey};
 pub use error::StoreError;
@@ -67,6 +70,8 @@ pub struct Store {
 impl Store {
     /// Opens the pool; fails when no connection can be made at once.
     pub async fn connect(database_url: &str) -> Result<Self, StoreError> {
+        // The pool would try again until its timeout and then say only that; one connection says why.
+        PgConnection::connect(database_url).await?.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)

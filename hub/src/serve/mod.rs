@@ -1,5 +1,7 @@
 //! Serving: one TLS port for people and links, one raw port for carriers, and an orderly end.
 
+mod port_holder;
+
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
@@ -173,10 +175,11 @@ fn listen(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
 
 fn not_listening(address: SocketAddr, source: io::Error) -> ServeError {
     let hint = match source.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another program has this port (`ss -ltnp 'sport = :{}'` names it); stop it, or choose another port",
-            address.port()
-        ),
+        io::ErrorKind::AddrInUse => {
+            let holder = port_holder::holder_of(address.port());
+            let holder = holder.unwrap_or_else(|| "another program".to_owned());
+            format!("{holder} has this port; stop it, or choose another one")
+        }
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one".to_owned()
         }
