@@ -18,7 +18,7 @@ pub struct Denied {
     pub reason: String,
     /// Who is allowed, where that is known.
     pub hint: Option<String>,
-    /// The policies that forbid it, or else those that would allow it to somebody.
+    /// The policies that forbid it; none where it is only that no policy allows it.
     pub policies: Vec<String>,
     /// Whether the caller may know that the resource exists: 403 when true, 404 when not.
     pub visible: bool,
@@ -63,8 +63,8 @@ pub(crate) fn denied(
             ..refusal
         },
         Answer::NobodyAllows | Answer::Permitted { .. } => {
-            let (policies, hint) = who_may(caller, action, resource, facts);
-            Denied { policies, hint, visible, ..refusal }
+            let reason = format!("{}: no policy allows it", refusal.reason);
+            Denied { reason, hint: who_may(caller, action, resource, facts), visible, ..refusal }
         }
     }
 }
@@ -82,10 +82,8 @@ fn who_may(
     action: &impl Action,
     resource: &Resource,
     facts: &Facts,
-) -> (Vec<String>, Option<String>) {
-    let Ok(question) = Question::new(caller, action, resource, facts) else {
-        return (Vec::new(), None);
-    };
+) -> Option<String> {
+    let question = Question::new(caller, action, resource, facts).ok()?;
     let mut allowing: Vec<_> = facts
         .policies
         .that_allow_somebody(question.heads())
@@ -93,13 +91,9 @@ fn who_may(
         .collect();
     allowing.sort_by_key(|(whom, id)| (is_powerful(whom), id.clone()));
     allowing.truncate(NAMED_MAX);
-    if allowing.is_empty() {
-        return (Vec::new(), None);
-    }
     let sentences: Vec<_> =
-        allowing.iter().map(|(whom, id)| format!("policy `{id}` allows it to {whom}")).collect();
-    let policies = allowing.into_iter().map(|(_, id)| id).collect();
-    (policies, Some(sentences.join("; ")))
+        allowing.iter().map(|(whom, id)| format!("`{id}` allows it to {whom}")).collect();
+    (!sentences.is_empty()).then(|| sentences.join("; "))
 }
 
 /// Returns whom a policy allows something, where its scope line says so.

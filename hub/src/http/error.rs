@@ -26,7 +26,7 @@ pub struct ErrorDetail {
     message: String,
     /// For people: what to try.
     hint: Option<String>,
-    /// The policies that forbid it, or those that would allow it to somebody else.
+    /// The policies that forbid it; none where no policy allows it.
     policies: Vec<String>,
 }
 

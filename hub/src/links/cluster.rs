@@ -1,6 +1,6 @@
 //! The link of one agent replica: its catalogue and what it sees come up, what should be goes down.
 
-use fairlead_model::timers::{LINK_DEAD, LINK_HEARTBEAT};
+use fairlead_model::timers::LINK_DEAD;
 use fairlead_wire::{
     challenge,
     link::v1::{
@@ -19,7 +19,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Down, QUEUE, enrol,
+    Down, QUEUE, beat, enrol,
     handshake::{self, HELLO_DEADLINE, ReplicaProven},
     registry::Registered,
     words,
@@ -125,7 +125,6 @@ struct ClusterLink {
 enum Event {
     Said(Option<Up>),
     Lost(String),
-    Beat,
     Ended,
 }
 
@@ -153,15 +152,16 @@ impl ClusterLink {
             &replica.name,
             down_tx.clone(),
         );
+        let heartbeat = ClusterDown { message: Some(Down_::Heartbeat(Heartbeat {})) };
+        hub.tasks.spawn(beat::keep(heartbeat, down_tx.clone(), registered.ended.clone()));
         hub.changes.replica_connected(teamspace.org, teamspace.id, &replica.name).await;
         tracing::info!(teamspace = %teamspace.name, replica = replica.name, "Agent replica connected");
         Ok(Self { hub, proven, replica, down_tx, registered, heard_at: Instant::now() })
     }
 
     async fn run(&mut self, mut up: Streaming<ClusterUp>) {
-        let mut beat = time::interval(LINK_HEARTBEAT);
         loop {
-            match self.next(&mut up, &mut beat).await {
+            match self.next(&mut up).await {
                 Event::Said(Some(message)) => {
                     self.heard_at = Instant::now();
                     if let Err(problem) = self.heard(message).await {
@@ -173,7 +173,6 @@ impl ClusterLink {
                     }
                 }
                 Event::Said(None) => self.heard_at = Instant::now(),
-                Event::Beat => self.beat(),
                 Event::Lost(reason) => {
                     tracing::info!(replica = self.replica.name, reason, "Agent replica lost");
                     break;
@@ -190,24 +189,15 @@ impl ClusterLink {
         }
     }
 
-    async fn next(&self, up: &mut Streaming<ClusterUp>, beat: &mut time::Interval) -> Event {
+    async fn next(&self, up: &mut Streaming<ClusterUp>) -> Event {
         tokio::select! {
             () = self.registered.ended.cancelled() => Event::Ended,
-            _ = beat.tick() => Event::Beat,
             said = time::timeout_at(self.heard_at + LINK_DEAD, up.next()) => match said {
                 Ok(Some(Ok(said))) => Event::Said(said.message),
                 Ok(Some(Err(status))) => Event::Lost(status.message().to_owned()),
                 Ok(None) => Event::Lost("it closed the link".to_owned()),
                 Err(_) => Event::Lost("it was silent for too long".to_owned()),
             },
-        }
-    }
-
-    /// Shows the peer that the hub is there. A full queue means that the peer does not read: the link ends.
-    fn beat(&self) {
-        let message = ClusterDown { message: Some(Down_::Heartbeat(Heartbeat {})) };
-        if self.down_tx.try_send(Ok(message)).is_err() {
-            self.registered.ended.cancel();
         }
     }
 

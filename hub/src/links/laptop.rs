@@ -1,6 +1,6 @@
 //! The link of one laptop: it asks for carriers and says what it sees; grants, offers and endings go down.
 
-use fairlead_model::timers::{LINK_DEAD, LINK_HEARTBEAT};
+use fairlead_model::timers::LINK_DEAD;
 use fairlead_model::{Phase, SessionKind};
 use fairlead_wire::{
     challenge,
@@ -19,7 +19,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Down, QUEUE, carriers,
+    Down, QUEUE, beat, carriers,
     handshake::{self, HELLO_DEADLINE, LaptopProven},
     registry::Registered,
     words,
@@ -95,6 +95,8 @@ async fn greet(
     tell(down_tx, Ok(Down_::Welcome(welcome))).await;
     // Registered after the welcome: nothing may overtake it.
     let registered = hub.links.laptop_connected(proven.org, device, down_tx.clone());
+    let heartbeat = LaptopDown { message: Some(Down_::Heartbeat(Heartbeat {})) };
+    hub.tasks.spawn(beat::keep(heartbeat, down_tx.clone(), registered.ended.clone()));
     hub.changes.laptop_connected(proven.org, device).await;
     tracing::info!(device = %device, user = %proven.user, "Laptop connected");
     let down_tx = down_tx.clone();
@@ -113,15 +115,13 @@ struct LaptopLink {
 enum Event {
     Said(Option<Up>),
     Lost(String),
-    Beat,
     Ended,
 }
 
 impl LaptopLink {
     async fn run(&mut self, mut up: Streaming<LaptopUp>) {
-        let mut beat = time::interval(LINK_HEARTBEAT);
         loop {
-            match self.next(&mut up, &mut beat).await {
+            match self.next(&mut up).await {
                 Event::Said(Some(message)) => {
                     self.heard_at = Instant::now();
                     if let Err(problem) = self.heard(message).await {
@@ -130,7 +130,6 @@ impl LaptopLink {
                     }
                 }
                 Event::Said(None) => self.heard_at = Instant::now(),
-                Event::Beat => self.beat(),
                 Event::Lost(reason) => {
                     tracing::info!(device = %self.proven.identity.device, reason, "Laptop lost");
                     break;
@@ -147,24 +146,15 @@ impl LaptopLink {
         }
     }
 
-    async fn next(&self, up: &mut Streaming<LaptopUp>, beat: &mut time::Interval) -> Event {
+    async fn next(&self, up: &mut Streaming<LaptopUp>) -> Event {
         tokio::select! {
             () = self.registered.ended.cancelled() => Event::Ended,
-            _ = beat.tick() => Event::Beat,
             said = time::timeout_at(self.heard_at + LINK_DEAD, up.next()) => match said {
                 Ok(Some(Ok(said))) => Event::Said(said.message),
                 Ok(Some(Err(status))) => Event::Lost(status.message().to_owned()),
                 Ok(None) => Event::Lost("it closed the link".to_owned()),
                 Err(_) => Event::Lost("it was silent for too long".to_owned()),
             },
-        }
-    }
-
-    /// Shows the peer that the hub is there. A full queue means that the peer does not read: the link ends.
-    fn beat(&self) {
-        let message = LaptopDown { message: Some(Down_::Heartbeat(Heartbeat {})) };
-        if self.down_tx.try_send(Ok(message)).is_err() {
-            self.registered.ended.cancel();
         }
     }
 

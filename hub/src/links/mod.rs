@@ -1,5 +1,6 @@
 //! The links: where cluster agents and laptops dial in, prove who they are, and hear what should be.
 
+mod beat;
 mod carriers;
 mod cluster;
 mod enrol;

@@ -55,7 +55,7 @@ pub(super) struct Registered {
     links: Links,
     who: Who,
     epoch: u64,
-    /// Cancelled when a newer link of the same peer took the place, or the hub wants this one to end.
+    /// Cancelled when a newer link of the same peer took the place, when the hub wants this one to end, and at its end.
     pub(super) ended: CancellationToken,
 }
 
@@ -67,6 +67,7 @@ enum Who {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        self.ended.cancel();
         let mut connected = self.links.connected();
         match &self.who {
             Who::Replica(key) => {

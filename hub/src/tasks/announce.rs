@@ -54,7 +54,7 @@ struct Announcer {
 impl Announcer {
     async fn announce(&mut self, what: ToAnnounce) -> Result<(), StoreError> {
         match what {
-            ToAnnounce::Organization(org) => self.organization(org).await,
+            ToAnnounce::Organization(org) => self.organization(org).await.map(drop),
             ToAnnounce::Teamspace(org, teamspace) => self.teamspace(org, teamspace).await,
             ToAnnounce::Replica(org, teamspace, name) => self.replica(org, teamspace, &name).await,
             ToAnnounce::Laptop(org, device) => self.laptop(org, device).await,
@@ -70,15 +70,16 @@ impl Announcer {
         }
     }
 
-    /// Compares the organization's live sessions with those known before, and tells whom it concerns.
-    async fn organization(&mut self, org: OrgId) -> Result<(), StoreError> {
+    /// Compares the organization's live sessions with those known before, and tells whom it concerns. Returns those that
+    /// have begun: their carriers are offered.
+    async fn organization(&mut self, org: OrgId) -> Result<Vec<SessionId>, StoreError> {
         let live = self.live(org).await?;
         let before = self.known.insert(org, live).unwrap_or_default();
         let now = self.known.get(&org).cloned().unwrap_or_default();
         let Differences { ended, begun } = differences(&before, &now);
         let touched: BTreeSet<_> = ended.iter().chain(&begun).map(|s| s.teamspace).collect();
         for session in ended {
-            self.tell_ended(session).await?;
+            self.tell_ended(session).await;
         }
         for teamspace in touched {
             let wanted = cluster_down::Message::Wanted(self.wanted(&now, teamspace));
@@ -89,7 +90,7 @@ impl Announcer {
                 offer_intercept(&self.hub, session, &replica).await;
             }
         }
-        Ok(())
+        Ok(begun.into_iter().map(|session| session.id).collect())
     }
 
     /// A teamspace that was deleted or locked keeps no link.
@@ -113,11 +114,12 @@ impl Announcer {
         teamspace: TeamspaceId,
         name: &str,
     ) -> Result<(), StoreError> {
-        self.organization(org).await?;
+        let begun = self.organization(org).await?;
         let live = self.known.get(&org).cloned().unwrap_or_default();
         let wanted = cluster_down::Message::Wanted(self.wanted(&live, teamspace));
         self.hub.links.tell_replica(teamspace, name, wanted);
-        for session in live.values().filter(|session| session.teamspace == teamspace) {
+        let others = live.values().filter(|session| !begun.contains(&session.id));
+        for session in others.filter(|session| session.teamspace == teamspace) {
             offer_intercept(&self.hub, session, name).await;
         }
         Ok(())
@@ -125,11 +127,12 @@ impl Announcer {
 
     /// A laptop that has connected gets fresh grants and its carriers of running intercepts.
     async fn laptop(&mut self, org: OrgId, device: DeviceId) -> Result<(), StoreError> {
-        self.organization(org).await?;
+        let begun = self.organization(org).await?;
         let live = self.known.get(&org).cloned().unwrap_or_default();
         for session in live.values().filter(|session| session.device == device) {
             match session.kind() {
                 SessionKind::Consume => renew::and_log(&self.hub, session).await,
+                SessionKind::Intercept if begun.contains(&session.id) => {}
                 SessionKind::Intercept => {
                     for replica in self.hub.links.replicas(session.teamspace) {
                         offer_intercept(&self.hub, session, &replica).await;
@@ -160,17 +163,16 @@ impl Announcer {
     ///
     /// An intercept that its owner leaves is in `Wanted` no longer, which is enough for the agent to give the service
     /// back; requests that are at the laptop already get the time to be answered.
-    async fn tell_ended(&self, session: Session) -> Result<(), StoreError> {
-        let ended = match self.hub.store.scoped(session.org).session(session.id).await {
-            Ok(ended) => ended.ended,
-            Err(StoreError::NotFound { .. }) => None,
+    async fn tell_ended(&self, session: Session) {
+        let (left, reason) = match self.hub.store.scoped(session.org).session(session.id).await {
+            Ok(Session { ended: Some(ended), .. }) => (ended.cause == EndCause::Left, ended.reason),
+            Err(StoreError::NotFound { .. }) => (false, "the teamspace was deleted".to_owned()),
+            Ok(_) => (false, "it ended".to_owned()),
             Err(error) => {
-                self.hub.relay.cut_session(session.id);
-                return Err(error);
+                tracing::warn!(%error, "Why a session ended could not be read");
+                (false, "it ended".to_owned())
             }
         };
-        let left = ended.as_ref().is_some_and(|ended| ended.cause == EndCause::Left);
-        let reason = ended.map_or("the teamspace was deleted".to_owned(), |ended| ended.reason);
         let hub = self.hub.clone();
         if left && session.kind() == SessionKind::Intercept {
             self.hub.tasks.spawn(async move {
@@ -180,7 +182,6 @@ impl Announcer {
         } else {
             close(&hub, &session, &reason);
         }
-        Ok(())
     }
 
     fn wanted(&mut self, live: &Live, teamspace: TeamspaceId) -> Wanted {
@@ -216,4 +217,47 @@ fn differences(before: &Live, now: &Live) -> Differences {
         from.values().filter(|session| !other.contains_key(&session.id)).cloned().collect()
     };
     Differences { ended: missing(before, now), begun: missing(now, before) }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_model::{Phase, Thumbprint, UserId};
+
+    use super::*;
+
+    fn session() -> Session {
+        Session {
+            org: OrgId::generate(),
+            id: SessionId::generate(),
+            teamspace: TeamspaceId::generate(),
+            teamspace_name: "staging".parse().expect("a name"),
+            user: UserId::generate(),
+            email: "ada@example.test".to_owned(),
+            device: DeviceId::generate(),
+            device_name: "laptop".to_owned(),
+            device_key: Thumbprint::of_spki(b"a key"),
+            wanted: hub_store::Wanted::Intercept {
+                service: "shop/cart".parse().expect("a service"),
+                ports: Vec::new(),
+                grace_s: 15,
+            },
+            begun_from: None,
+            phase: Phase::Preparing,
+            detail: None,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            renewed_at: jiff::Timestamp::UNIX_EPOCH,
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn what_is_missing_has_ended_and_what_is_new_has_begun() {
+        let (stays, goes, comes) = (session(), session(), session());
+        let live = |sessions: [&Session; 2]| -> Live {
+            sessions.into_iter().map(|session| (session.id, session.clone())).collect()
+        };
+        let differences = differences(&live([&stays, &goes]), &live([&stays, &comes]));
+        assert_eq!(differences.ended, [goes]);
+        assert_eq!(differences.begun, [comes]);
+    }
 }

@@ -193,8 +193,9 @@ pub struct Filter {
     pub device: Option<DeviceId>,
 }
 
-/// Longest list of sessions; ended ones beyond it are in the audit log.
-const LIST_MAX: i64 = 5_000;
+/// Longest list that has ended sessions in it; the others are in the audit log. Live ones are never left out: whoever
+/// misses one takes it for ended.
+const ENDED_LIST_MAX: i64 = 1_000;
 
 impl Scoped<'_> {
     /// Lists sessions, the newest first.
@@ -216,7 +217,7 @@ impl Scoped<'_> {
             filter.only_live,
             filter.teamspace.map(TeamspaceId::as_uuid),
             filter.device.map(DeviceId::as_uuid),
-            LIST_MAX,
+            if filter.only_live { i64::MAX } else { ENDED_LIST_MAX },
         )
         .fetch_all(self.pool)
         .await?;

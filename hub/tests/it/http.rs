@@ -113,3 +113,23 @@ async fn a_policy_with_a_typo_is_refused_in_words() {
     let shown = olga.get(&world, "/api/v1/policies").await.with(200);
     assert_eq!(shown["policies"], good["policies"]);
 }
+
+#[tokio::test]
+async fn a_setup_link_that_does_not_count_makes_the_hub_ask_nobody() {
+    let world = World::new().await;
+    let issuer = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let setup = json!({
+        "token": format!("fls_{}", "A".repeat(43)),
+        "organization": { "slug": "third", "name": "Third" },
+        "owner_email": "owner@third.test",
+        "oidc": {
+            "issuer": format!("http://{}", issuer.local_addr().expect("bound")),
+            "client_id": "x", "client_secret": "y",
+        },
+        "group_roles": [],
+    });
+    let answer = anonymous(&world, Method::POST, "/api/v1/setup", Some(setup)).await;
+    assert!(answer.message().contains("setup link"), "{}", answer.message());
+    answer.with(404);
+    assert!(time::timeout(Duration::from_millis(100), issuer.accept()).await.is_err());
+}
