@@ -5,7 +5,9 @@
 
 mod agent;
 mod browser;
+mod caller;
 mod command;
+mod figure;
 mod hub;
 mod laptop;
 mod patience;
@@ -18,7 +20,9 @@ mod world;
 
 pub use agent::Agent;
 pub use browser::{Answer, Browser};
+pub use caller::{Call, Caller};
 pub use command::{Said, say};
+pub use figure::{Figure, print as print_figures};
 pub use hub::Hub;
 pub use laptop::Laptop;
 pub use patience::{eventually, within};

@@ -1,7 +1,7 @@
 //! A watch that is started before a scenario and can swear afterwards that no application pod was touched.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     process::{Child, Stdio},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -10,13 +10,15 @@ use anyhow::{Context, ensure};
 use fairlead_lab::Lab;
 use serde_json::Value;
 
-use crate::shop;
+use crate::{command::say, shop};
 
 /// What a pod is known by: uid, restarts of its containers, its specification.
 type Seen = BTreeMap<String, Vec<String>>;
 
 #[derive(Debug)]
 pub struct Witness {
+    /// The pods that were there when the watch began.
+    known: BTreeSet<String>,
     kubectl: Child,
     seen: Arc<Mutex<Seen>>,
 }
@@ -24,6 +26,9 @@ pub struct Witness {
 impl Witness {
     /// Begins to watch the shop's pods.
     pub fn begins(lab: &Lab) -> anyhow::Result<Self> {
+        let names = "jsonpath={.items[*].metadata.name}";
+        let known = say(lab.kubectl(["-n", shop::NAMESPACE, "get", "pods", "-o", names]))?.ok()?;
+        let known = known.stdout.split_whitespace().map(str::to_owned).collect();
         let mut kubectl = lab
             .kubectl(["-n", shop::NAMESPACE, "get", "pods", "--watch", "-o", "json"])
             .stdin(Stdio::null())
@@ -45,14 +50,17 @@ impl Witness {
                 }
             }
         });
-        Ok(Self { kubectl, seen })
+        Ok(Self { known, kubectl, seen })
     }
 
     /// Returns an error that shows every pod that came, restarted or was changed since the watch began.
     pub fn saw_no_change(&self) -> anyhow::Result<()> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         ensure!(!seen.is_empty(), "the watch has seen no pod at all");
-        let changed: Vec<_> = seen.iter().filter(|(_, states)| states.len() > 1).collect();
+        let changed: Vec<_> = seen
+            .iter()
+            .filter(|(name, states)| states.len() > 1 || !self.known.contains(*name))
+            .collect();
         ensure!(changed.is_empty(), "application pods changed: {changed:#?}");
         Ok(())
     }

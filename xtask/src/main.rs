@@ -1,5 +1,6 @@
 //! Every verb of this repository, the same for people and for CI.
 
+mod bench;
 mod check;
 mod demo;
 mod generate;
@@ -7,6 +8,7 @@ mod lab;
 mod setup;
 mod stage;
 mod test;
+mod transcript;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +31,8 @@ enum Verb {
     Lab(lab::Lab),
     /// Shows consume and intercept on a real cluster, and stays up to be tried
     Demo(demo::Demo),
+    /// Measures on the real parts and holds the figures against their gates
+    Bench(bench::Bench),
     /// Runs the tests: all of them, or the suites that are named
     Test(test::Test),
     /// Checks formatting, lints, dependencies, documentation and generated files
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(),
         Verb::Lab(verb) => lab::run(verb),
         Verb::Demo(demo) => demo::run(&demo),
+        Verb::Bench(bench) => bench::run(&bench),
         Verb::Test(test) => test::run(&test),
         Verb::Check => check::run(),
         Verb::Gen(gen_) => generate::run(&gen_),

@@ -108,7 +108,9 @@ fn cluster(stages: &mut Stages, test: &Test) {
     for mode in both.into_iter().filter(|mode| test.proxy_mode.is_none_or(|wanted| wanted == *mode))
     {
         let name = format!("cluster ({})", mode.name());
-        stages.run(&name, || as_root(test, &["cluster"], Some(mode.name())));
+        let suites: Vec<_> =
+            ["cluster", "agent", "world"].into_iter().filter(|suite| has_suite(suite)).collect();
+        stages.run(&name, || as_root(test, &suites, Some(mode.name())));
     }
 }
 
@@ -122,13 +124,13 @@ fn targets(stages: &mut Stages, test: &Test, name: &str, targets: &[&str]) {
 fn as_root(test: &Test, targets: &[&str], proxy_mode: Option<&str>) -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))?;
-    let mut cargo = cargo(["test", "--package", "fairlead-tests"]);
+    let mut cargo = cargo(["test", "--no-fail-fast", "--package", "fairlead-tests"]);
     for target in targets {
         cargo.args(["--test", target]);
     }
     cargo.args(&test.only).args(["--", "--test-threads=1"]);
     if let Some(mode) = proxy_mode {
-        cargo.env("FAIRLEAD_TEST_PROXY_MODE", mode);
+        cargo.env("FAIRLEAD_PROXY_MODE", mode);
     }
     if !is_root() {
         cargo.env(runner_variable()?, "sudo --preserve-env");

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use fairlead_lab::Host;
-use fairlead_model::timers::INTERCEPT_GRACE;
+use fairlead_model::timers::{INTERCEPT_GRACE, RECONNECT_MAX};
 use fairlead_tests::{OwnProcess, Person, World, say, within};
 
 use crate::{
@@ -125,7 +125,8 @@ pub(crate) fn the_network(world: &World) -> anyhow::Result<()> {
         let restored_s = cut_at.elapsed().as_secs_f32();
         cable(world, "up")?;
         eprintln!("  the Service was given back {restored_s:.1} s after the cut");
-        within(PATIENCE, "the laptop knows that its intercept ended", || {
+        // Its last attempt before the cable was back may have chosen the longest pause.
+        within(RECONNECT_MAX + PATIENCE, "the laptop knows that its intercept ended", || {
             let sessions = ada.reads(&["list"])?;
             ensure!(!sessions.to_string().contains("\"intercept\""), "{sessions}");
             Ok(())
