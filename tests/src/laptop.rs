@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use fairlead_lab::{Host, Lab, sibling};
 
-use crate::{command::say, patience::within};
+use crate::{command::say, patience::eventually};
 
 const PROGRAMS: [&str; 3] = ["fairlead", "fairlead-daemon", "fairlead-supervisor"];
 const SOCKET: &str = "/run/fairlead/supervisor.sock";
@@ -41,10 +41,11 @@ impl Laptop {
         self.programs.join(name)
     }
 
-    /// Kills the supervisor with SIGKILL.
-    pub fn kill_supervisor(&mut self) -> anyhow::Result<()> {
+    /// Kills the supervisor with SIGKILL and returns when it is gone.
+    pub fn kill_supervisor(&mut self, lab: &Lab) -> anyhow::Result<()> {
         self.supervisor.kill()?;
         self.supervisor.wait()?;
+        eventually(READY_WITHIN, "the supervisor is gone", || Ok(!listens(lab)?))?;
         Ok(())
     }
 
@@ -67,22 +68,21 @@ impl Laptop {
             .stderr(log)
             .spawn()
             .context("cannot start the supervisor")?;
-        within(READY_WITHIN, "the supervisor listens", || {
-            // A socket that a killed supervisor left has a name but no listener.
-            let mut ss = lab.exec(Host::Laptop, "ss");
-            ss.args(["--no-header", "--unix", "--listening", "src", SOCKET]);
-            let listens = !say(ss)?.ok()?.stdout.is_empty();
-            ensure!(listens, "nobody listens at {SOCKET}");
-            Ok(())
-        })?;
+        eventually(READY_WITHIN, "the supervisor listens", || listens(lab))?;
         Ok(child)
     }
 }
 
 impl Drop for Laptop {
     fn drop(&mut self) {
-        if self.kill_supervisor().is_err() {
-            // It had ended before.
-        }
+        let ended = self.supervisor.kill().and_then(|()| self.supervisor.wait());
+        ended.map(drop).unwrap_or_default();
     }
+}
+
+/// Says whether a supervisor listens. A socket that a killed one left has a name but no listener.
+fn listens(lab: &Lab) -> anyhow::Result<bool> {
+    let mut ss = lab.exec(Host::Laptop, "ss");
+    ss.args(["--no-header", "--unix", "--listening", "src", SOCKET]);
+    Ok(!say(ss)?.ok()?.stdout.is_empty())
 }

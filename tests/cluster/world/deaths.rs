@@ -49,7 +49,7 @@ pub(crate) fn the_daemon(world: &World) -> anyhow::Result<()> {
 pub(crate) fn the_supervisor(world: &World) -> anyhow::Result<()> {
     while_intercepting(world, |ada, _| {
         let mut laptop = world.laptop().lock().unwrap_or_else(PoisonError::into_inner);
-        laptop.kill_supervisor()?;
+        laptop.kill_supervisor(world.lab())?;
         laptop.start_supervisor(world.lab())?;
         drop(laptop);
         ada.fairlead(&["start"])?.ok()?;
