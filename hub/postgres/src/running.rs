@@ -22,6 +22,8 @@ use nix::{
 use crate::{Installation, PostgresError, owner::Owner};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// A quick stop writes a checkpoint; a slow disk takes its time.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_millis(200);
 /// `sun_path` holds 108 bytes, of which `/.s.PGSQL.5432.lock` and the end take twenty.
@@ -60,6 +62,7 @@ impl PrivatePostgres {
         }
         let owner = Owner::choose()?;
         owner.own(folder)?;
+        retire_predecessor(folder)?;
         if !folder.join("data/PG_VERSION").exists() {
             initdb(&installation, &owner, folder, durability)?;
         }
@@ -136,6 +139,32 @@ impl Drop for PrivatePostgres {
             drop(keeper.join());
         }
     }
+}
+
+/// Waits for the end of a Postgres that a killed process left in this folder, and asks it to end in case nobody has.
+fn retire_predecessor(folder: &Path) -> Result<(), PostgresError> {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    let mut asked = false;
+    while let Some(pid) = running_in(folder) {
+        if !asked {
+            // It may be gone by now, which is as well.
+            asked = kill(pid, Signal::SIGINT).is_ok();
+        }
+        if Instant::now() > deadline {
+            return Err(not_ready(folder));
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Returns the Postgres that `postmaster.pid` names, if it lives and is one: a pid may be somebody else's by now.
+fn running_in(folder: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(folder.join("data/postmaster.pid")).ok()?;
+    let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+    let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    let is_ours = command.contains("postgres") && command.contains(&*folder.to_string_lossy());
+    is_ours.then(|| Pid::from_raw(pid))
 }
 
 fn initdb(
@@ -257,5 +286,27 @@ fn stop(child: &mut Child) {
     if asked.is_ok() {
         // Its status says nothing that the log does not say better.
         drop(child.wait());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_postgres_that_was_left_behind_makes_room_for_the_next() {
+        let folder = tempfile::TempDir::with_prefix("fl-pg-").expect("made");
+        let start = || {
+            let installation = Installation::find().expect("Postgres is installed");
+            PrivatePostgres::start(installation, folder.path(), Durability::Throwaway)
+        };
+        let left_behind = start().expect("started");
+        left_behind.ensure_database("kept").expect("made");
+        let before = running_in(folder.path()).expect("it runs");
+        let next = start().expect("started in its place");
+        assert_ne!(running_in(folder.path()), Some(before));
+        assert!(next.psql("kept", &["-c", "select 1"]).is_ok(), "with what it had");
+        drop(next);
+        assert_eq!(running_in(folder.path()), None);
     }
 }

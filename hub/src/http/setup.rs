@@ -25,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Hub> {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Link {
     /// As in the link that the hub printed: `fls_…`.
     token: String,
