@@ -14,7 +14,7 @@ pub enum AccountError {
     #[error("your sign-in at {hub} has ended")]
     SignInEnded { hub: HubUrl },
     #[error("the certificate of {hub} is not trusted: {why}")]
-    NotTrusted { hub: HubUrl, why: String },
+    NotTrusted { hub: HubUrl, why: Untrusted },
     #[error("could not reach {hub}: {why}")]
     Unreachable { hub: HubUrl, why: String },
     #[error("{}", .0.message)]
@@ -39,6 +39,38 @@ pub enum AccountError {
     HubUrl(#[from] InvalidHubUrl),
     #[error(transparent)]
     PinChanged(#[from] PinChanged),
+}
+
+/// Why a hub's certificate is not trusted, as far as the remedies differ.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Untrusted {
+    #[error("it was signed by an authority that this machine does not know")]
+    UnknownAuthority,
+    #[error("it was made out to another host")]
+    OtherHost,
+    #[error("it is not valid at this time")]
+    NotAtThisTime,
+    #[error("{0}")]
+    Otherwise(String),
+}
+
+impl Untrusted {
+    fn remedy(&self, hub: &HubUrl) -> String {
+        match self {
+            Self::UnknownAuthority => format!(
+                "when your organization's own authority signed it, name that authority: \
+                 fairlead login {hub} --ca-file FILE"
+            ),
+            Self::OtherHost => {
+                "use the name that the hub's operator gave you, not an address".to_owned()
+            }
+            Self::NotAtThisTime => {
+                "look at the clock of this machine; if it is right, the hub needs a new certificate"
+                    .to_owned()
+            }
+            Self::Otherwise(_) => "ask the hub's operator to look at its certificate".to_owned(),
+        }
+    }
 }
 
 /// A refusal of the hub, in its own words.
@@ -118,10 +150,7 @@ impl From<AccountError> for Failure {
             E::SignInEnded { hub } => {
                 failure(K::SignedOut).hint(format!("sign in again: fairlead login {hub}"))
             }
-            E::NotTrusted { hub, .. } => failure(K::HubUntrusted).hint(format!(
-                "when the hub's certificate comes from your organization's own authority, name that authority: \
-                 fairlead login {hub} --ca-file FILE"
-            )),
+            E::NotTrusted { hub, why } => failure(K::HubUntrusted).hint(why.remedy(&hub)),
             E::Unreachable { .. } => failure(K::HubUnreachable)
                 .hint("check the address, your network and HTTPS_PROXY, then try again"),
             E::Refused(refusal) => refusal.into_failure(),

@@ -17,7 +17,7 @@ mod views;
 pub use account::{Account, Accounts, PinChanged, Pins, Profile, SelectedTeamspace};
 pub use api::Hub;
 pub use device::Device;
-pub use error::AccountError;
+pub use error::{AccountError, Refusal, Untrusted};
 pub use hub_url::{HubUrl, InvalidHubUrl};
 pub use login::{LoginAttempt, SignedIn};
 pub use views::{

@@ -6,7 +6,7 @@ use reqwest::ClientBuilder;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use crate::{AccountError, HubUrl, files};
+use crate::{AccountError, HubUrl, error::Untrusted, files};
 
 /// Returns a builder whose connections trust the system's authorities and the ones in `ca_file`.
 pub(crate) fn http_builder(ca_file: Option<&Path>) -> Result<ClientBuilder, AccountError> {
@@ -48,7 +48,7 @@ pub(crate) fn explain(hub: &HubUrl, error: &reqwest::Error) -> AccountError {
     }
 }
 
-fn certificate_error(error: &reqwest::Error) -> Option<String> {
+fn certificate_error(error: &reqwest::Error) -> Option<Untrusted> {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
         // An io::Error hides its inner error from `source`.
@@ -57,7 +57,7 @@ fn certificate_error(error: &reqwest::Error) -> Option<String> {
             .and_then(|inner| inner.downcast_ref::<rustls::Error>())
             .or_else(|| error.downcast_ref::<rustls::Error>());
         if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-            return Some(in_words(why));
+            return Some(untrusted(why));
         }
         cause = match inner {
             Some(inner) => Some(inner),
@@ -67,21 +67,17 @@ fn certificate_error(error: &reqwest::Error) -> Option<String> {
     None
 }
 
-fn in_words(why: &CertificateError) -> String {
+fn untrusted(why: &CertificateError) -> Untrusted {
     match why {
-        CertificateError::UnknownIssuer => {
-            "it was signed by an authority that this machine does not know".to_owned()
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "it has expired (or the clock of this machine is wrong)".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "it is not valid yet (or the clock of this machine is wrong)".to_owned()
-        }
+        CertificateError::UnknownIssuer => Untrusted::UnknownAuthority,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it was made out to another host".to_owned()
+            Untrusted::OtherHost
         }
-        other => other.to_string(),
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => Untrusted::NotAtThisTime,
+        other => Untrusted::Otherwise(other.to_string()),
     }
 }
 

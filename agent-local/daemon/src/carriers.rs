@@ -88,8 +88,10 @@ pub(crate) async fn keep_for_consume(keeper: Arc<Keeper>, id: SessionId) {
 }
 
 async fn refuse(keeper: Arc<Keeper>, id: SessionId, failure: Failure) {
-    let hint = failure.hint.map(|hint| format!("\n{hint}")).unwrap_or_default();
-    let detail = format!("{}{hint}", failure.message);
+    let detail = failure.message.clone();
+    if let Some(session) = keeper.sessions().live_mut(id) {
+        session.failure = Some(failure);
+    }
     keeper.end_here(id, Phase::Refused, Some(detail)).await;
     if let Ok(hub) = keeper.hub()
         && let Err(error) = hub.end_session(id).await

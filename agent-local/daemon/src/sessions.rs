@@ -11,6 +11,7 @@ use std::{
 use fairlead_model::{Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId};
 use fairlead_tunnel::{CarrierHandle, Opener};
 use laptop_ipc::{
+    Failure,
     daemon::{self, Laptop},
     supervisor::Reached,
 };
@@ -48,6 +49,7 @@ pub(crate) struct Session {
     pub(crate) desired: DesiredSession,
     pub(crate) phase: Phase,
     pub(crate) detail: Option<String>,
+    pub(crate) failure: Option<Failure>,
     pub(crate) began: Instant,
     ended: Option<Instant>,
     /// Carriers on which we open streams: consume.
@@ -67,6 +69,7 @@ impl Session {
             desired,
             phase: Phase::Preparing,
             detail: None,
+            failure: None,
             began: Instant::now(),
             ended: None,
             openers: watch::Sender::new(Vec::new()),
@@ -243,7 +246,8 @@ impl Sessions {
         let (wanted, services, ports) = match wish {
             Wish::Consume { patterns, services } => {
                 let wanted = patterns.iter().map(ToString::to_string).collect();
-                let placed = services.iter().filter_map(|(service, _)| {
+                let live = services.iter().filter(|_| session.is_live());
+                let placed = live.filter_map(|(service, _)| {
                     let (address, ports) = self.addresses.get(&(teamspace.id, service.clone()))?;
                     let (service, ports) = (service.clone(), ports.clone());
                     Some(daemon::Reached { service, address: *address, ports })
@@ -257,7 +261,19 @@ impl Sessions {
         let (phase, detail) = self.proven_phase(session);
         let carriers = session.openers.borrow().len() + session.taken.len();
         let (id, kind, teamspace) = (*id, session.kind(), teamspace.clone());
-        daemon::Session { id, kind, teamspace, phase, detail, wanted, services, ports, carriers }
+        let failure = session.failure.clone();
+        daemon::Session {
+            id,
+            kind,
+            teamspace,
+            phase,
+            detail,
+            failure,
+            wanted,
+            services,
+            ports,
+            carriers,
+        }
     }
 
     /// A consume is active only while its names lead here, too.
@@ -335,6 +351,7 @@ mod tests {
         assert!(!sessions.end(id, Phase::Ended, None), "it ends once");
         let view = sessions.view_of(id).expect("shown");
         assert_eq!((view.phase, view.detail.as_deref()), (Phase::Ended, Some("revoked")));
+        assert_eq!(view.services, []);
         assert_eq!((sessions.reached(), sessions.desired()), (vec![], vec![]));
     }
 

@@ -103,6 +103,9 @@ pub struct Session {
     pub phase: Phase,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Why it was refused, where a person must do something about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// What was asked for: patterns of a consume, the service of an intercept.
     pub wanted: Vec<String>,
     /// Consume: what is reached, and where.

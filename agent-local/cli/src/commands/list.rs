@@ -75,11 +75,7 @@ pub(super) async fn wait_until_proven(
         }
     };
     match proven.phase {
-        Phase::Refused | Phase::Ended => Err(CliError::new(
-            FailureKind::Conflict,
-            format!("the {} of {} {}", proven.kind, proven.wanted.join(" "), why(&proven)),
-            "fairlead services shows what can be taken over, and by whom it is",
-        )),
+        Phase::Refused | Phase::Ended => Err(over(proven)),
         Phase::Active => Ok(proven),
         Phase::Preparing | Phase::Away | Phase::Contested => {
             context.output.warn(format!(
@@ -90,6 +86,18 @@ pub(super) async fn wait_until_proven(
             Ok(proven)
         }
     }
+}
+
+fn over(session: Session) -> CliError {
+    if let Some(failure) = session.failure {
+        return failure.into();
+    }
+    let message = format!("the {} of {} {}", session.kind, session.wanted.join(" "), why(&session));
+    let hint = match session.kind {
+        SessionKind::Consume => "fairlead services shows what you may reach",
+        SessionKind::Intercept => "fairlead services shows what can be taken over, and who has it",
+    };
+    CliError::new(FailureKind::Conflict, message, hint)
 }
 
 fn why(session: &Session) -> String {

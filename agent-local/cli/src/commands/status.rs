@@ -51,10 +51,10 @@ fn laptop(laptop: &Laptop) -> String {
 }
 
 fn detail(session: &Session) -> String {
-    match &session.detail {
-        Some(detail) => format!("\n{} {}: {detail}\n", session.kind, session.wanted.join(" ")),
-        None => String::new(),
-    }
+    let Some(detail) = &session.detail else { return String::new() };
+    let hint = session.failure.as_ref().and_then(|failure| failure.hint.as_ref());
+    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    format!("\n{} {}: {detail}\n{hint}", session.kind, session.wanted.join(" "))
 }
 
 pub(super) async fn run(context: &Context<'_>) -> Result<(), CliError> {
