@@ -183,8 +183,9 @@ impl Peers {
             return Life::Alive;
         }
         let Some(other) = self.others.get(name) else {
-            let known = self.pods.borrow().synced;
-            return if known { Life::Dead } else { Life::Silent };
+            let pods = self.pods.borrow();
+            let gone = pods.synced && !pods.pods.contains_key(name);
+            return if gone { Life::Dead } else { Life::Silent };
         };
         judge(Evidence {
             pod_exists: other.exists,

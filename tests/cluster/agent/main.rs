@@ -199,7 +199,14 @@ impl World {
 
     fn agent_log(&self) -> String {
         let log = |pod: &String| {
-            let said = self.kubectl(&["-n", "fairlead-system", "logs", pod, "--tail=40", "--request-timeout=5s"]);
+            let said = self.kubectl(&[
+                "-n",
+                "fairlead-system",
+                "logs",
+                pod,
+                "--tail=40",
+                "--request-timeout=5s",
+            ]);
             format!("--- {pod}\n{}", said.unwrap_or_else(|error| format!("{error:#}")))
         };
         self.agent().replicas().unwrap_or_default().iter().map(log).collect()

@@ -242,8 +242,15 @@ fn silent_laptop(world: &mut World) -> anyhow::Result<()> {
 /// Drops every packet of a host, both ways, as a pulled cable does; addresses and routes stay.
 fn cut(world: &World, host: Host) -> anyhow::Result<()> {
     let table = "table inet cut {
-        chain before { type filter hook prerouting priority -400; iifname eth0 drop; }
-        chain after { type filter hook postrouting priority 400; oifname eth0 drop; } }";
+        chain before {
+            type filter hook prerouting priority -400
+            iifname eth0 drop
+        }
+        chain after {
+            type filter hook postrouting priority 400
+            oifname eth0 drop
+        }
+    }";
     let mut nft = world.lab.exec(host, "nft");
     nft.arg(table);
     say(nft)?.ok()?;
@@ -410,48 +417,27 @@ fn killed_replicas(world: &mut World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Both replicas killed so that they do not come back: the janitor gives the Service back.
+/// Both replicas killed, and no node may run new ones: the janitor gives the Service back.
 fn no_replica(world: &mut World) -> anyhow::Result<()> {
     let session = world.active_cart(15)?;
-    world.kubectl(&[
-        "-n",
-        "fairlead-system",
-        "set",
-        "image",
-        "deployment/fairlead-agent",
-        "*=docker.io/local/none:dev",
-    ])?;
-    let begun = Instant::now();
-    for replica in world.agent().replicas()? {
-        world.kubectl(&[
-            "-n",
-            "fairlead-system",
-            "delete",
-            "pod",
-            &replica,
-            "--force",
-            "--grace-period=0",
-            "--wait=false",
-        ])?;
+    world.kubectl(&["cordon", "node1", "node2"])?;
+    let replicas = world.agent().replicas()?;
+    let client = Shop::attached(&world.lab).steady_client(Host::Node1, "cart", 28)?;
+    std::thread::sleep(Duration::from_secs(1));
+    for replica in &replicas {
+        kill_container(world, replica)?;
     }
-    world.answered_by(by_pod, Duration::from_secs(25))?;
-    let pods_after = begun.elapsed();
-    within(Duration::from_secs(10), "the key is off", || {
-        ensure!(world.key()?.is_empty(), "it is on");
-        Ok(())
-    })?;
-    eprintln!("  pods answered {} ms after both replicas were deleted", pods_after.as_millis());
-    ensure!(pods_after < Duration::from_secs(20), "pods answered only after {pods_after:?}");
+    let force = ["--force", "--grace-period=0", "--wait=false"];
+    let delete = ["-n", "fairlead-system", "delete", "pod", &replicas[0], &replicas[1]];
+    world.kubectl(&[&delete[..], &force[..]].concat())?;
+    let tally = client.tally()?;
+    let answered = world.answered_by(by_pod, PATIENCE);
+    world.kubectl(&["uncordon", "node1", "node2"])?;
+    answered?;
     world.hub.end(session);
-    world.kubectl(&["-n", "fairlead-system", "rollout", "undo", "deployment/fairlead-agent"])?;
-    world.kubectl(&[
-        "-n",
-        "fairlead-system",
-        "rollout",
-        "status",
-        "deployment/fairlead-agent",
-        "--timeout=90s",
-    ])?;
+    let span = failing_span(&tally);
+    eprintln!("  pods answered {} ms after both replicas were killed; {}", span.as_millis(), brief(&tally));
+    ensure!(span < Duration::from_secs(20), "pods answered only after {span:?}");
     world.agent().wait_ready()?;
     world.both_replicas_are_linked()
 }
