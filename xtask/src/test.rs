@@ -54,7 +54,11 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
 fn unit() -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
     run_command(&mut cargo(["test", "--workspace", "--exclude", "fairlead-tests"]))?;
+    let plain = ["--features", "plain-for-tests", "--test", "it", "blind"];
+    run_command(cargo(["test", "--package", "hub-relay"]).args(plain))?;
     run_command(&mut cargo(["test", "--package", "fairlead-tests", "--lib"]))?;
+    let mut plain = cargo(["test", "--package", "hub-relay", "--features", "plain-for-tests"]);
+    run_command(plain.args(["--test", "it", "blind"]))?;
     if has_suite("charts") {
         run_command(&mut cargo(["test", "--package", "fairlead-tests", "--test", "charts"]))?;
     }
@@ -112,6 +116,22 @@ fn cluster(stages: &mut Stages, test: &Test) {
             ["cluster", "agent", "world"].into_iter().filter(|suite| has_suite(suite)).collect();
         stages.run(&name, || as_root(test, &suites, Some(mode.name())));
     }
+    if has_suite("blind") {
+        stages.run("blind", || blind(test));
+    }
+}
+
+/// Looks for the words of applications at the hub, where there must be none, and then once more where an agent and a
+/// daemon without encryption have put them: a search that cannot find anything proves nothing.
+fn blind(test: &Test) -> anyhow::Result<()> {
+    as_root(test, &["blind"], None)?;
+    let programs = ["build", "--package", "fairlead-agent", "--package", "fairlead-daemon"];
+    let plain = ["fairlead-agent/plain-for-tests", "fairlead-daemon/plain-for-tests"];
+    let found = run_command(cargo(programs).args(["--features", &plain.join(",")]))
+        .and_then(|()| run_as_root(test, &["blind"], None, &["plain-for-tests"]));
+    // Nothing may be left that somebody could take for the real programs.
+    run_command(&mut cargo(programs))?;
+    found
 }
 
 fn targets(stages: &mut Stages, test: &Test, name: &str, targets: &[&str]) {
@@ -124,7 +144,18 @@ fn targets(stages: &mut Stages, test: &Test, name: &str, targets: &[&str]) {
 fn as_root(test: &Test, targets: &[&str], proxy_mode: Option<&str>) -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))?;
+    run_as_root(test, targets, proxy_mode, &[])
+}
+
+/// Runs test targets as root on the programs that are there.
+fn run_as_root(
+    test: &Test,
+    targets: &[&str],
+    proxy_mode: Option<&str>,
+    features: &[&str],
+) -> anyhow::Result<()> {
     let mut cargo = cargo(["test", "--no-fail-fast", "--package", "fairlead-tests"]);
+    cargo.args(features.iter().flat_map(|feature| ["--features", feature]));
     for target in targets {
         cargo.args(["--test", target]);
     }
@@ -132,10 +163,15 @@ fn as_root(test: &Test, targets: &[&str], proxy_mode: Option<&str>) -> anyhow::R
     if let Some(mode) = proxy_mode {
         cargo.env("FAIRLEAD_PROXY_MODE", mode);
     }
+    run_command(cargo_as_root(&mut cargo)?)
+}
+
+/// Has cargo run the test program as root, and nothing else: what it builds stays the user's.
+fn cargo_as_root(cargo: &mut Command) -> anyhow::Result<&mut Command> {
     if !is_root() {
         cargo.env(runner_variable()?, "sudo --preserve-env");
     }
-    run_command(&mut cargo)
+    Ok(cargo)
 }
 
 /// The variable by which cargo runs test programs through another program.
