@@ -3,7 +3,7 @@
 use crate::{
     setup::{self, Area},
     test::console,
-    workspace::{cargo, has, root, run as run_command, tell},
+    workspace::{cargo, has, output, root, run as run_command, tell},
 };
 use anyhow::ensure;
 use clap::Args;
@@ -109,6 +109,16 @@ const STEPS: &[Step] = &[
                 "--example",
                 "gen-charts",
             ]))
+        },
+    },
+    Step {
+        name: "commands",
+        makes: &["docs/reference/cli.md"],
+        from: "agent-local/cli/src/reference.rs",
+        run: || {
+            let reference = ["run", "--quiet", "--package", "fairlead-cli", "--", "reference"];
+            let text = output(&mut cargo(reference))?;
+            Ok(fs::write(root().join("docs/reference/cli.md"), text)?)
         },
     },
     Step {
