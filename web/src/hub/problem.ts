@@ -11,7 +11,7 @@ export class Problem extends Error {
   readonly status: number
   readonly code: string
   readonly hint: string | null
-  /** The policies that forbid it, or would allow it to somebody else, when it was a decision. */
+  /** The policies that forbid it; none where simply no policy allows it. */
   readonly policies: readonly string[]
 
   constructor(status: number, detail: Partial<Detail>) {

@@ -21,7 +21,9 @@ export function ProblemNotice({ problem, retry }: ProblemNoticeProps) {
       {problem.policies.length > 0 && (
         <>
           <Text size="sm" mt="xs">
-            {problem.policies.length === 1 ? 'The policy about it:' : 'The policies about it:'}
+            {problem.policies.length === 1
+              ? 'Forbidden by the policy:'
+              : 'Forbidden by the policies:'}
           </Text>
           <List size="sm">
             {problem.policies.map((policy) => (

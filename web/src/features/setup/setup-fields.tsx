@@ -97,6 +97,7 @@ function IdentityProvider({ form }: { form: SetupForm }) {
         />
         <PasswordInput
           label="Client secret"
+          placeholder="none for a public client"
           autoComplete="off"
           {...form.getInputProps('clientSecret')}
         />

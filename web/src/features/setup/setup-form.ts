@@ -65,7 +65,7 @@ export function requestOf(values: SetupValues, token: string): Schemas['Setup'] 
     oidc: {
       issuer: values.issuer.trim(),
       client_id: values.clientId.trim(),
-      client_secret: values.clientSecret,
+      client_secret: values.clientSecret || null,
       groups_claim: values.groupsClaim.trim(),
       scopes: values.scopes.split(/\s+/).filter(Boolean),
       email_domains: values.emailDomains,
