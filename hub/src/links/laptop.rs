@@ -1,7 +1,6 @@
 //! The link of one laptop: it asks for carriers and says what it sees; grants, offers and endings go down.
 
-use fairlead_model::timers::LINK_DEAD;
-use fairlead_model::{Phase, SessionKind};
+use fairlead_model::{Phase, SessionId, SessionKind, timers::LINK_DEAD};
 use fairlead_wire::{
     challenge,
     link::v1::{
@@ -85,22 +84,34 @@ async fn greet(
     };
     let proven = handshake::laptop(hub, &hello, &nonce).await?;
     let device = proven.identity.device;
-    let live = Filter { only_live: true, teamspace: None, device: Some(device) };
-    let sessions = hub.store.scoped(proven.org).sessions(live).await;
-    let sessions = sessions.map_err(handshake::unavailable)?;
+    let sessions = live_sessions(hub, &proven).await?;
     let welcome = LaptopWelcome {
         hub_replica: hub.replica.clone(),
-        live_sessions: sessions.iter().map(|session| session.id.to_string()).collect(),
+        live_sessions: sessions.iter().map(ToString::to_string).collect(),
     };
     tell(down_tx, Ok(Down_::Welcome(welcome))).await;
     // Registered after the welcome: nothing may overtake it.
     let registered = hub.links.laptop_connected(proven.org, device, down_tx.clone());
+    // Whatever ended between the two looks was announced to nobody.
+    let still_live = live_sessions(hub, &proven).await?;
+    for gone in sessions.iter().filter(|session| !still_live.contains(session)) {
+        let revoked = words::revoked(*gone, "it ended while you were connecting");
+        hub.links.tell_laptop(device, Down_::Revoked(revoked));
+    }
     let heartbeat = LaptopDown { message: Some(Down_::Heartbeat(Heartbeat {})) };
     hub.tasks.spawn(beat::keep(heartbeat, down_tx.clone(), registered.ended.clone()));
     hub.changes.laptop_connected(proven.org, device).await;
     tracing::info!(device = %device, user = %proven.user, "Laptop connected");
     let down_tx = down_tx.clone();
     Ok(LaptopLink { hub: hub.clone(), proven, down_tx, registered, heard_at: Instant::now() })
+}
+
+async fn live_sessions(hub: &Hub, proven: &LaptopProven) -> Result<Vec<SessionId>, Status> {
+    let device = Some(proven.identity.device);
+    let live = Filter { only_live: true, teamspace: None, device };
+    let sessions = hub.store.scoped(proven.org).sessions(live).await;
+    let sessions = sessions.map_err(handshake::unavailable)?;
+    Ok(sessions.into_iter().map(|session| session.id).collect())
 }
 
 /// One link that has been welcomed.

@@ -140,21 +140,27 @@ impl Announcer {
                 }
             }
         }
+        // It may have been removed while it was connecting.
+        self.drop_unless_known(org, device).await
+    }
+
+    async fn laptops(&mut self, org: OrgId) -> Result<(), StoreError> {
+        self.organization(org).await?;
+        for device in self.hub.links.laptops(org) {
+            self.drop_unless_known(org, device).await?;
+        }
         Ok(())
     }
 
-    /// Ends the links of laptops whose device was removed, or whose user is no longer a member.
-    async fn laptops(&mut self, org: OrgId) -> Result<(), StoreError> {
-        self.organization(org).await?;
+    /// Ends the link of a laptop whose device was removed, or whose user is no longer a member.
+    async fn drop_unless_known(&self, org: OrgId, id: DeviceId) -> Result<(), StoreError> {
         let scope = self.hub.store.scoped(org);
-        for id in self.hub.links.laptops(org) {
-            let belongs = match scope.device(id).await? {
-                Some(device) => scope.caller_of(device.user_id).await?.is_some(),
-                None => false,
-            };
-            if !belongs {
-                self.hub.links.drop_laptop(id);
-            }
+        let known = match scope.device(id).await? {
+            Some(device) => scope.caller_of(device.user_id).await?.is_some(),
+            None => false,
+        };
+        if !known {
+            self.hub.links.drop_laptop(id);
         }
         Ok(())
     }
