@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use fairlead_model::timers;
 use kube::Client;
 use tokio::{
     net::TcpListener,
@@ -174,6 +173,6 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        info!(limit_s = timers::DRAIN_MAX.as_secs(), "Asked to stop");
+        info!("Asked to stop");
     })
 }

@@ -9,21 +9,20 @@ use std::{
 
 use fairlead_model::{Phase, ServiceRef, SessionId};
 use jiff::Timestamp;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     Intercepts, Look, any_live,
     case::{Case, Removal, Stage},
     doors::{Assignment, assign},
-    hold::{HoldSeen, Sight, Verdict, verdict},
+    hold::{Sight, Verdict, verdict},
     plan::{AgentEndpoint, Change, Observed, Plan, Redirect, plan},
     preflight, probe,
-    work::{self, Done, Job},
+    work::{self, Job},
 };
 use crate::{
-    apply::{events, events::Reason, services::Info},
+    apply::services::Info,
     names::INTERCEPTED,
-    report,
     wanted::WantedIntercept,
     watch::{Inventory, OwnSlice, ServiceSeen},
 };
@@ -85,7 +84,7 @@ impl Intercepts {
     }
 
     /// Returns the session to be served for each Service: the oldest one, should the hub ever want two.
-    fn wishes(&self) -> BTreeMap<ServiceRef, SessionId> {
+    pub(super) fn wishes(&self) -> BTreeMap<ServiceRef, SessionId> {
         let mut wishes = BTreeMap::new();
         for (session, known) in &self.sessions {
             wishes.entry(known.service.clone()).or_insert(*session);
@@ -122,7 +121,12 @@ impl Intercepts {
         false
     }
 
-    fn verdict_on(&self, session: SessionId, intercept: &WantedIntercept, look: &Look) -> Verdict {
+    pub(super) fn verdict_on(
+        &self,
+        session: SessionId,
+        intercept: &WantedIntercept,
+        look: &Look,
+    ) -> Verdict {
         let Some(known) = self.sessions.get(&session) else { return Verdict::Waiting };
         verdict(
             any_live(session, &self.wires.holds, &look.peers),
@@ -397,149 +401,6 @@ impl Intercepts {
         for port in unproven {
             self.knocks.spawn(probe::knock(SocketAddr::new(cluster_ip, port)));
         }
-    }
-
-    /// What each replica sees of a session's laptop.
-    fn seen_of(&self, session: Option<SessionId>, look: &Look) -> Vec<HoldSeen> {
-        let Some(session) = session else { return Vec::new() };
-        let mine = self
-            .wires
-            .holds
-            .seen()
-            .into_iter()
-            .filter(|(of, _)| *of == session)
-            .map(|(_, seen)| seen);
-        let theirs = look.peers.alive.values().filter_map(|r| r.state.hold(session)).cloned();
-        mine.chain(theirs).collect()
-    }
-
-    /// Notes what became of a task.
-    pub(super) fn take_in(&mut self, done: Done) {
-        let now = std::time::Instant::now();
-        match done {
-            Done::Examined { service, sentinel, verdict } => {
-                let Some(case) = self.cases.get_mut(&service) else { return };
-                let session = case.session.filter(|s| self.owner.sentinel(*s) == sentinel);
-                match (verdict, session) {
-                    (Ok(()), Some(_)) => case.accept(now),
-                    (Err(reason), Some(session)) => self.over(session, Phase::Refused, reason),
-                    (_, None) => case.stage = Stage::Fresh,
-                }
-            }
-            Done::Changed { service, changes, redirect, failed } => {
-                let Some(case) = self.cases.get_mut(&service) else { return };
-                match failed {
-                    None => {
-                        case.made(&changes, redirect.as_ref(), now);
-                        self.announce(&service, &changes);
-                    }
-                    Some(reason) => {
-                        warn!(service = %service, reason, "A change of {service} failed and will be tried again");
-                        case.failed(now);
-                    }
-                }
-            }
-            Done::Blamed { service, by } => self.contested(&service, by),
-        }
-    }
-
-    fn contested(&mut self, service: &ServiceRef, by: Option<String>) {
-        let Some(case) = self.cases.get_mut(service) else { return };
-        case.busy = false;
-        let by = by.unwrap_or_else(|| "somebody".to_owned());
-        let detail = format!(
-            "contested: `{by}` keeps removing the redirect from {service}. Let it ignore \
-             /spec/selector/fairlead.dev~1intercept, or pause it while you intercept."
-        );
-        self.tell_owner(service, Reason::Contested, detail.clone());
-        if let Some(session) = self.cases.get(service).and_then(|case| case.session) {
-            self.over(session, Phase::Ended, detail);
-        }
-    }
-
-    fn announce(&mut self, service: &ServiceRef, changes: &[Change]) {
-        let Some(case) = self.cases.get_mut(service) else { return };
-        if changes.contains(&Change::AddKey) && !case.announced {
-            case.announced = true;
-            self.tell_owner(
-                service,
-                Reason::Started,
-                "Its requests go through fairlead.".to_owned(),
-            );
-        } else if changes.contains(&Change::RemoveKey) {
-            self.tell_owner(service, Reason::Ended, "Its requests go to its own pods.".to_owned());
-        }
-    }
-
-    fn tell_owner(&self, service: &ServiceRef, reason: Reason, message: String) {
-        let Some(service) = self.wires.inventory.borrow().service(service).cloned() else { return };
-        let client = self.client.clone();
-        tokio::spawn(async move { events::tell(&client, &service, reason, message).await });
-    }
-
-    /// Says in which phase each session is.
-    pub(super) fn observe(&self, look: &Look, inventory: &Inventory) -> report::Observed {
-        let served = self.wishes();
-        let mut observed = report::Observed::new();
-        for (session, known) in &self.sessions {
-            let Some(intercept) = look.intercept(*session) else { continue };
-            let phase = match served.get(&known.service) {
-                Some(first) if first != session => {
-                    (Phase::Refused, format!("{} is intercepted already.", known.service))
-                }
-                _ => self.phase_of(*session, intercept, look),
-            };
-            observed.insert(*session, phase);
-        }
-        for (session, ended) in &self.ended {
-            let key = inventory
-                .service(&ended.service)
-                .and_then(|s| self.owner.session_of(s.sentinel()?));
-            let slice = inventory.own_slice_of(&ended.service);
-            let given_back =
-                key != Some(*session) && (slice.is_none() || served.contains_key(&ended.service));
-            let phase = if given_back { ended.phase } else { Phase::Away };
-            observed.insert(*session, (phase, ended.detail.clone()));
-        }
-        observed
-    }
-
-    fn phase_of(
-        &self,
-        session: SessionId,
-        intercept: &WantedIntercept,
-        look: &Look,
-    ) -> (Phase, String) {
-        let seen = self.seen_of(Some(session), look);
-        match self.verdict_on(session, intercept, look) {
-            Verdict::Live => {}
-            Verdict::Waiting | Verdict::Absent => {
-                return (Phase::Preparing, "waiting for the laptop's carrier".to_owned());
-            }
-            Verdict::Away | Verdict::Lost => {
-                return (
-                    Phase::Away,
-                    "the laptop does not answer; requests go to the pods".to_owned(),
-                );
-            }
-        }
-        let is_proven = |port: u16| seen.iter().any(|seen| seen.proven.contains(&port));
-        if intercept.ports.iter().all(|port| is_proven(port.service_port.get())) {
-            let apart = seen.iter().filter(|seen| seen.sight != Sight::Live).count();
-            let detail = match apart {
-                0 => String::new(),
-                n => format!(
-                    "{n} of {} agent replicas cannot reach the laptop; their share goes to the pods",
-                    seen.len()
-                ),
-            };
-            return (Phase::Active, detail);
-        }
-        let refusal = seen.into_iter().find_map(|seen| seen.refusal);
-        (
-            Phase::Preparing,
-            refusal.map(|r| format!("{r}; requests go to the pods")).unwrap_or_default(),
-        )
     }
 }
 

@@ -90,7 +90,7 @@ fn start_and_restore(world: &mut World) -> anyhow::Result<()> {
     for _ in 0..CYCLES {
         let clients: Vec<_> = [Host::Node1, Host::Node2]
             .into_iter()
-            .map(|node| shop.steady_client(node, "cart", 9))
+            .map(|node| shop.steady_client(node, "cart", 12))
             .collect::<anyhow::Result<_>>()?;
         std::thread::sleep(Duration::from_millis(1500));
         let begun = Instant::now();
@@ -101,7 +101,7 @@ fn start_and_restore(world: &mut World) -> anyhow::Result<()> {
         })?;
         first.push(begun.elapsed());
         let active = world.becomes(session, Phase::Active, PATIENCE)?;
-        let all = world.answered_by(by_laptop, Duration::from_secs(3))?;
+        let all = world.answered_by(by_laptop, PATIENCE)?;
         let ended = end(world, session)?;
         for client in clients {
             let tally = client.tally()?;
@@ -156,7 +156,7 @@ fn other_writers(world: &mut World) -> anyhow::Result<()> {
                 ensure!(!world.key()?.is_empty(), "no key");
                 Ok(())
             })?;
-        world.answered_by(by_laptop, Duration::from_secs(5))?;
+        world.answered_by(by_laptop, PATIENCE)?;
         eprintln!("  after {what}: key there in {} ms", took.as_millis());
         Ok(())
     };
@@ -177,7 +177,7 @@ fn other_writers(world: &mut World) -> anyhow::Result<()> {
 
 fn killed_laptop(world: &mut World) -> anyhow::Result<()> {
     let session = world.active_cart(3)?;
-    world.answered_by(by_laptop, Duration::from_secs(5))?;
+    world.answered_by(by_laptop, PATIENCE)?;
     let shop = Shop::attached(&world.lab);
     let client = shop.steady_client(Host::Node1, "cart", 8)?;
     std::thread::sleep(Duration::from_secs(1));
@@ -210,7 +210,7 @@ fn killed_laptop(world: &mut World) -> anyhow::Result<()> {
 
 fn silent_laptop(world: &mut World) -> anyhow::Result<()> {
     let session = world.active_cart(3)?;
-    world.answered_by(by_laptop, Duration::from_secs(5))?;
+    world.answered_by(by_laptop, PATIENCE)?;
     let shop = Shop::attached(&world.lab);
     let client = shop.steady_client(Host::Node1, "cart", 12)?;
     std::thread::sleep(Duration::from_secs(1));
@@ -309,7 +309,7 @@ fn loss_of_a_replica(
     lose: impl FnOnce(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let session = world.active_cart(15)?;
-    world.answered_by(by_laptop, Duration::from_secs(5))?;
+    world.answered_by(by_laptop, PATIENCE)?;
     let victim = world.agent().replicas()?.first().cloned().context("a replica")?;
     let node = world.kubectl(&[
         "-n",
@@ -444,7 +444,7 @@ fn no_replica(world: &mut World) -> anyhow::Result<()> {
 
 fn rollout(world: &mut World) -> anyhow::Result<()> {
     let session = world.active_cart(15)?;
-    world.answered_by(by_laptop, Duration::from_secs(5))?;
+    world.answered_by(by_laptop, PATIENCE)?;
     let shop = Shop::attached(&world.lab);
     let client = shop.steady_client(Host::Node1, "cart", 40)?;
     world.kubectl(&["-n", "fairlead-system", "rollout", "restart", "deployment/fairlead-agent"])?;
@@ -468,7 +468,7 @@ fn rollout(world: &mut World) -> anyhow::Result<()> {
 
 fn uninstall(world: &mut World) -> anyhow::Result<()> {
     let session = world.active_cart(15)?;
-    world.answered_by(by_laptop, Duration::from_secs(5))?;
+    world.answered_by(by_laptop, PATIENCE)?;
     let shop = Shop::attached(&world.lab);
     let client = shop.steady_client(Host::Node1, "cart", 15)?;
     world.agent().uninstall()?;
