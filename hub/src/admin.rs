@@ -11,8 +11,8 @@ use url::Url;
 
 use crate::{
     clock::{Clock, SystemClock},
-    config::{self, DatabaseConfig, DatabaseFlags},
-    login,
+    config::{DatabaseConfig, DatabaseFlags},
+    login, output,
 };
 
 const REASON: &str = "admin: the operator on the hub's host";
@@ -87,7 +87,7 @@ struct OneUser {
 pub async fn migrate(flags: DatabaseFlags) -> anyhow::Result<()> {
     let store = connect(&DatabaseConfig::load(flags)?).await?;
     store.migrate().await?;
-    config::say("The schema is up to date.\n")
+    output::say("The schema is up to date.\n")
 }
 
 pub async fn run(flags: AdminFlags) -> anyhow::Result<()> {
@@ -98,7 +98,7 @@ pub async fn run(flags: AdminFlags) -> anyhow::Result<()> {
         Command::Recover { email, organization } => {
             let url = config.public_url()?;
             let link = recover_link(&store, &url, &email, organization.as_deref()).await?;
-            config::say(&format!("{link}\n"))
+            output::say(&format!("{link}\n"))
         }
         Command::Organizations(Organizations::List) => list_organizations(&store).await,
         Command::Users(Users::List(of)) => list_users(&store, of.organization.as_deref()).await,
@@ -112,7 +112,7 @@ pub async fn run(flags: AdminFlags) -> anyhow::Result<()> {
 
 async fn setup_url(config: &DatabaseConfig, store: &Store) -> anyhow::Result<()> {
     let url = link(&config.public_url()?, store, "/setup", LinkPurpose::Setup).await?;
-    config::say(&format!("{url}\n"))
+    output::say(&format!("{url}\n"))
 }
 
 /// Makes somebody an owner and returns the one-time link that signs them in.
@@ -138,7 +138,7 @@ async fn list_organizations(store: &Store) -> anyhow::Result<()> {
         let Organization { slug, name, id, .. } = organization;
         table.push_str(&format!("{slug:<20} {name:<30} {id}\n"));
     }
-    config::say(&table)
+    output::say(&table)
 }
 
 async fn list_users(store: &Store, organization: Option<&str>) -> anyhow::Result<()> {
@@ -150,7 +150,7 @@ async fn list_users(store: &Store, organization: Option<&str>) -> anyhow::Result
         let roles = if roles.is_empty() { "-".to_owned() } else { roles.join(",") };
         table.push_str(&format!("{:<32} {:<24} {roles:<20} {state}\n", member.email, member.name));
     }
-    config::say(&table)
+    output::say(&table)
 }
 
 async fn set_disabled(store: &Store, asked: OneUser, disabled: bool) -> anyhow::Result<()> {
@@ -159,13 +159,13 @@ async fn set_disabled(store: &Store, asked: OneUser, disabled: bool) -> anyhow::
     let bearer = Bearer { org: organization.id, user };
     store.unscoped(REASON).set_user_disabled(bearer, disabled, SystemClock.now()).await?;
     let state = if disabled { "shut out" } else { "let in again" };
-    config::say(&format!("{} is {state}.\n", asked.email))
+    output::say(&format!("{} is {state}.\n", asked.email))
 }
 
 async fn verify_audit(store: &Store, organization: Option<&str>) -> anyhow::Result<()> {
     let organization = choose(store, organization).await?;
     match store.scoped(organization.id).verify_audit().await? {
-        Chain::Intact { rows, .. } => config::say(&format!(
+        Chain::Intact { rows, .. } => output::say(&format!(
             "The audit log of {} is intact: {rows} rows.\n",
             organization.slug
         )),

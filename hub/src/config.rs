@@ -3,8 +3,7 @@
 //! A flag (or its environment variable, which `--help` names) wins over the file. Each error says what to write.
 
 use std::{
-    env, fmt, fs,
-    io::{self, IsTerminal, Write},
+    env, fmt, fs, io,
     net::{Ipv6Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -13,8 +12,6 @@ use std::{
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use crate::seal::{InvalidMasterKey, MasterKey};
@@ -305,31 +302,6 @@ pub(crate) fn dev_folder() -> Option<PathBuf> {
     let data = env::var_os("XDG_DATA_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     let data = data.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".local/share")))?;
     Some(data.join("fairlead-hub"))
-}
-
-/// Sends log lines to stderr. `RUST_LOG` says more or less of them.
-pub fn start_log(format: LogFormat) {
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => lines.json().init(),
-    }
-}
-
-/// Writes what was asked for to stdout. A reader that has gone away is no failure.
-pub fn say(text: &str) -> anyhow::Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
-}
-
-/// Writes why the program ends to stderr.
-pub fn say_error(error: &str) {
-    // Nobody is left to be told when stderr is closed.
-    drop(writeln!(io::stderr(), "error: {error}"));
 }
 
 impl fmt::Debug for DatabaseFlags {

@@ -15,6 +15,7 @@ pub mod http;
 pub mod keys;
 pub mod links;
 pub mod login;
+pub mod output;
 pub mod seal;
 pub mod serve;
 pub mod tasks;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fairlead_hub::{admin, config, dev, http, serve};
+use fairlead_hub::{admin, config, dev, http, output, serve};
 
 /// The Fairlead hub: who may reach and take over which service of which cluster
 #[derive(Parser)]
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     match runtime.block_on(run(Program::parse().command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            config::say_error(&format!("{error:#}"));
+            output::say_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -45,15 +45,15 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(flags) => {
             let config = config::Config::load(flags)?;
-            config::start_log(config.log);
+            output::start_log(config.log);
             serve::run(config).await
         }
         Command::Migrate(flags) => admin::migrate(flags).await,
         Command::Dev(flags) => {
-            config::start_log(config::LogFormat::Text);
+            output::start_log(config::LogFormat::Text);
             dev::run(flags).await
         }
-        Command::Openapi => config::say(&http::document()),
+        Command::Openapi => output::say(&http::document()),
         Command::Admin(flags) => admin::run(flags).await,
     }
 }

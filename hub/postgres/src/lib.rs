@@ -4,6 +4,7 @@
 //! it, however that ends. Postgres itself is not bundled: [`Installation::find`] looks where distributions put it.
 //! Nothing here speaks SQL; what a database is for is its user's matter.
 
+mod databases;
 mod installation;
 mod owner;
 mod running;

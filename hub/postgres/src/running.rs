@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_millis(200);
 /// `sun_path` holds 108 bytes, of which `/.s.PGSQL.5432.lock` and the end take twenty.
 const LONGEST_FOLDER: usize = 107 - ".s.PGSQL.5432.lock/".len();
-const SUPERUSER: &str = "fairlead";
+pub(crate) const SUPERUSER: &str = "fairlead";
 
 /// Whether data must survive a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub enum Durability {
 /// A running Postgres; dropping it stops it.
 #[derive(Debug)]
 pub struct PrivatePostgres {
-    installation: Installation,
-    folder: PathBuf,
+    pub(crate) installation: Installation,
+    pub(crate) folder: PathBuf,
     stop_tx: Option<mpsc::Sender<()>>,
     keeper: Option<JoinHandle<()>>,
 }
@@ -92,42 +92,6 @@ impl PrivatePostgres {
     pub fn url(&self, database: &str) -> String {
         let socket = self.folder.to_string_lossy().replace('%', "%25").replace('/', "%2F");
         format!("postgres://{SUPERUSER}@localhost/{database}?host={socket}")
-    }
-
-    /// Makes an empty database unless it is there.
-    pub fn ensure_database(&self, name: &str) -> Result<(), PostgresError> {
-        let exists = format!("select 1 from pg_database where datname = '{name}'");
-        if self.psql("postgres", &["-tAc", &exists])?.trim() == "1" {
-            return Ok(());
-        }
-        self.psql("postgres", &["-c", &format!("create database \"{name}\"")]).map(drop)
-    }
-
-    pub fn drop_database(&self, name: &str) -> Result<(), PostgresError> {
-        let drop_it = format!("drop database if exists \"{name}\" with (force)");
-        self.psql("postgres", &["-c", &drop_it]).map(drop)
-    }
-
-    /// Runs a file of SQL in one transaction.
-    pub fn run_file(&self, database: &str, file: &Path) -> Result<(), PostgresError> {
-        let file = file.to_string_lossy();
-        self.psql(database, &["--single-transaction", "-f", &file]).map(drop)
-    }
-
-    fn psql(&self, database: &str, arguments: &[&str]) -> Result<String, PostgresError> {
-        let program = self.installation.program("psql");
-        let output = std::process::Command::new(&program)
-            .env_clear()
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", SUPERUSER, "-d", database, "-h"])
-            .arg(&self.folder)
-            .args(arguments)
-            .output()
-            .map_err(|source| PostgresError::Run { program, source })?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(PostgresError::Failed { program: "psql".to_owned(), said });
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 

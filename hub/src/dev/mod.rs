@@ -18,6 +18,7 @@ use crate::{
     Hub,
     clock::{Clock, SystemClock},
     config::{self, Config, LogFormat},
+    output,
     serve::{self, Serving},
 };
 
@@ -72,7 +73,7 @@ pub async fn run(flags: DevFlags) -> anyhow::Result<()> {
     let hub = Hub::assemble(config, Arc::new(clock)).await?;
     let serving = Serving::start(&hub).await?;
     let setup_url = serve::setup_url_of_first_run(&hub).await?;
-    config::say(&greeting(&hub, &folder, setup_url.as_deref()))?;
+    output::say(&greeting(&hub, &folder, setup_url.as_deref()))?;
     let ended = serve::until_stopped(serving).await;
     // Not before the hub has let go of it.
     drop(postgres);

@@ -13,10 +13,10 @@ use hub_store::OidcConnection;
 use jiff::{SignedDuration, Timestamp};
 use openidconnect::{
     AdditionalClaims, AuthType, AuthenticationFlow, AuthorizationCode, ClaimsVerificationError,
-    Client, ClientId, ClientSecret, CsrfToken, DiscoveryError, EmptyExtraTokenFields,
-    EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenClaims, IdTokenFields, IssuerUrl, Nonce,
-    OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError,
-    Scope, SignatureVerificationError, StandardErrorResponse, StandardTokenResponse,
+    Client, ClientId, ClientSecret, CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet,
+    EndpointNotSet, EndpointSet, IdTokenClaims, IdTokenFields, IssuerUrl, Nonce,
+    OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope,
+    SignatureVerificationError, StandardErrorResponse, StandardTokenResponse,
     core::{
         CoreAuthDisplay, CoreAuthPrompt, CoreClientAuthMethod, CoreErrorResponseType,
         CoreGenderClaim, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm,
@@ -30,33 +30,18 @@ use url::Url;
 
 use super::claims::Said;
 
+mod error;
 mod transport;
 
+use error::{FROM_THE_FUTURE, discovery_failed, exchange_failed, not_an_issuer, not_believed};
 use transport::Transport;
+
+pub use error::IssuerError;
 pub use transport::TransportError;
 
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
 /// A hub has a handful of issuers. Past this many the oldest knowledge is dropped.
 const MAX_REMEMBERED: usize = 1000;
-
-/// Why an issuer could not tell us who somebody is.
-#[derive(Debug, thiserror::Error)]
-pub enum IssuerError {
-    #[error("`{0}` is not the address of an issuer")]
-    BadAddress(String),
-    #[error("the issuer {issuer} cannot be reached: {reason}")]
-    Unreachable { issuer: String, reason: String },
-    #[error("{issuer} does not answer like an OpenID Connect issuer: {reason}")]
-    NotAnIssuer { issuer: String, reason: String },
-    #[error("{issuer} calls itself by another name: {reason}")]
-    OtherName { issuer: String, reason: String },
-    #[error("the issuer refused our request: {code} {description}")]
-    Refused { code: String, description: String },
-    #[error("the clock of the issuer and the clock of this hub differ")]
-    Clock { reason: String },
-    #[error("what the issuer signed does not belong to this sign-in: {reason}")]
-    BadToken { reason: String },
-}
 
 /// Where a browser is sent, and what must be remembered until it comes back.
 #[derive(Debug)]
@@ -309,8 +294,6 @@ fn verify<'answer>(
     Ok(token.claims(&verifier, nonce)?.clone())
 }
 
-const FROM_THE_FUTURE: &str = "the ID token was issued in the future";
-
 /// With a shared secret as the key anybody who knows it could sign.
 fn is_asymmetric(algorithm: &CoreJwsSigningAlgorithm) -> bool {
     use CoreJwsSigningAlgorithm as Algorithm;
@@ -332,59 +315,6 @@ fn as_map(claims: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(claims) {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),
-    }
-}
-
-fn not_an_issuer(issuer: &str, reason: impl ToString) -> IssuerError {
-    IssuerError::NotAnIssuer { issuer: issuer.to_owned(), reason: reason.to_string() }
-}
-
-fn unreachable(issuer: &str, error: &TransportError) -> IssuerError {
-    IssuerError::Unreachable { issuer: issuer.to_owned(), reason: error.root_cause() }
-}
-
-fn discovery_failed(issuer: &str, error: DiscoveryError<TransportError>) -> IssuerError {
-    match error {
-        DiscoveryError::Request(error) => unreachable(issuer, &error),
-        DiscoveryError::Validation(reason) => {
-            IssuerError::OtherName { issuer: issuer.to_owned(), reason }
-        }
-        DiscoveryError::Response(status, _, _) => {
-            not_an_issuer(issuer, format!("{status} for its .well-known/openid-configuration"))
-        }
-        other => not_an_issuer(issuer, other),
-    }
-}
-
-type ExchangeError =
-    RequestTokenError<TransportError, StandardErrorResponse<CoreErrorResponseType>>;
-
-fn exchange_failed(issuer: &str, error: ExchangeError) -> IssuerError {
-    match error {
-        RequestTokenError::Request(error) => unreachable(issuer, &error),
-        RequestTokenError::ServerResponse(response) => IssuerError::Refused {
-            code: response.error().as_ref().to_owned(),
-            description: response.error_description().cloned().unwrap_or_default(),
-        },
-        RequestTokenError::Parse(error, _) => not_an_issuer(issuer, error),
-        RequestTokenError::Other(reason) => not_an_issuer(issuer, reason),
-    }
-}
-
-fn not_believed(error: ClaimsVerificationError) -> IssuerError {
-    match error {
-        ClaimsVerificationError::Expired(reason) => IssuerError::Clock { reason },
-        ClaimsVerificationError::Other(reason) if reason.contains(FROM_THE_FUTURE) => {
-            IssuerError::Clock { reason }
-        }
-        other => {
-            let reason = other.to_string();
-            if reason.contains(FROM_THE_FUTURE) {
-                IssuerError::Clock { reason }
-            } else {
-                IssuerError::BadToken { reason }
-            }
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod claims;
 mod cookies;
+mod failures;
 pub mod issuers;
 mod oauth;
 mod pages;

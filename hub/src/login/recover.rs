@@ -15,8 +15,9 @@ use serde::Deserialize;
 
 use super::{
     caller::is_from_our_pages,
+    failures::SignInFailed,
     pages::{Action, Notice},
-    sign_in::{self, SignInFailed},
+    sign_in,
 };
 use crate::Hub;
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Requests that are being answered may take this long after the hub was asked to stop.
-const REQUESTS_GRACE: Duration = Duration::from_secs(10);
+const REQUESTS_GRACE: Duration = Duration::from_secs(5);
 /// Carriers end with the hub; laptops and agents dial again elsewhere, or here when it is back.
 const CARRIERS_GRACE: Duration = Duration::from_secs(5);
 
