@@ -201,8 +201,11 @@ fn a_lab_that_cannot_start_says_why_and_leaves_nothing_behind() {
     assert_eq!(Machine::seen_by(&name).expect("a look at the machine"), before);
 }
 
+/// In the mode that this run of the suite is for.
 fn options(name: &str) -> Options {
-    Options { name: name.to_owned(), ends_with_me: true, ..Options::default() }
+    let mode = std::env::var_os("FAIRLEAD_PROXY_MODE").unwrap_or_else(|| "iptables".into());
+    let proxy_mode = mode.to_string_lossy().parse().expect("FAIRLEAD_PROXY_MODE names a mode");
+    Options { name: name.to_owned(), proxy_mode, ends_with_me: true, ..Options::default() }
 }
 
 /// The API server, a kubelet, the API server's Service, a pod's address: every kind of address a cluster has.
