@@ -84,9 +84,17 @@ fn a_killed_guard_leaves_nothing_and_another_supervisor_brings_the_names_back() 
     let daemon = machine.daemon_pid(ADA);
     machine.kill_guard();
     machine.leaves_nothing();
+    let status = machine.fairlead(ADA, &["status", "-o", "json"]).json().expect("JSON");
+    assert_eq!(status["laptop"]["state"], "broken", "status says what is true now: {status}");
     machine.start_supervisor(&[]);
     machine.is_proven(ADA);
     assert_eq!(machine.daemon_pid(ADA), daemon, "the daemon was not touched");
+    kill_9(daemon.expect("runs"));
+    eventually(SOON, "a daemon that it did not start is started again, too", || {
+        Ok(machine.daemon_pid(ADA).is_some_and(|pid| Some(pid) != daemon))
+    })
+    .expect("back");
+    machine.is_proven(ADA);
     machine.fairlead(ADA, &["stop"]).ok().expect("stops");
     machine.leaves_nothing();
 }

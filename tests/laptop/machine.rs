@@ -15,7 +15,7 @@ use fairlead_model::{ServiceRef, TeamspaceId};
 use fairlead_tests::{Said, eventually, say};
 use laptop_ipc::{
     Call,
-    supervisor::{Answer, Reached, Reply, Request},
+    supervisor::{Answer, DaemonFolders, Reached, Reply, Request},
 };
 
 /// What the hosts file says before anybody comes; the last line has no line break, as some do.
@@ -225,7 +225,9 @@ pub(crate) struct Attached(UnixStream);
 impl Attached {
     pub(crate) fn to(machine: &Machine) -> Self {
         let mut stream = machine.connection().expect("a supervisor");
-        laptop_ipc::write_blocking(&mut stream, &Call::new(Request::Attach)).expect("sent");
+        let folders = DaemonFolders { config: "/mnt/home/0".into(), state: "/mnt/home/0".into() };
+        laptop_ipc::write_blocking(&mut stream, &Call::new(Request::Attach(folders)))
+            .expect("sent");
         let reply: Reply = laptop_ipc::read_blocking(&mut stream).expect("answered");
         assert!(matches!(reply, Ok(Answer::Attached { .. })), "{reply:?}");
         laptop_ipc::receive_descriptor(&stream).expect("the listener");

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{consume, intercept, keeper::Keeper};
+use crate::{consume, intercept, keeper::Keeper, proof};
 
 const CONVERSATIONS_MAX: usize = 32;
 const QUESTION_MAX: Duration = Duration::from_secs(5);
@@ -60,7 +60,11 @@ async fn hold(mut stream: UnixStream, keeper: &Arc<Keeper>, uid: u32) {
 
 async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
     match request {
-        Request::Status => Ok(keeper.status()),
+        Request::Status => {
+            // What is said was true a moment ago, not five seconds ago.
+            proof::prove_once(keeper).await;
+            Ok(keeper.status())
+        }
         Request::Consume { hub, teamspace, patterns } => {
             consume::begin(keeper, &hub, teamspace, patterns).await
         }

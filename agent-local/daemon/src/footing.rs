@@ -19,7 +19,7 @@ use std::{
 
 use laptop_ipc::{
     Call, Failure, FailureKind, FrameError, peer_of, receive_descriptor,
-    supervisor::{Answer, Reached, Reply, Request},
+    supervisor::{Answer, DaemonFolders, Reached, Reply, Request},
 };
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
@@ -44,15 +44,22 @@ type Order = (Vec<Reached>, oneshot::Sender<SetReply>);
 #[derive(Debug)]
 pub(crate) struct Footing {
     wanted_tx: mpsc::SyncSender<Order>,
+    passed_rx: Listeners,
 }
 
 impl Footing {
     /// Starts the thread. The first supervisor may come later than the daemon.
-    pub(crate) fn begin(socket: PathBuf) -> (Self, Listeners) {
+    pub(crate) fn begin(socket: PathBuf, folders: DaemonFolders) -> (Self, Listeners) {
         let (wanted_tx, wanted_rx) = mpsc::sync_channel::<Order>(QUEUE);
         let (passed_tx, passed_rx) = watch::channel(None);
-        let mut standing =
-            Standing { socket, stream: None, passed_tx, wanted: Vec::new(), was_missing: false };
+        let mut standing = Standing {
+            socket,
+            folders,
+            stream: None,
+            passed_tx,
+            wanted: Vec::new(),
+            was_missing: false,
+        };
         thread::spawn(move || {
             standing.look();
             loop {
@@ -66,7 +73,12 @@ impl Footing {
                 }
             }
         });
-        (Self { wanted_tx }, passed_rx)
+        (Self { wanted_tx, passed_rx: passed_rx.clone() }, passed_rx)
+    }
+
+    /// Says whether a supervisor is there. Without one no name stands.
+    pub(crate) fn stands(&self) -> bool {
+        self.passed_rx.borrow().is_some()
     }
 
     /// Makes the footprint be exactly this and returns the address of each service.
@@ -80,6 +92,7 @@ impl Footing {
 
 struct Standing {
     socket: PathBuf,
+    folders: DaemonFolders,
     stream: Option<UnixStream>,
     passed_tx: watch::Sender<Option<Arc<Passed>>>,
     wanted: Vec<Reached>,
@@ -122,7 +135,7 @@ impl Standing {
                 }
             }
             Err(error) => {
-                self.stream = None;
+                self.lose();
                 if !self.was_missing {
                     warn!("No supervisor: {error}");
                 }
@@ -138,7 +151,7 @@ impl Standing {
         }
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_write_timeout(Some(ANSWER_MAX))?;
-        laptop_ipc::write_blocking(&mut stream, &Call::new(Request::Attach))?;
+        laptop_ipc::write_blocking(&mut stream, &Call::new(Request::Attach(self.folders.clone())))?;
         let reply: Reply = laptop_ipc::read_blocking(&mut stream)?;
         let Ok(Answer::Attached { canary, canary_port }) = reply else {
             return Err(io::Error::other(format!("it refused: {reply:?}")).into());
@@ -166,9 +179,14 @@ impl Standing {
             Ok(reply) => reply,
             Err(error) => {
                 warn!("The supervisor is gone: {error}");
-                self.stream = None;
+                self.lose();
                 Err(none())
             }
         }
+    }
+
+    fn lose(&mut self) {
+        self.stream = None;
+        self.passed_tx.send_replace(None);
     }
 }

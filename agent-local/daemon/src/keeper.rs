@@ -48,7 +48,7 @@ pub(crate) struct Keeper {
     pub(crate) accounts: Accounts,
     pub(crate) link: LinkHandle,
     desired: Desired,
-    footing: Footing,
+    pub(crate) footing: Footing,
     stopping: Arc<Notify>,
     sessions: Mutex<Sessions>,
     /// One command at a time changes what should be.

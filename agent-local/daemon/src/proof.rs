@@ -65,6 +65,9 @@ pub(crate) async fn prove_once(keeper: &Keeper) -> bool {
 }
 
 async fn arrives(keeper: &Keeper) -> Result<(), String> {
+    if !keeper.footing.stands() {
+        return Err("no supervisor is running, so names and redirects are taken back".to_owned());
+    }
     let asked = async {
         let mut word = [0; 16];
         let mut tcp = TcpStream::connect(CANARY).await?;

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use laptop_account::Accounts;
-use laptop_ipc::RunFolder;
+use laptop_ipc::{RunFolder, supervisor::DaemonFolders};
 use nix::unistd::Uid;
 use tokio::{
     net::UnixListener,
@@ -56,7 +56,8 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
         .with_context(|| format!("could not listen on {}", socket.display()))?;
     let accounts = Accounts::new(args.config_dir.clone());
     let desired = Desired::new(args.state_dir.join("sessions.json"));
-    let (footing, listeners) = Footing::begin(run_folder.supervisor_socket());
+    let folders = DaemonFolders { config: args.config_dir.clone(), state: args.state_dir.clone() };
+    let (footing, listeners) = Footing::begin(run_folder.supervisor_socket(), folders);
     let stopping = Arc::new(Notify::new());
     let (link, said_rx) = link::begin(accounts.clone());
     let keeper = Arc::new(Keeper::new(accounts, desired, footing, link, Arc::clone(&stopping)));

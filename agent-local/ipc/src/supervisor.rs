@@ -20,7 +20,8 @@ pub enum Request {
     Stop,
     Status,
     /// The caller is the daemon: answer, then pass its listener. While this connection lives, so may a footprint.
-    Attach,
+    /// The folders are for starting it again, should it die.
+    Attach(DaemonFolders),
     /// Make the caller's footprint be exactly this. Only after `Attach`, on the same connection.
     Set {
         services: Vec<Reached>,

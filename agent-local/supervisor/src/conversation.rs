@@ -10,7 +10,7 @@ use fairlead_model::Port;
 use laptop_footprint::{CANARY, FootprintError};
 use laptop_ipc::{
     AnyCall, Failure, FailureKind, Peer, peer_of, send_descriptor,
-    supervisor::{Answer, PORTS_MAX, Reached, Reply, Request, SERVICES_MAX},
+    supervisor::{Answer, DaemonFolders, PORTS_MAX, Reached, Reply, Request, SERVICES_MAX},
 };
 use tracing::{debug, info};
 
@@ -32,7 +32,7 @@ pub(crate) fn hold(mut stream: UnixStream, machine: &Machine) {
     let mut attachment = None;
     while let Ok(call) = laptop_ipc::read_blocking::<AnyCall>(&mut stream) {
         let reply = match call.understood() {
-            Ok(Request::Attach) => match attach(&stream, peer, machine) {
+            Ok(Request::Attach(folders)) => match attach(&stream, peer, folders, machine) {
                 Ok(attached) => {
                     attachment = Some(attached);
                     continue;
@@ -62,15 +62,20 @@ fn answer(request: Request, peer: Peer, machine: &Machine) -> Reply {
             let found = machine.clean_up(peer.uid, dry_run).map_err(|error| refusal(&error))?;
             Ok(Answer::Residue { found })
         }
-        Request::Attach | Request::Set { .. } => unreachable!("answered by the caller"),
+        Request::Attach(_) | Request::Set { .. } => unreachable!("answered by the caller"),
     }
 }
 
-fn attach(stream: &UnixStream, peer: Peer, machine: &Machine) -> Result<Attachment, Failure> {
+fn attach(
+    stream: &UnixStream,
+    peer: Peer,
+    folders: DaemonFolders,
+    machine: &Machine,
+) -> Result<Attachment, Failure> {
     let broken = |error: std::io::Error| {
         Failure::new(FailureKind::Supervisor, format!("could not pass the listener: {error}"))
     };
-    let (attachment, listener) = machine.attach(peer).map_err(broken)?;
+    let (attachment, listener) = machine.attach(peer, folders).map_err(broken)?;
     let answer: Reply = Ok(Answer::Attached { canary: CANARY, canary_port: CANARY_PORT });
     laptop_ipc::write_blocking(&mut &*stream, &answer)
         .map_err(|error| Failure::new(FailureKind::Supervisor, error.to_string()))?;

@@ -26,6 +26,8 @@ const BACK_AT_ONCE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Attachment {
     uid: u32,
+    peer: Peer,
+    folders: DaemonFolders,
     number: u64,
 }
 
@@ -71,9 +73,10 @@ impl Machine {
     /// Ends a user's daemon and removes their footprint, whoever started that daemon.
     pub(crate) fn stop_daemon(&self, uid: u32) -> bool {
         let attached = self.attached_pid(uid);
+        // Forgotten first, so that its end is not taken for a crash.
+        self.state().users.remove(&uid);
         let was_running = self.daemons.stop(uid, attached);
         let mut state = self.state();
-        state.users.remove(&uid);
         if let Err(error) = state.footprint.clear(uid) {
             warn!(uid, "Could not remove the footprint: {error}");
         }
@@ -92,7 +95,11 @@ impl Machine {
     }
 
     /// Takes note of a user's daemon and returns the listener it shall use.
-    pub(crate) fn attach(&self, peer: Peer) -> io::Result<(Attachment, TcpListener)> {
+    pub(crate) fn attach(
+        &self,
+        peer: Peer,
+        folders: DaemonFolders,
+    ) -> io::Result<(Attachment, TcpListener)> {
         let mut state = self.state();
         state.attachments += 1;
         let number = state.attachments;
@@ -104,7 +111,7 @@ impl Machine {
         let user = User { attachment: number, pid: peer.pid, is_attached: true, ..user };
         state.users.insert(peer.uid, user);
         self.attached.notify_all();
-        Ok((Attachment { uid: peer.uid, number }, listener))
+        Ok((Attachment { uid: peer.uid, peer, folders, number }, listener))
     }
 
     /// Makes the footprint of an attached user be what is wanted.
@@ -136,6 +143,7 @@ impl Machine {
 
     /// Removes the footprint of a daemon that went away, unless it is back at once.
     pub(crate) fn daemon_is_gone(&self, attachment: &Attachment) {
+        self.start_again(attachment);
         let mut state = self.state();
         let deadline = Instant::now() + BACK_AT_ONCE;
         loop {
@@ -155,6 +163,20 @@ impl Machine {
         match state.footprint.clear(attachment.uid) {
             Ok(()) => info!(uid = attachment.uid, "Daemon is gone; its footprint is removed"),
             Err(error) => warn!(uid = attachment.uid, "Could not remove the footprint: {error}"),
+        }
+    }
+
+    /// A daemon that another supervisor started is nobody's child here. One that ends in order wants nothing any more.
+    fn start_again(&self, attachment: &Attachment) {
+        let was_killed = {
+            let state = self.state();
+            let user = state.users.get(&attachment.uid);
+            user.is_some_and(|u| u.attachment == attachment.number && !u.services.is_empty())
+        };
+        if was_killed
+            && let Err(failure) = self.daemons.start(attachment.peer, attachment.folders.clone())
+        {
+            warn!(uid = attachment.uid, "{failure}");
         }
     }
 
