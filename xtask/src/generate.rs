@@ -98,7 +98,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "charts",
-        makes: &["tests/charts/golden"],
+        makes: &["tests/charts/golden", "tests/shop/manifests"],
         from: "tests/examples/gen-charts.rs",
         run: || {
             run_command(&mut cargo([

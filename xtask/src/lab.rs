@@ -2,7 +2,7 @@
 
 use crate::{
     setup::{self, Area},
-    workspace::{become_command, cargo, run as run_command, tell},
+    workspace::{become_command, cargo, is_root, run as run_command, sudo, tell},
 };
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -78,11 +78,21 @@ pub(crate) struct Name {
     lab: String,
 }
 
+/// Set for the run as root, which must not leave root's files in the user's target folder.
+const BUILT: &str = "FAIRLEAD_LAB_IS_BUILT";
+
+/// Runs a verb; all of them enter namespaces or make them, so they run as root.
 pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
     if let Lab::Up { .. } | Lab::Issuer { .. } = verb {
         setup::ensure(&[Area::Build, Area::Lab])?;
     }
-    build_programs()?;
+    if std::env::var_os(BUILT).is_none() {
+        build_programs()?;
+    }
+    if !is_root() {
+        let mut again = sudo(std::env::current_exe()?);
+        return become_command(again.args(std::env::args_os().skip(1)).env(BUILT, "1"));
+    }
     match verb {
         Lab::Up { name, proxy_mode, min_sync_period } => {
             let min_sync_period = min_sync_period.map(Duration::from_millis);

@@ -57,8 +57,6 @@ fn unit() -> anyhow::Result<()> {
     let plain = ["--features", "plain-for-tests", "--test", "it", "blind"];
     run_command(cargo(["test", "--package", "hub-relay"]).args(plain))?;
     run_command(&mut cargo(["test", "--package", "fairlead-tests", "--lib"]))?;
-    let mut plain = cargo(["test", "--package", "hub-relay", "--features", "plain-for-tests"]);
-    run_command(plain.args(["--test", "it", "blind"]))?;
     if has_suite("charts") {
         run_command(&mut cargo(["test", "--package", "fairlead-tests", "--test", "charts"]))?;
     }
