@@ -11,79 +11,13 @@ use std::{
     },
 };
 
-use fairlead_model::{CarrierId, OrgId, SessionId, timers::TICKET_LIFE};
+use fairlead_model::{CarrierId, OrgId, timers::TICKET_LIFE};
 use fairlead_wire::{preface::Side, ticket::Ticket};
 use subtle::ConstantTimeEq;
 use tokio::{net::TcpStream, sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// How much one relay carries.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Carriers of all organizations, offered ones included. Further offers are refused.
-    pub carriers: usize,
-    /// Carriers of one organization, so that none can use up the relay.
-    pub carriers_per_organization: usize,
-    /// Connections that have not shown a ticket yet. Further ones are closed at once.
-    pub strangers: usize,
-    /// Events that a slow listener may be behind; then it is told that it missed some.
-    pub events: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { carriers: 20_000, carriers_per_organization: 5_000, strangers: 1024, events: 1024 }
-    }
-}
-
-/// For whom a carrier is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CarrierMeta {
-    pub carrier: CarrierId,
-    pub session: SessionId,
-    pub organization: OrgId,
-}
-
-/// The two tickets of a carrier, each for its own end.
-#[derive(Debug)]
-pub struct Offer {
-    pub laptop: Ticket,
-    pub cluster: Ticket,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OfferRefused {
-    #[error("the relay carries as much as it may")]
-    Full,
-    #[error("the organization has as many carriers as it may")]
-    OrganizationFull,
-    #[error("there is a carrier of this name already")]
-    Known,
-    #[error("the relay is stopping")]
-    Stopping,
-}
-
-/// A carrier whose halves are joined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CarrierInfo {
-    pub meta: CarrierMeta,
-    pub bytes_to_cluster: u64,
-    pub bytes_to_laptop: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
-    /// One of the ends closed, or its network failed.
-    End,
-    /// Somebody with a [`crate::Relay`] cut it.
-    Cut,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CarrierEvent {
-    Began(CarrierInfo),
-    Ended(CarrierInfo, EndedBy),
-}
+use crate::nouns::{CarrierInfo, CarrierMeta, Limits, Offer, OfferRefused};
 
 /// Why a ticket was not redeemed. For the log only: the bearer learns nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -318,6 +252,8 @@ impl Carriers {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_model::SessionId;
+
     use super::*;
 
     fn meta() -> CarrierMeta {

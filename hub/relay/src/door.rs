@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    carriers::{CarrierEvent, EndedBy, Redeemed, Waiting, info},
+    carriers::{Redeemed, Waiting, info},
+    nouns::{CarrierEvent, EndedBy},
     relay::Relay,
     splice::splice,
 };

@@ -12,8 +12,9 @@
 
 mod carriers;
 mod door;
+mod nouns;
 mod relay;
 mod splice;
 
-pub use carriers::{CarrierEvent, CarrierInfo, CarrierMeta, EndedBy, Limits, Offer, OfferRefused};
+pub use nouns::{CarrierEvent, CarrierInfo, CarrierMeta, EndedBy, Limits, Offer, OfferRefused};
 pub use relay::Relay;

@@ -15,11 +15,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    carriers::{
-        CarrierEvent, CarrierInfo, CarrierMeta, Carriers, Limits, Offer, OfferRefused, Redeemed,
-        TicketRefused,
-    },
+    carriers::{Carriers, Redeemed, TicketRefused},
     door,
+    nouns::{CarrierEvent, CarrierInfo, CarrierMeta, Limits, Offer, OfferRefused},
 };
 
 /// Joins carriers that were offered. Clones share it.
