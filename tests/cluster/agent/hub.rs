@@ -342,10 +342,12 @@ async fn follow(
     mut up: Streaming<ClusterUp>,
     down_tx: &mpsc::Sender<Result<ClusterDown, Status>>,
 ) -> Result<(), Status> {
-    let say = |message| down_tx.try_send(Ok(ClusterDown { message: Some(message) }));
-    let full = |_| Status::resource_exhausted("the agent does not read");
+    let say = |message| {
+        let said = down_tx.try_send(Ok(ClusterDown { message: Some(message) }));
+        said.map_err(|_| Status::resource_exhausted("the agent does not read"))
+    };
     let nonce = challenge::draw_nonce();
-    say(Down::Challenge(Challenge { nonce: nonce.to_vec() })).map_err(full)?;
+    say(Down::Challenge(Challenge { nonce: nonce.to_vec() }))?;
     let Some(ClusterUp { message: Some(Up::Hello(hello)) }) = up.message().await? else {
         return Err(Status::invalid_argument("a link begins with Hello"));
     };
@@ -358,7 +360,7 @@ async fn follow(
     challenge::verify(&chain[0], &nonce, NAME, &hello.signature)
         .map_err(|error| Status::unauthenticated(error.to_string()))?;
     thumbprint_of(&chain[0]).map_err(|error| Status::unauthenticated(error.to_string()))?;
-    say(Down::Welcome(ClusterWelcome::default())).map_err(full)?;
+    say(Down::Welcome(ClusterWelcome::default()))?;
     {
         let mut state = shared.state.lock().expect("no panic holds it");
         state.replicas.insert(replica.name.clone(), down_tx.clone());
@@ -376,7 +378,7 @@ async fn follow(
                 Some(Ok(ClusterUp { message: None })) => {}
                 Some(Err(_)) | None => break,
             },
-            _ = beat.tick() => say(Down::Heartbeat(Heartbeat {})).map_err(full)?,
+            _ = beat.tick() => say(Down::Heartbeat(Heartbeat {}))?,
         }
     }
     let mut state = shared.state.lock().expect("no panic holds it");

@@ -4,6 +4,8 @@
 //! One lab for all stories; each one leaves the cluster as it found it, which the next one relies on.
 //! `FAIRLEAD_PROXY_MODE=nftables` runs it with the other kube-proxy.
 
+#![expect(clippy::print_stderr, reason = "a suite tells what it measured")]
+
 mod hub;
 mod laptop;
 mod owners;
