@@ -9,8 +9,12 @@ use crate::config::LogFormat;
 
 /// Sends log lines to stderr. `RUST_LOG` says more or less of them.
 pub fn start_log(format: LogFormat) {
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    // What sqlx calls information are the notices of Postgres.
+    let quieter = "sqlx=warn".parse().expect("a directive");
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy()
+        .add_directive(quieter);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
