@@ -1,6 +1,6 @@
 //! The caller: somebody authenticated, always with an organization, and the roles that were bound to them.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use fairlead_model::{OrgId, TeamspaceId, UserId};
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,8 @@ pub struct Caller {
     pub roles: Vec<RoleBinding>,
     /// By the names the issuer gave them.
     pub groups: Vec<String>,
+    /// Where they ask from; unknown where a decision is made without them.
+    pub from: Option<IpAddr>,
 }
 
 impl Caller {

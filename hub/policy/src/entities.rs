@@ -55,7 +55,7 @@ impl Question {
         let chain = chain_of(resource)?;
         let resource_uid = chain[0].uid();
         let action_uid = action_uid(action.verb());
-        let context = context(action.particulars(), facts)?;
+        let context = context(caller, action.particulars(), facts)?;
         let heads = Heads {
             principals: with_ancestors(&principal, std::slice::from_ref(&principal)),
             actions: ancestors_of_action(&action_uid),
@@ -225,10 +225,10 @@ fn entity(
     Entity::new(uid, attributes, HashSet::from([parent.uid()])).map_err(|error| error.to_string())
 }
 
-fn context(particulars: Particulars, facts: &Facts) -> Result<Context, String> {
+fn context(caller: &Caller, particulars: Particulars, facts: &Facts) -> Result<Context, String> {
     let now = facts.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let mut pairs = vec![("now".to_owned(), RestrictedExpression::new_datetime(now))];
-    if let Some(ip) = facts.ip {
+    if let Some(ip) = caller.from {
         pairs.push(("ip".to_owned(), RestrictedExpression::new_ip(ip.to_string())));
     }
     if let Some(age) = facts.mfa_age_s {

@@ -1,6 +1,6 @@
 //! The circumstances of a decision.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -10,8 +10,6 @@ use crate::Policies;
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub now: Timestamp,
-    /// Where the request came from; unknown for decisions that nobody asked for just now.
-    pub ip: Option<IpAddr>,
     /// Seconds since the caller last proved a second factor, where the issuer says so.
     pub mfa_age_s: Option<i64>,
     /// The policies of the caller's organization.

@@ -299,7 +299,6 @@ mod tests {
             let org = OrgId::generate();
             let facts = Facts {
                 now: jiff::Timestamp::UNIX_EPOCH,
-                ip: None,
                 mfa_age_s: None,
                 policies: Arc::new(Policies::new(1, &own).expect("valid")),
             };
@@ -308,6 +307,7 @@ mod tests {
                 actor: Actor::User { id: UserId::generate(), email: "ada@example.test".to_owned() },
                 roles: role.map(RoleBinding::everywhere).into_iter().collect(),
                 groups: in_group.then(|| "g".to_owned()).into_iter().collect(),
+                from: None,
             };
             let name = teamspace.parse().expect("a name");
             let target = ServiceFacts {

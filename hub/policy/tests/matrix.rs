@@ -47,7 +47,6 @@ impl World {
             staging: TeamspaceFacts { org, id: TeamspaceId::generate(), name },
             facts: Facts {
                 now: Timestamp::from_second(1_800_000_000).expect("a time"),
-                ip: None,
                 mfa_age_s: None,
                 policies: Arc::new(Policies::built_in()),
             },
@@ -56,7 +55,7 @@ impl World {
 
     fn caller(&self, roles: Vec<RoleBinding>) -> Caller {
         let actor = Actor::User { id: self.ada, email: "ada@example.test".to_owned() };
-        Caller { org: self.org, actor, roles, groups: Vec::new() }
+        Caller { org: self.org, actor, roles, groups: Vec::new(), from: None }
     }
 
     fn columns(&self) -> Vec<(&'static str, Caller)> {

@@ -31,7 +31,7 @@ pub async fn list(
     hub: &Hub,
     caller: &Caller,
 ) -> Result<(Organization, Vec<OidcConnection>), ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     decide(caller, ManageOrganization, &facts)?;
     let scope = hub.store.scoped(caller.org);
     Ok((scope.organization().await?, scope.oidc_connections().await?))
@@ -45,7 +45,7 @@ pub async fn change(
     wanted: Wanted,
     client_secret: Option<SecretString>,
 ) -> Result<(), ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let permit = decide(caller, ManageOrganization, &facts)?;
     let found = hub.store.scoped(caller.org).oidc_connection(id).await?;
     let before = found.ok_or(StoreError::NotFound { noun: "connection" })?;

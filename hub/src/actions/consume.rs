@@ -1,7 +1,5 @@
 //! Consume: from the words a developer wrote to a session, its grant, and the reasons for what was refused.
 
-use std::net::IpAddr;
-
 use fairlead_model::{DeviceId, Patterns, Port, TeamspaceId};
 use hub_policy::{Caller, Decided, Facts, Refused, TeamspaceFacts, actions::Consume, decide_each};
 use hub_store::{Beginning, Granted, Service, Session, Teamspace};
@@ -15,7 +13,6 @@ pub struct ConsumeAsked {
     pub teamspace: TeamspaceId,
     pub device: DeviceId,
     pub patterns: Patterns,
-    pub from: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -34,7 +31,7 @@ pub async fn begin(
     caller: &Caller,
     asked: ConsumeAsked,
 ) -> Result<ConsumeBegun, ActionError> {
-    let facts = hub.facts(caller.org, asked.from).await?;
+    let facts = hub.facts(caller).await?;
     let teamspace = teamspaces::visible(hub, caller, asked.teamspace, &facts).await?;
     sessions::must_be_open(&teamspace)?;
     sessions::own_device(hub, caller, asked.device).await?;
@@ -49,7 +46,7 @@ pub async fn begin(
     let beginning = Beginning {
         device: asked.device,
         teamspace: teamspace.id,
-        begun_from: asked.from.map(|ip| ip.to_string()),
+        begun_from: caller.from.map(|ip| ip.to_string()),
     };
     let visible = sessions::only_visible(refused);
     let session = hub

@@ -71,7 +71,7 @@ pub async fn list(hub: &Hub, caller: &Caller) -> Result<Vec<Device>, ActionError
 pub async fn remove(hub: &Hub, caller: &Caller, id: DeviceId) -> Result<(), ActionError> {
     let found = hub.store.scoped(caller.org).device(id).await?;
     let device = found.ok_or(StoreError::NotFound { noun: "device" })?;
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let action = RemoveDevice { org: caller.org, device: id, owner: device.user_id };
     let permit = decide(caller, action, &facts)?;
     Ok(hub.store.remove_device(&permit, hub.clock.now()).await?)

@@ -1,7 +1,5 @@
 //! Intercept: one developer gets a service's requests, after everything that speaks against it has been looked at.
 
-use std::net::IpAddr;
-
 use fairlead_model::{
     DeviceId, InterceptPort, ServiceRef, TeamspaceId,
     timers::{INTERCEPT_GRACE, INTERCEPT_GRACE_MAX},
@@ -26,7 +24,6 @@ pub struct InterceptAsked {
     pub service: ServiceRef,
     pub ports: Vec<InterceptPort>,
     pub grace_s: Option<u32>,
-    pub from: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -42,7 +39,7 @@ pub async fn begin(
     caller: &Caller,
     asked: InterceptAsked,
 ) -> Result<InterceptBegun, ActionError> {
-    let facts = hub.facts(caller.org, asked.from).await?;
+    let facts = hub.facts(caller).await?;
     let teamspace = teamspaces::visible(hub, caller, asked.teamspace, &facts).await?;
     sessions::must_be_open(&teamspace)?;
     sessions::own_device(hub, caller, asked.device).await?;
@@ -62,7 +59,7 @@ pub async fn begin(
     let beginning = Beginning {
         device: asked.device,
         teamspace: teamspace.id,
-        begun_from: asked.from.map(|ip| ip.to_string()),
+        begun_from: caller.from.map(|ip| ip.to_string()),
     };
     let session = match hub.store.begin_intercept(&permit, &beginning, hub.clock.now()).await {
         Ok(session) => session,

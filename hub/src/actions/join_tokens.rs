@@ -17,7 +17,7 @@ pub async fn create(
     caller: &Caller,
     teamspace: TeamspaceId,
 ) -> Result<(JoinToken, Token), ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let teamspace = hub.store.scoped(caller.org).teamspace(teamspace).await?;
     let permit = decide(caller, CreateJoinToken { teamspace: teamspace.facts() }, &facts)?;
     let token = Token::new(TokenKind::Join, rand::random());
@@ -32,14 +32,14 @@ pub async fn list(
     caller: &Caller,
     teamspace: TeamspaceId,
 ) -> Result<Vec<JoinToken>, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let teamspace = hub.store.scoped(caller.org).teamspace(teamspace).await?;
     let permit = decide(caller, ListJoinTokens { teamspace: teamspace.facts() }, &facts)?;
     Ok(hub.store.join_tokens(&permit, hub.clock.now()).await?)
 }
 
 pub async fn delete(hub: &Hub, caller: &Caller, id: JoinTokenId) -> Result<(), ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let scope = hub.store.scoped(caller.org);
     let token = scope.join_token(id).await?;
     let teamspace = scope.teamspace(token.teamspace).await?;

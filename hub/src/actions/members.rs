@@ -12,13 +12,13 @@ use super::ActionError;
 use crate::Hub;
 
 pub async fn list(hub: &Hub, caller: &Caller) -> Result<Vec<Member>, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     decide(caller, ListMembers, &facts)?;
     Ok(hub.store.scoped(caller.org).members().await?)
 }
 
 pub async fn list_groups(hub: &Hub, caller: &Caller) -> Result<Vec<Group>, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     decide(caller, ListMembers, &facts)?;
     Ok(hub.store.scoped(caller.org).groups().await?)
 }
@@ -32,7 +32,7 @@ pub async fn set_roles(
 ) -> Result<(), ActionError> {
     roles.sort_unstable();
     roles.dedup();
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let before = hub.store.scoped(caller.org).roles_of(holder).await?;
     let permit = decide(caller, SetRoles { holder, before, after: roles }, &facts)?;
     hub.store.set_roles(&permit, hub.clock.now()).await.map_err(in_words)
@@ -40,7 +40,7 @@ pub async fn set_roles(
 
 /// Shuts a member out at once: sessions of the browser and the command line end, and live sessions with them.
 pub async fn remove(hub: &Hub, caller: &Caller, user: UserId) -> Result<(), ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let member = hub.store.scoped(caller.org).caller_of(user).await?;
     let member = member.ok_or(StoreError::NotFound { noun: "member" })?;
     let is_owner = member.roles_everywhere().contains(&Role::Owner);

@@ -17,12 +17,11 @@ pub mod teamspaces;
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use fairlead_model::OrgId;
-use hub_policy::{Denied, Facts, Policies};
+use hub_policy::{Caller, Denied, Facts, Policies};
 use hub_store::StoreError;
 
 use crate::Hub;
@@ -67,10 +66,10 @@ impl PolicyCache {
 }
 
 impl Hub {
-    /// Returns the facts for decisions in `org`: the time, the policies in force, and where the request came from.
-    pub async fn facts(&self, org: OrgId, ip: Option<IpAddr>) -> Result<Facts, StoreError> {
-        let policies = self.policies_of(org).await?;
-        Ok(Facts { now: self.clock.now(), ip, mfa_age_s: None, policies })
+    /// Returns the facts for decisions about `caller`: the time, and the policies in force in their organization.
+    pub async fn facts(&self, caller: &Caller) -> Result<Facts, StoreError> {
+        let policies = self.policies_of(caller.org).await?;
+        Ok(Facts { now: self.clock.now(), mfa_age_s: None, policies })
     }
 
     async fn policies_of(&self, org: OrgId) -> Result<Arc<Policies>, StoreError> {

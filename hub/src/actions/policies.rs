@@ -12,7 +12,7 @@ use crate::Hub;
 
 /// Returns the organization's own policies in force, with their version.
 pub async fn list(hub: &Hub, caller: &Caller) -> Result<(u64, Vec<PolicyText>), ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     decide(caller, ListPolicies, &facts)?;
     Ok(hub.store.scoped(caller.org).policy_texts().await?)
 }
@@ -23,7 +23,7 @@ pub async fn publish(
     caller: &Caller,
     texts: Vec<PolicyText>,
 ) -> Result<u64, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     // Asked first: whoever may not publish learns nothing about whether a policy is valid.
     let permit = decide(caller, PublishPolicies { texts }, &facts)?;
     Policies::new(facts.policies.version() + 1, &permit.action().texts)

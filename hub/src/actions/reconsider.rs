@@ -31,7 +31,7 @@ pub enum Reconsidered {
 /// Decides again with everything as it is at this moment.
 pub async fn reconsider(hub: &Hub, session: &Session) -> Result<Reconsidered, ActionError> {
     let scope = hub.store.scoped(session.org);
-    let Some(caller) = scope.caller_of(session.user).await? else {
+    let Some(mut caller) = scope.caller_of(session.user).await? else {
         return end(hub, session, "the user is no longer a member").await;
     };
     if scope.device(session.device).await?.is_none() {
@@ -40,8 +40,8 @@ pub async fn reconsider(hub: &Hub, session: &Session) -> Result<Reconsidered, Ac
     if let Some(reason) = scope.teamspace(session.teamspace).await?.lock_reason {
         return end(hub, session, &format!("the teamspace is locked: {reason}")).await;
     }
-    let ip = session.begun_from.as_ref().and_then(|text| text.parse().ok());
-    let facts = hub.facts(session.org, ip).await?;
+    caller.from = session.begun_from.as_ref().and_then(|text| text.parse().ok());
+    let facts = hub.facts(&caller).await?;
     match &session.wanted {
         Wanted::Consume { .. } => again_consume(hub, session, &caller, &facts).await,
         Wanted::Intercept { .. } => again_intercept(hub, session, &caller, &facts).await,

@@ -33,7 +33,7 @@ pub async fn list(
     caller: &Caller,
     teamspace: TeamspaceId,
 ) -> Result<Vec<ServiceSeen>, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let teamspace = teamspaces::visible(hub, caller, teamspace, &facts).await?.facts();
     let scope = hub.store.scoped(caller.org);
     let live = Filter { only_live: true, teamspace: Some(teamspace.id), device: None };

@@ -23,7 +23,7 @@ pub async fn list(
     caller: &Caller,
     only_live: bool,
 ) -> Result<Vec<SessionSeen>, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let filter = Filter { only_live, ..Filter::default() };
     let sessions = hub.store.scoped(caller.org).sessions(filter).await?.into_iter();
     Ok(sessions
@@ -36,7 +36,7 @@ pub async fn list(
 }
 
 pub async fn show(hub: &Hub, caller: &Caller, id: SessionId) -> Result<SessionSeen, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let session = hub.store.scoped(caller.org).session(id).await?;
     decide(caller, see(&session), &facts)?;
     let may_end = session.is_live() && decide(caller, end_of(&session), &facts).is_ok();
@@ -45,7 +45,7 @@ pub async fn show(hub: &Hub, caller: &Caller, id: SessionId) -> Result<SessionSe
 
 /// Ends a session; ending an ended one is no error. Both ends hear of it from the task that watches sessions.
 pub async fn end(hub: &Hub, caller: &Caller, id: SessionId) -> Result<(), ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let session = hub.store.scoped(caller.org).session(id).await?;
     let permit = decide(caller, end_of(&session), &facts)?;
     let reason = if session.user == caller.actor.user() {

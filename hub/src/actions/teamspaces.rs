@@ -31,7 +31,7 @@ pub struct TeamspacesSeen {
 }
 
 pub async fn list(hub: &Hub, caller: &Caller) -> Result<TeamspacesSeen, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let scope = hub.store.scoped(caller.org);
     let mut counts = scope.service_counts().await?;
     let mut replicas = by_teamspace(scope.replicas().await?);
@@ -52,7 +52,7 @@ pub async fn show(
     caller: &Caller,
     id: TeamspaceId,
 ) -> Result<TeamspaceSeen, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let scope = hub.store.scoped(caller.org);
     let teamspace = visible(hub, caller, id, &facts).await?;
     let replicas = by_teamspace(scope.replicas().await?).remove(&id).unwrap_or_default();
@@ -65,7 +65,7 @@ pub async fn create(
     caller: &Caller,
     name: TeamspaceName,
 ) -> Result<TeamspaceSeen, ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let permit = decide(caller, CreateTeamspace { name: name.clone() }, &facts)?;
     let created = hub.store.create_teamspace(&permit, hub.clock.now()).await;
     let teamspace = created.map_err(|error| match error {
@@ -81,7 +81,7 @@ pub async fn create(
 
 /// Deletes a teamspace. Its sessions end first, so that both ends hear of it and every carrier is cut.
 pub async fn delete(hub: &Hub, caller: &Caller, id: TeamspaceId) -> Result<(), ActionError> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(caller).await?;
     let teamspace = hub.store.scoped(caller.org).teamspace(id).await?;
     let permit = decide(caller, DeleteTeamspace { teamspace: teamspace.facts() }, &facts)?;
     let live = Filter { only_live: true, teamspace: Some(id), device: None };

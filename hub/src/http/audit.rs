@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     error::{ErrorBody, Problem},
-    extract::{Asked, Peer},
+    extract::Asked,
 };
 use crate::{Hub, login::Authenticated};
 
@@ -84,10 +84,9 @@ impl From<Recorded> for AuditEntry {
 async fn list(
     State(hub): State<Hub>,
     Authenticated(caller): Authenticated,
-    Peer(from): Peer,
     Asked(asked): Asked<ListAsked>,
 ) -> Result<Json<AuditList>, Problem> {
-    let facts = hub.facts(caller.org, from).await?;
+    let facts = hub.facts(&caller).await?;
     decide(&caller, ReadAudit, &facts)?;
     let limit = i64::from(asked.limit.unwrap_or(100).clamp(1, PAGE_MAX));
     let entries: Vec<AuditEntry> = hub

@@ -48,7 +48,7 @@ async fn watch(
     State(hub): State<Hub>,
     Authenticated(caller): Authenticated,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let facts = hub.facts(caller.org, None).await?;
+    let facts = hub.facts(&caller).await?;
     decide(&caller, ListMembers, &facts)?;
     let hints = hints(caller.org, hub.changes.watch());
     let stopping = hub.stopping.clone();

@@ -1,7 +1,6 @@
 //! Reads what a request carries; whatever cannot be read is answered in our own words.
 
 use std::{
-    convert::Infallible,
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
@@ -70,15 +69,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// The address at the other end of the connection; unknown where a test calls the router itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) Option<IpAddr>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Peer {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(connection.map(|ConnectInfo(address)| address.ip().to_canonical())))
-    }
+/// Returns the address at the other end of the connection; unknown where a test calls the router itself.
+pub(crate) fn peer_of(parts: &Parts) -> Option<IpAddr> {
+    let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    connection.map(|ConnectInfo(address)| address.ip().to_canonical())
 }

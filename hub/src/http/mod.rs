@@ -23,5 +23,6 @@ mod setup;
 mod teamspaces;
 mod version;
 
+pub(crate) use extract::peer_of;
 pub use openapi::document;
 pub use router::router;

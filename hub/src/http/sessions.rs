@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     error::{ErrorBody, Problem},
-    extract::{Asked, Body, Named, Peer},
+    extract::{Asked, Body, Named},
 };
 use crate::{
     Hub,
@@ -249,7 +249,6 @@ async fn list(
 async fn begin(
     State(hub): State<Hub>,
     Authenticated(caller): Authenticated,
-    Peer(from): Peer,
     Body(new): Body<NewSession>,
 ) -> Result<(StatusCode, Json<SessionBegun>), Problem> {
     let begun = match new {
@@ -258,7 +257,6 @@ async fn begin(
                 teamspace: TeamspaceId::from_uuid(teamspace_id),
                 device: DeviceId::from_uuid(device_id),
                 patterns: read_patterns(&patterns)?,
-                from,
             };
             consume_begun(consume::begin(&hub, &caller, asked).await?)
         }
@@ -269,7 +267,6 @@ async fn begin(
                 service: service.parse().map_err(|error| Problem::invalid(format!("{error}")))?,
                 ports: ports.into_iter().map(read_port).collect::<Result<_, _>>()?,
                 grace_s,
-                from,
             };
             intercept_begun(intercept::begin(&hub, &caller, asked).await?)
         }

@@ -10,7 +10,10 @@ use hub_policy::Caller;
 use hub_store::Bearer;
 
 use super::cookies;
-use crate::{Hub, http::error::Problem};
+use crate::{
+    Hub,
+    http::{error::Problem, peer_of},
+};
 
 /// Somebody who proved who they are, by a browser's cookie or by the command line's token.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ impl FromRequestParts<Hub> for Authenticated {
         let bearer = match credential(parts, hub).await? {
             Credential::Browser(bearer) | Credential::CommandLine { bearer, .. } => bearer,
         };
-        Ok(Self(caller(hub, bearer).await?))
+        Ok(Self(caller(parts, hub, bearer).await?))
     }
 }
 
@@ -47,7 +50,7 @@ impl FromRequestParts<Hub> for CommandLine {
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Result<Self, Problem> {
         match credential(parts, hub).await? {
             Credential::CommandLine { bearer, key_jkt } => {
-                Ok(Self { caller: caller(hub, bearer).await?, key_jkt })
+                Ok(Self { caller: caller(parts, hub, bearer).await?, key_jkt })
             }
             Credential::Browser(_) => Err(Problem::invalid("only a laptop can ask for this")
                 .hint("use the command line: fairlead login")),
@@ -97,8 +100,10 @@ pub(super) async fn signed_in(headers: &HeaderMap, hub: &Hub) -> Result<Option<C
 }
 
 /// Reads the roles as they are at this moment: a change counts from the next request on.
-async fn caller(hub: &Hub, bearer: Bearer) -> Result<Caller, Problem> {
-    hub.store.scoped(bearer.org).caller_of(bearer.user).await?.ok_or_else(Problem::unauthenticated)
+async fn caller(parts: &Parts, hub: &Hub, bearer: Bearer) -> Result<Caller, Problem> {
+    let member = hub.store.scoped(bearer.org).caller_of(bearer.user).await?;
+    let member = member.ok_or_else(Problem::unauthenticated)?;
+    Ok(Caller { from: peer_of(parts), ..member })
 }
 
 fn bearer_text(headers: &HeaderMap) -> Option<&str> {

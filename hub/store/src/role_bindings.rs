@@ -40,6 +40,7 @@ impl Scoped<'_> {
             actor: Actor::User { id: user, email: row.email },
             roles: self.bindings_of(user).await?,
             groups: row.groups,
+            from: None,
         }))
     }
 

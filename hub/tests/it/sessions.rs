@@ -231,6 +231,22 @@ impl Running {
 }
 
 #[tokio::test]
+async fn where_somebody_asks_from_counts_while_the_session_lives() {
+    let mut running = running().await;
+    let inside = r#"forbid(principal, action == Action::"consume", resource)
+        unless { context has ip && context.ip.isLoopback() };"#;
+    publish(&running.world, &running.olga, &[("inside", inside)]).await;
+    let path = format!("/api/v1/teamspaces/{}/services", running.staging.id);
+    let listed = running.ada.get(&running.world, &path).await.with(200);
+    assert_eq!(listed["services"][0]["may"]["consume"], true);
+    let outside = r#"forbid(principal, action == Action::"consume", resource)
+        when { context has ip && context.ip.isLoopback() };"#;
+    let since = Instant::now();
+    publish(&running.world, &running.olga, &[("outside", outside)]).await;
+    assert!(running.both_ends_are_told(since).await.contains("`outside`"));
+}
+
+#[tokio::test]
 async fn an_end_by_an_admin_reaches_both_ends() {
     let mut running = running().await;
     let since = Instant::now();
