@@ -1,9 +1,9 @@
 //! Who may: caller, action and facts become a [`Permit`] or a [`Denied`] that says why.
 //!
-//! Everything here is pure. Time, policies and the labels of a service are facts that the caller of [`decide`]
+//! Everything here is pure. Time, policies and the labels of a service are facts that the caller of [`decide()`]
 //! brings along; there is no clock, no database and no HTTP in this crate.
 //!
-//! A permit cannot be made outside [`decide`]:
+//! A permit cannot be made outside [`decide()`]:
 //!
 //! ```compile_fail,E0451
 //! use hub_policy::{Permit, actions::CreateTeamspace};

@@ -5,6 +5,8 @@
 //! other kube-proxy, `FAIRLEAD_STORY=hub` only those whose names contain it. Bounds and figures of the agent alone are
 //! in the suite `agent`.
 
+#![expect(clippy::print_stderr, reason = "a suite tells what it measured")]
+
 mod deaths;
 mod stories;
 
