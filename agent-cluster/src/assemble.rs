@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use kube::Client;
+use kube::{Client, Config};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -24,7 +24,7 @@ use crate::{
     peers::{PeerState, writer::Peers},
     report::{FirstUses, Observed},
     wanted::Wanted,
-    watch::{inventory, pods},
+    watch::{WATCH_SECONDS, inventory, pods},
     workload::Workloads,
 };
 
@@ -32,6 +32,10 @@ use crate::{
 const ASKED_QUEUE: usize = 256;
 /// kube-proxy sends new connections for so long after an endpoint has left.
 const PROXIES_FOLLOW: Duration = Duration::from_millis(1500);
+const NO_API: &str = "the cluster's API cannot be reached: is this a pod with a service account?";
+const API_CONNECT: Duration = Duration::from_secs(5);
+/// No answer is awaited for longer, watches included: they say something at least every `WATCH_SECONDS`.
+const API_SILENT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
 /// Connections under way may finish; the pod's grace period is 60 s.
 const CONNECTIONS_FINISH: Duration = Duration::from_secs(20);
 
@@ -160,9 +164,12 @@ pub(crate) async fn restore(restore: Restore) -> anyhow::Result<()> {
 }
 
 async fn client() -> anyhow::Result<Client> {
-    Client::try_default()
-        .await
-        .context("the cluster's API cannot be reached: is this a pod with a service account?")
+    let mut config = Config::infer().await.context(NO_API)?;
+    config.connect_timeout = Some(API_CONNECT);
+    config.read_timeout = Some(API_SILENT);
+    // Counted from the question, not from when a pooled connection fell idle.
+    config.reset_reader_on_write = true;
+    Client::try_from(config).context(NO_API)
 }
 
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {

@@ -204,6 +204,11 @@ pub(crate) struct Inventory {
     unsynced: usize,
 }
 
+/// The server ends a watch after this long, and it is begun again where it was. Shorter than what the client waits for
+/// (`assemble.rs`), so that silence always means a dead connection: otherwise a path that swallows packets would leave
+/// the agent blind for minutes.
+pub(crate) const WATCH_SECONDS: u32 = 10;
+
 /// Namespace and name.
 type Key = (String, String);
 
@@ -313,7 +318,11 @@ where
 {
     async fn run(self, inventory: Arc<watch::Sender<Inventory>>) {
         let mut events = std::pin::pin!(
-            watcher(self.api.clone(), watcher::Config::default().page_size(500)).default_backoff()
+            watcher(
+                self.api.clone(),
+                watcher::Config::default().page_size(500).timeout(WATCH_SECONDS)
+            )
+            .default_backoff()
         );
         let mut listed: BTreeMap<Key, Arc<V>> = BTreeMap::new();
         let mut first = true;
@@ -399,7 +408,7 @@ pub(crate) fn service_ref(namespace: &str, name: &str) -> Option<ServiceRef> {
 pub(crate) fn pods(client: &Client, namespace: &str, labels: &str) -> watch::Receiver<PodsSeen> {
     let (pods_tx, pods_rx) = watch::channel(PodsSeen::default());
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let config = watcher::Config::default().labels(labels);
+    let config = watcher::Config::default().labels(labels).timeout(WATCH_SECONDS);
     tokio::spawn(follow_pods(api, config, pods_tx));
     pods_rx
 }

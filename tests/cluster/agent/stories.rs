@@ -20,6 +20,7 @@ pub(crate) type Story = (&'static str, fn(&mut World) -> anyhow::Result<()>);
 
 pub(crate) const ALL: &[Story] = &[
     ("a catalogue is reported and follows changes", the_catalogue),
+    ("an agent whose connections to the API went dead sees again", dead_connections),
     ("start and restore fail no connection", start_and_restore),
     ("a hard service is refused before anything is changed", refusals),
     ("the owner may apply, and the intercept is there again", other_writers),
@@ -80,6 +81,29 @@ fn the_catalogue(world: &mut World) -> anyhow::Result<()> {
         ensure!(ready("shop/fresh").is_none(), "it is still known");
         Ok(())
     })?;
+    Ok(())
+}
+
+/// The nodes forget every connection they translate, those of the agents to the API among them: packets get lost on
+/// both sides and nobody is told.
+fn dead_connections(world: &mut World) -> anyhow::Result<()> {
+    for node in [Host::Node1, Host::Node2] {
+        let mut conntrack = world.lab.exec(node, "conntrack");
+        conntrack.arg("--flush");
+        say(conntrack)?.ok()?;
+    }
+    let known = || world.hub.shared.catalogue.borrow().contains_key("shop/fresh");
+    world.kubectl(&["-n", "shop", "create", "service", "clusterip", "fresh", "--tcp=80"])?;
+    let ((), took) = within(Duration::from_secs(40), "a new service is known", || {
+        ensure!(known(), "not yet");
+        Ok(())
+    })?;
+    eprintln!("  the agent sees again after {} ms", took.as_millis());
+    world.kubectl(&["-n", "shop", "delete", "service", "fresh"])?;
+    world.both_replicas_are_linked()?;
+    let session = world.active_cart(15)?;
+    world.answered_by(by_laptop, PATIENCE)?;
+    end(world, session)?;
     Ok(())
 }
 
