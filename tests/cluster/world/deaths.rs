@@ -128,7 +128,10 @@ pub(crate) fn the_network(world: &World) -> anyhow::Result<()> {
         // Its last attempt before the cable was back may have chosen the longest pause.
         within(RECONNECT_MAX + PATIENCE, "the laptop knows that its intercept ended", || {
             let sessions = ada.reads(&["list"])?;
-            ensure!(!sessions.to_string().contains("\"intercept\""), "{sessions}");
+            let intercept =
+                sessions.as_array().into_iter().flatten().find(|s| s["kind"] == "intercept");
+            let ended = intercept.is_none_or(|session| session["phase"] == "ended");
+            ensure!(ended, "{sessions}");
             Ok(())
         })?;
         within(PATIENCE, "consume works again", || ada.asks("http://frontend.shop"))?;
