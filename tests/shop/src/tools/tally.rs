@@ -24,9 +24,8 @@ pub struct Tally {
     pub last_ms_by_answerer: BTreeMap<String, u64>,
     /// From the begin of a failed connection to the next answer; the longest of these times.
     pub longest_failure_ms: u64,
-    /// When the first failed connection was begun, and the last one: others may have been answered in between.
-    pub first_failed_ms: Option<u64>,
-    pub last_failed_ms: Option<u64>,
+    /// When each failed connection was begun, for telling one long trouble from single stray ones.
+    pub failed_at_ms: Vec<u64>,
     pub errors: BTreeMap<String, u64>,
 }
 
@@ -52,8 +51,7 @@ impl Tally {
             }
             Err(error) => {
                 self.failed += 1;
-                self.first_failed_ms.get_or_insert(attempt.begun_ms);
-                self.last_failed_ms = Some(attempt.begun_ms);
+                self.failed_at_ms.push(attempt.begun_ms);
                 *self.errors.entry(error.clone()).or_default() += 1;
             }
         }
