@@ -54,7 +54,13 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
 
 fn unit() -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
-    run_command(&mut cargo(["test", "--workspace", "--exclude", "fairlead-tests"]))?;
+    run_command(&mut cargo([
+        "test",
+        "--no-fail-fast",
+        "--workspace",
+        "--exclude",
+        "fairlead-tests",
+    ]))?;
     let plain = ["--features", "plain-for-tests", "--test", "it", "blind"];
     run_command(cargo(["test", "--package", "hub-relay"]).args(plain))?;
     run_command(&mut cargo(["test", "--package", "fairlead-tests", "--lib"]))?;

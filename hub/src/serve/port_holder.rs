@@ -15,7 +15,16 @@ pub(super) fn holder_of(port: u16) -> Option<String> {
         .flat_map(|table| listening_inodes(&table, port))
         .collect();
     let processes = fs::read_dir("/proc").ok()?.flatten();
-    processes.map(|process| process.path()).find(|process| has_one_of(process, &inodes)).map(name)
+    processes
+        .map(|process| process.path())
+        .filter(|process| is_numbered(process))
+        .find(|process| has_one_of(process, &inodes))
+        .map(name)
+}
+
+/// Leaves out `/proc/self` and its like, which are a process under another name.
+fn is_numbered(process: &Path) -> bool {
+    process.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
 }
 
 /// Reads the inodes of the sockets that listen on `port` from a table like `/proc/net/tcp`.
