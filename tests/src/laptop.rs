@@ -13,7 +13,8 @@ use fairlead_lab::{Host, Lab, sibling};
 
 use crate::{command::say, patience::eventually};
 
-const PROGRAMS: [&str; 3] = ["fairlead", "fairlead-daemon", "fairlead-supervisor"];
+/// Ours, and the one the developer works on. They are copied, because a checkout may be closed to other users.
+const PROGRAMS: [&str; 4] = ["fairlead", "fairlead-daemon", "fairlead-supervisor", "shop"];
 const SOCKET: &str = "/run/fairlead/supervisor.sock";
 const READY_WITHIN: Duration = Duration::from_secs(10);
 

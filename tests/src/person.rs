@@ -95,13 +95,8 @@ impl<'w> Person<'w> {
 
     /// Starts a role of the shop on a port of the laptop.
     pub fn runs(&self, role: &str, port: u16) -> anyhow::Result<OwnProcess> {
-        let own = OwnProcess::start(
-            self.world.lab(),
-            self.uid,
-            role,
-            port,
-            &format!("{}-laptop", self.name),
-        )?;
+        let shop = self.command(self.world.laptop_program("shop"));
+        let own = OwnProcess::start(shop, role, port, &format!("{}-laptop", self.name))?;
         crate::within(Duration::from_secs(5), "the developer's own process answers", || {
             self.asks(&format!("http://127.0.0.1:{port}/who"))
         })?;

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -121,14 +121,13 @@ impl SteadyClient {
 pub struct OwnProcess(Child);
 
 impl OwnProcess {
+    /// Starts `shop`, which `command` runs as its user, in a role of its own.
     pub(crate) fn start(
-        lab: &Lab,
-        uid: u32,
+        mut command: Command,
         role: &str,
         port: u16,
         name: &str,
     ) -> anyhow::Result<Self> {
-        let mut command = lab.exec_as(Host::Laptop, uid, sibling("shop")?);
         command
             .args([role, "--listen", &format!("127.0.0.1:{port}"), "--name", name])
             .stdin(Stdio::null())
