@@ -13,7 +13,7 @@ use crate::{
     device::Certified,
     error::Refusal,
     tokens,
-    trust::{explain, http_builder},
+    trust::{Authority, explain, http_builder},
     views::{BeginConsume, BeginIntercept},
 };
 
@@ -51,7 +51,16 @@ struct Services {
 impl Hub {
     /// Makes the connections' settings; nothing is sent yet.
     pub fn new(account: Account) -> Result<Self, AccountError> {
-        let http = http_builder(account.ca_file().as_deref())?
+        let extra = account.ca_file().as_deref().map(Authority::read).transpose()?;
+        Self::trusting(account, extra)
+    }
+
+    /// Trusts this authority in place of the account's own.
+    pub(crate) fn trusting(
+        account: Account,
+        extra: Option<Authority>,
+    ) -> Result<Self, AccountError> {
+        let http = http_builder(extra)
             .connect_timeout(CONNECT_MAX)
             .timeout(ANSWER_MAX)
             .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))

@@ -13,6 +13,8 @@ pub enum AccountError {
     SignedOut,
     #[error("your sign-in at {hub} has ended")]
     SignInEnded { hub: HubUrl },
+    #[error("{hub} does not renew your sign-in: {why}")]
+    NotRenewed { hub: HubUrl, why: String },
     #[error("the certificate of {hub} is not trusted: {why}")]
     NotTrusted { hub: HubUrl, why: Untrusted },
     #[error("could not reach {hub}: {why}")]
@@ -27,6 +29,8 @@ pub enum AccountError {
     Write { path: PathBuf, source: io::Error },
     #[error("{path} is damaged: {why}")]
     Damaged { path: PathBuf, why: String },
+    #[error("could not read the authority in {path}: {source}")]
+    UnreadableAuthority { path: PathBuf, source: io::Error },
     #[error("{path} holds no certificate in PEM form")]
     NoCertificate { path: PathBuf },
     #[error("another fairlead command has held {path} for too long")]
@@ -150,22 +154,30 @@ impl From<AccountError> for Failure {
             E::SignInEnded { hub } => {
                 failure(K::SignedOut).hint(format!("sign in again: fairlead login {hub}"))
             }
+            E::NotRenewed { hub, .. } => failure(K::SignedOut).hint(format!(
+                "look at the clock of this machine (timedatectl); if it is right, sign in again: fairlead login {hub}"
+            )),
             E::NotTrusted { hub, why } => failure(K::HubUntrusted).hint(why.remedy(&hub)),
             E::Unreachable { .. } => failure(K::HubUnreachable)
-                .hint("check the address, your network and HTTPS_PROXY, then try again"),
+                .hint("check the address and your network, then try again"),
             E::Refused(refusal) => refusal.into_failure(),
             E::NotUnderstood { .. } => failure(K::HubFaulty)
                 .hint("compare `fairlead version` with the hub's: one of them may need an update"),
-            E::HubUrl(_) | E::NoCertificate { .. } => failure(K::Input),
+            E::HubUrl(_) => failure(K::Input).hint("for example: fairlead login https://hub.example.com"),
+            E::UnreadableAuthority { .. } | E::NoCertificate { .. } => failure(K::Input)
+                .hint("name a PEM file of your organization's authority: `-----BEGIN CERTIFICATE-----`"),
             E::Damaged { .. } => failure(K::Internal).hint("remove the file and sign in again"),
-            E::LoginFailed { .. } | E::LoginTimedOut { .. } => {
-                failure(K::SignedOut).hint("try again: fairlead login")
-            }
+            E::LoginFailed { .. } => failure(K::SignedOut)
+                .hint("try again: fairlead login; when it speaks of clocks, set this one right first"),
+            E::LoginTimedOut { .. } => failure(K::SignedOut).hint("try again: fairlead login"),
             E::PinChanged(_) => failure(K::HubUntrusted).hint(
                 "ask who operates the cluster whether its agent was installed anew, and compare the thumbprint in \
                  the agent's log; if it is right: fairlead teamspace trust NAME THUMBPRINT",
             ),
-            E::Read { .. } | E::Write { .. } | E::Locked { .. } => failure(K::Internal),
+            E::Read { .. } => failure(K::Internal).hint("does the file exist, and may you read it?"),
+            E::Write { .. } => failure(K::Internal)
+                .hint("is the disk full, or does another user own the folder?"),
+            E::Locked { .. } => failure(K::Internal).hint("see which one hangs: ps -C fairlead,fairlead-daemon"),
         }
     }
 }

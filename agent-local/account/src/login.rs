@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::{
     AccountError, Accounts, Device, Hub, HubUrl, Me, Profile, files, tokens, tokens::CLIENT_ID,
-    trust::certificates,
+    trust::Authority,
 };
 
 const REQUEST_MAX_BYTES: usize = 16 << 10;
@@ -29,6 +29,8 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct LoginAttempt {
     hub: Hub,
+    /// Kept for the account only once it has led to a sign-in: an account that works must not lose its own.
+    authority: Option<Authority>,
     listener: TcpListener,
     redirect: String,
     state: String,
@@ -43,22 +45,20 @@ pub struct SignedIn {
 }
 
 impl LoginAttempt {
-    /// Prepares a sign-in at `hub`; `ca_pem` is kept as the authority of its certificate.
+    /// Prepares a sign-in at `hub`, whose certificate may be signed by the authority in `ca_file`.
     pub async fn begin(
         accounts: &Accounts,
         hub: &HubUrl,
         ca_file: Option<&std::path::Path>,
     ) -> Result<Self, AccountError> {
         let account = accounts.at(hub);
-        if let Some(path) = ca_file {
-            let pem = std::fs::read(path)
-                .map_err(|source| AccountError::Read { path: path.to_owned(), source })?;
-            certificates(path, &pem)?;
-            account.keep_ca(&pem)?;
-        }
+        let authority = ca_file.map(Authority::read).transpose()?;
         let hub = {
             let _lock = account.lock().await?;
-            Hub::new(account)?
+            match authority.clone() {
+                Some(authority) => Hub::trusting(account, Some(authority))?,
+                None => Hub::new(account)?,
+            }
         };
         let no_port = |error: std::io::Error| AccountError::LoginFailed {
             why: format!("no port for the browser's answer: {error}"),
@@ -67,6 +67,7 @@ impl LoginAttempt {
         let port = listener.local_addr().as_ref().map_or(0, SocketAddr::port);
         Ok(Self {
             hub,
+            authority,
             listener,
             redirect: format!("http://127.0.0.1:{port}/callback"),
             state: random(),
@@ -176,6 +177,9 @@ impl LoginAttempt {
         account.keep_profile(&profile)?;
         self.hub.renew_certificate().await?;
         let device = self.hub.device().await?;
+        if let Some(authority) = &self.authority {
+            account.keep_ca(&authority.pem)?;
+        }
         accounts.select(account.hub())?;
         Ok(SignedIn { me, device })
     }
@@ -238,6 +242,22 @@ mod tests {
         let request = format!("GET {target} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
         browser.write_all(request.as_bytes()).await.expect("sent");
         browser
+    }
+
+    #[tokio::test]
+    async fn an_attempt_leaves_the_authority_that_the_account_trusts() {
+        let (folder, attempt) = attempt().await;
+        let account = attempt.hub.account().clone();
+        account.keep_ca(b"the right one").expect("kept");
+        let key = rcgen::KeyPair::generate().expect("made");
+        let params = rcgen::CertificateParams::new(["other".to_owned()]).expect("a name");
+        let other = folder.path().join("other.pem");
+        std::fs::write(&other, params.self_signed(&key).expect("signed").pem()).expect("written");
+        let accounts = Accounts::new(folder.path().to_owned());
+        let attempt = LoginAttempt::begin(&accounts, account.hub(), Some(&other)).await;
+        attempt.expect("begun").check_hub().await.expect_err("there is no such hub");
+        let kept = std::fs::read(account.ca_file().expect("kept")).expect("read");
+        assert_eq!(kept, b"the right one");
     }
 
     #[tokio::test]

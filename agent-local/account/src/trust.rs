@@ -6,34 +6,37 @@ use reqwest::ClientBuilder;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use crate::{AccountError, HubUrl, error::Untrusted, files};
+use crate::{AccountError, HubUrl, error::Untrusted};
 
-/// Returns a builder whose connections trust the system's authorities and the ones in `ca_file`.
-pub(crate) fn http_builder(ca_file: Option<&Path>) -> Result<ClientBuilder, AccountError> {
+/// The extra authority of a hub, as the developer named it: its file's bytes, which hold a certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Authority {
+    pub(crate) pem: Vec<u8>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Authority {
+    pub(crate) fn read(path: &Path) -> Result<Self, AccountError> {
+        let unreadable =
+            |source| AccountError::UnreadableAuthority { path: path.to_owned(), source };
+        let pem = std::fs::read(path).map_err(unreadable)?;
+        let certificates: Vec<_> =
+            CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
+        if certificates.is_empty() {
+            return Err(AccountError::NoCertificate { path: path.to_owned() });
+        }
+        Ok(Self { pem, certificates })
+    }
+}
+
+/// Returns a builder whose connections trust the system's authorities and one more.
+pub(crate) fn http_builder(extra: Option<Authority>) -> ClientBuilder {
     let mut roots = RootCertStore::empty();
     // A certificate of the system that cannot be read is one authority less, not a reason to fail.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = ca_file {
-        let pem = files::read(path)?.ok_or_else(|| AccountError::Read {
-            path: path.to_owned(),
-            source: io::ErrorKind::NotFound.into(),
-        })?;
-        roots.add_parsable_certificates(certificates(path, &pem)?);
-    }
+    roots.add_parsable_certificates(extra.map(|extra| extra.certificates).unwrap_or_default());
     let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls))
-}
-
-/// Reads the certificates of a PEM file; none at all is an error.
-pub(crate) fn certificates(
-    path: &Path,
-    pem: &[u8],
-) -> Result<Vec<CertificateDer<'static>>, AccountError> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
-    if found.is_empty() {
-        return Err(AccountError::NoCertificate { path: path.to_owned() });
-    }
-    Ok(found)
+    reqwest::Client::builder().tls_backend_preconfigured(tls)
 }
 
 /// Says whether a request failed because of the certificate, or because nothing answered.
@@ -69,7 +72,11 @@ fn certificate_error(error: &reqwest::Error) -> Option<Untrusted> {
 
 fn untrusted(why: &CertificateError) -> Untrusted {
     match why {
-        CertificateError::UnknownIssuer => Untrusted::UnknownAuthority,
+        // A bad signature is what an authority looks like that has the name of a trusted one and another key, as when
+        // a hub was set up anew.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            Untrusted::UnknownAuthority
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             Untrusted::OtherHost
         }
@@ -88,4 +95,16 @@ fn innermost(error: &reqwest::Error) -> String {
         last = cause;
     }
     last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_of_the_same_name_and_another_key_is_an_unknown_one() {
+        assert_eq!(untrusted(&CertificateError::BadSignature), Untrusted::UnknownAuthority);
+        assert_eq!(untrusted(&CertificateError::UnknownIssuer), Untrusted::UnknownAuthority);
+        assert_eq!(untrusted(&CertificateError::Expired), Untrusted::NotAtThisTime);
+    }
 }
