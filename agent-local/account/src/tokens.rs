@@ -37,6 +37,12 @@ struct TokenRefusal {
     error_description: Option<String>,
 }
 
+impl TokenRefusal {
+    fn in_words(self) -> String {
+        self.error_description.unwrap_or(self.error)
+    }
+}
+
 impl Tokens {
     fn is_fresh(&self, now: Timestamp) -> bool {
         self.expires_at.duration_since(now) > RENEW_BEFORE
@@ -71,12 +77,19 @@ pub(crate) async fn access_token(
             files::write_json(&path, &renewed)?;
             Ok(renewed.access)
         }
-        Err(AskError::Refused(_)) => {
-            account.forget_sign_in()?;
-            Err(AccountError::SignInEnded { hub: account.hub().clone() })
-        }
+        Err(AskError::Refused(refusal)) => Err(not_renewed(account, refusal)?),
         Err(AskError::Account(error)) => Err(error),
     }
+}
+
+/// Forgets the sign-in only when the hub has ended it. A clock that is an hour off is set right, and the sign-in goes on.
+fn not_renewed(account: &Account, refusal: TokenRefusal) -> Result<AccountError, AccountError> {
+    let hub = account.hub().clone();
+    if refusal.error == "invalid_grant" {
+        account.forget_sign_in()?;
+        return Ok(AccountError::SignInEnded { hub });
+    }
+    Ok(AccountError::NotRenewed { hub, why: refusal.in_words() })
 }
 
 /// Exchanges an authorization code.
@@ -87,7 +100,7 @@ pub(crate) async fn redeem(
     form: &[(&str, &str)],
 ) -> Result<Tokens, AccountError> {
     ask(http, account, key, form).await.map_err(|error| match error {
-        AskError::Refused(why) => AccountError::LoginFailed { why },
+        AskError::Refused(refusal) => AccountError::LoginFailed { why: refusal.in_words() },
         AskError::Account(error) => error,
     })
 }
@@ -109,7 +122,7 @@ pub(crate) async fn revoke(http: &Client, account: &Account) -> Result<(), Accou
 }
 
 enum AskError {
-    Refused(String),
+    Refused(TokenRefusal),
     Account(AccountError),
 }
 
@@ -131,9 +144,7 @@ async fn ask(
         return read(account, &body).map_err(AskError::Account);
     }
     match serde_json::from_slice::<TokenRefusal>(&body) {
-        Ok(refusal) if status.is_client_error() => {
-            Err(AskError::Refused(refusal.error_description.unwrap_or(refusal.error)))
-        }
+        Ok(refusal) if status.is_client_error() => Err(AskError::Refused(refusal)),
         Ok(_) | Err(_) => {
             Err(AskError::Account(AccountError::Refused(Refusal::read(status.as_u16(), &body))))
         }
@@ -150,4 +161,29 @@ fn read(account: &Account, body: &[u8]) -> Result<Tokens, AccountError> {
         .checked_add(SignedDuration::from_secs(expires_in))
         .unwrap_or(Timestamp::MAX);
     Ok(Tokens { access: access_token, refresh: refresh_token, expires_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Accounts;
+
+    fn refusal(error: &str) -> TokenRefusal {
+        TokenRefusal { error: error.to_owned(), error_description: Some("in words".to_owned()) }
+    }
+
+    #[test]
+    fn only_a_sign_in_that_the_hub_has_ended_is_forgotten() {
+        let folder = tempfile::tempdir().expect("folder");
+        let accounts = Accounts::new(folder.path().to_owned());
+        let account = accounts.at(&"https://hub.example.com".parse().expect("valid"));
+        files::write(&account.tokens_path(), b"{}").expect("written");
+        for error in ["invalid_dpop_proof", "invalid_request", "invalid_client"] {
+            let error = not_renewed(&account, refusal(error)).expect("decided");
+            assert!(error.to_string().contains("in words"), "{error}");
+            assert!(account.is_signed_in());
+        }
+        let error = not_renewed(&account, refusal("invalid_grant")).expect("decided");
+        assert!(matches!(error, AccountError::SignInEnded { .. }) && !account.is_signed_in());
+    }
 }
