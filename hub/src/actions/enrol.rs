@@ -31,9 +31,9 @@ pub struct Enrolled {
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     #[error(
-        "the clock of the cluster is {difference_s} s {direction} the hub's: set it right (NTP), then try again"
+        "the clock of the {whose} is {difference_s} s {direction} the hub's: set it right (NTP), then try again"
     )]
-    ClockOff { difference_s: u64, direction: &'static str },
+    ClockOff { whose: &'static str, difference_s: u64, direction: &'static str },
     #[error("this is not a join token: {0}")]
     NotAJoinToken(#[from] InvalidToken),
     #[error("the hub does not know this join token: it was withdrawn, or comes from another hub")]
@@ -64,7 +64,7 @@ pub enum EnrolError {
 
 pub async fn enrol(hub: &Hub, asked: EnrolAsked) -> Result<Enrolled, EnrolError> {
     let now = hub.clock.now();
-    clocks_agree(asked.agent_time_s, now)?;
+    clocks_agree("cluster", asked.agent_time_s, now)?;
     let token = Token::parse_as(TokenKind::Join, &asked.join_token)?;
     let store = hub.store.unscoped("a join token comes before its organization is known");
     let token = store.join_token_by_secret(&token).await?.ok_or(EnrolError::Unknown)?;
@@ -92,13 +92,13 @@ pub async fn enrol(hub: &Hub, asked: EnrolAsked) -> Result<Enrolled, EnrolError>
 }
 
 /// Refuses a clock that is too far off, and says by how much.
-pub fn clocks_agree(agent_time_s: i64, now: Timestamp) -> Result<(), EnrolError> {
-    let difference = agent_time_s.saturating_sub(now.as_second());
+pub fn clocks_agree(whose: &'static str, time_s: i64, now: Timestamp) -> Result<(), EnrolError> {
+    let difference = time_s.saturating_sub(now.as_second());
     if Duration::from_secs(difference.unsigned_abs()) <= CLOCK_SKEW {
         return Ok(());
     }
     let direction = if difference < 0 { "behind" } else { "ahead of" };
-    Err(EnrolError::ClockOff { difference_s: difference.unsigned_abs(), direction })
+    Err(EnrolError::ClockOff { whose, difference_s: difference.unsigned_abs(), direction })
 }
 
 fn read(asked: EnrolAsked) -> Result<Enrolment, EnrolError> {
@@ -143,16 +143,16 @@ mod tests {
     #[test]
     fn a_clock_within_a_minute_is_good_enough() {
         let now = Timestamp::from_second(1_000_000).expect("a time");
-        assert!(clocks_agree(1_000_060, now).is_ok());
-        assert!(clocks_agree(999_940, now).is_ok());
+        assert!(clocks_agree("cluster", 1_000_060, now).is_ok());
+        assert!(clocks_agree("cluster", 999_940, now).is_ok());
     }
 
     #[test]
     fn a_clock_that_is_off_is_told_by_how_much() {
         let now = Timestamp::from_second(1_000_000).expect("a time");
-        let behind = clocks_agree(996_400, now).expect_err("an hour").to_string();
-        assert!(behind.contains("3600 s behind"), "{behind}");
-        let ahead = clocks_agree(1_003_600, now).expect_err("an hour").to_string();
+        let behind = clocks_agree("laptop", 996_400, now).expect_err("an hour").to_string();
+        assert!(behind.contains("the laptop is 3600 s behind"), "{behind}");
+        let ahead = clocks_agree("cluster", 1_003_600, now).expect_err("an hour").to_string();
         assert!(ahead.contains("3600 s ahead of"), "{ahead}");
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn replica(
     nonce: &[u8; challenge::NONCE_BYTES],
 ) -> Result<ReplicaProven, Status> {
     let chain = read_chain(hello)?;
-    clocks_agree(hello.time_s, hub.clock.now())
+    clocks_agree("cluster", hello.time_s, hub.clock.now())
         .map_err(|error| Status::unauthenticated(error.to_string()))?;
     let authority = chain.last().ok_or_else(no_certificate)?;
     let key = thumbprint_of(authority).map_err(refused)?;
@@ -72,7 +72,7 @@ pub(super) async fn laptop(
     nonce: &[u8; challenge::NONCE_BYTES],
 ) -> Result<LaptopProven, Status> {
     let chain = read_chain(hello)?;
-    clocks_agree(hello.time_s, hub.clock.now())
+    clocks_agree("laptop", hello.time_s, hub.clock.now())
         .map_err(|error| Status::unauthenticated(error.to_string()))?;
     // What the leaf says of itself only chooses the authority it is then held against.
     let claimed = DeviceIdentity::of(chain.first().ok_or_else(no_certificate)?).map_err(refused)?;
