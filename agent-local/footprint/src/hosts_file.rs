@@ -1,7 +1,10 @@
 //! Putting new bytes in the place of a system file, or leaving it as it was. Never something in between.
 //!
 //! The way is a temporary file in the same folder and a rename. Where the file is a mount point of its own (in
-//! containers) a rename is refused; there the space is reserved first and the bytes are then written in place.
+//! containers) a rename is refused; there the space is reserved first and what differs is then written in place. That
+//! is as whole as one write is: a kill or a power cut in its middle may leave a line of ours torn, and when our section
+//! does not stand at the end, also lines behind it. An edit of another hand in the microseconds between the last look
+//! and the write is lost.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
@@ -30,7 +33,7 @@ pub enum HostsError {
     TooLarge { path: PathBuf },
     #[error("could not write {path}: the disk is full (nothing was changed)")]
     DiskFull { path: PathBuf },
-    #[error("could not write {path}: it is read-only (nothing was changed)")]
+    #[error("could not write {path}: it is read-only or immutable (nothing was changed)")]
     ReadOnly { path: PathBuf },
     #[error("could not write {path} (nothing was changed)")]
     Write { path: PathBuf, source: io::Error },
@@ -72,7 +75,7 @@ impl HostsFile {
             let (old, seen) = self.read(&path)?;
             let new = new(&old);
             if new == old {
-                return Ok(());
+                return remove_leftover(&path).map_err(|source| self.unwritable(source));
             }
             match replace(&path, &seen, &old, &new) {
                 Ok(Replaced::Done) => return Ok(()),
@@ -106,7 +109,9 @@ impl HostsFile {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 HostsError::DiskFull { path }
             }
-            io::ErrorKind::ReadOnlyFilesystem => HostsError::ReadOnly { path },
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                HostsError::ReadOnly { path }
+            }
             _ => HostsError::Write { path, source },
         }
     }
@@ -180,20 +185,28 @@ fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes over the bytes of a file that cannot be renamed over, after making sure that there is room for them.
+/// Writes over the bytes of a file that cannot be renamed over, after making sure that there is room for them and that
+/// nobody else has changed them.
 fn in_place(path: &Path, old: &[u8], new: &[u8]) -> io::Result<Replaced> {
-    let file = OpenOptions::new().write(true).open(path)?;
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     reserve(&file, new.len())?;
-    if let Err(error) = overwrite(&file, new) {
-        overwrite(&file, old)?;
+    let mut now = Vec::with_capacity(old.len());
+    (&mut file).take(HOSTS_MAX_BYTES + 1).read_to_end(&mut now)?;
+    if now != old {
+        return Ok(Replaced::ChangedMeanwhile);
+    }
+    if let Err(error) = overwrite(&file, old, new) {
+        overwrite(&file, &[], old)?;
         return Err(error);
     }
     Ok(Replaced::Done)
 }
 
-fn overwrite(file: &File, bytes: &[u8]) -> io::Result<()> {
-    file.write_all_at(bytes, 0)?;
-    file.set_len(bytes.len() as u64)?;
+/// Writes from the first byte that differs. Our section mostly stands at the end, so no byte of another hand is written.
+fn overwrite(file: &File, old: &[u8], new: &[u8]) -> io::Result<()> {
+    let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    file.write_all_at(&new[same..], same as u64)?;
+    file.set_len(new.len() as u64)?;
     file.sync_all()
 }
 
@@ -206,6 +219,22 @@ fn reserve(file: &File, length: usize) -> io::Result<()> {
     }
 }
 
+fn temporary_beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.fairlead"))
+}
+
+/// Removes the temporary file of a writer that was killed before its rename.
+fn remove_leftover(path: &Path) -> io::Result<()> {
+    let leftover = temporary_beside(path);
+    // Looked at first, since a read-only folder refuses to remove even what is not there.
+    match fs::symlink_metadata(&leftover) {
+        Ok(_) => fs::remove_file(&leftover),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// A file beside `path` that disappears unless it is renamed.
 struct Temporary {
     path: PathBuf,
@@ -215,13 +244,9 @@ struct Temporary {
 
 impl Temporary {
     fn create(beside: &Path, mode: u32) -> io::Result<Self> {
-        let name = beside.file_name().unwrap_or_default().to_string_lossy();
-        let path = beside.with_file_name(format!(".{name}.fairlead"));
+        let path = temporary_beside(beside);
         // Only one of us writes at a time; what stands there is left from one that was killed.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        remove_leftover(beside)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
         Ok(Self { path, file, renamed: false })
     }
@@ -302,6 +327,24 @@ mod tests {
         fs::write(folder.path().join(".hosts.fairlead"), "half").expect("written");
         hosts.write_section(&[cart()]).expect("written");
         assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1);
+    }
+
+    #[test]
+    fn a_leftover_of_a_writer_that_changed_nothing_is_removed_too() {
+        let (folder, hosts) = hosts_file();
+        fs::write(folder.path().join(".hosts.fairlead"), "half").expect("written");
+        hosts.remove_section().expect("nothing to change");
+        assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1);
+    }
+
+    #[test]
+    fn in_place_does_not_write_over_what_another_hand_has_just_written() {
+        let (_folder, hosts) = hosts_file();
+        let old = fs::read(hosts.path()).expect("read");
+        fs::write(hosts.path(), "10.9.9.9 theirs\n").expect("written");
+        let replaced = in_place(hosts.path(), &old, b"ours\n").expect("looked");
+        assert!(matches!(replaced, Replaced::ChangedMeanwhile));
+        assert_eq!(fs::read_to_string(hosts.path()).expect("text"), "10.9.9.9 theirs\n");
     }
 
     #[test]
