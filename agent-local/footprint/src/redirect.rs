@@ -5,13 +5,16 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
 };
 
-use fairlead_model::Port;
+use fairlead_model::{Port, timers::NFT_MAX};
 
 pub(crate) const TABLE: &str = "fairlead";
 
@@ -21,6 +24,8 @@ pub enum RedirectError {
     Run { program: PathBuf, source: io::Error },
     #[error("nft refused the redirect: {said}")]
     Refused { said: String },
+    #[error("`{}` did not end within {} s", program.display(), NFT_MAX.as_secs())]
+    Hung { program: PathBuf },
 }
 
 /// What one user reaches: connections of `uid` to one of `services` go to `listener` on the loopback.
@@ -89,6 +94,10 @@ impl Nft {
     }
 
     fn run(&self, ruleset: &str) -> Result<(), RedirectError> {
+        self.run_for(ruleset, NFT_MAX)
+    }
+
+    fn run_for(&self, ruleset: &str, patience: Duration) -> Result<(), RedirectError> {
         let failed = |source| RedirectError::Run { program: self.program.clone(), source };
         let mut nft = Command::new(&self.program)
             .args(["-f", "-"])
@@ -98,17 +107,36 @@ impl Nft {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
+        let heard = hear(&mut nft, ruleset.to_owned()).recv_timeout(patience);
+        if matches!(heard, Err(RecvTimeoutError::Timeout)) {
+            nft.kill().map_err(failed)?;
+        }
+        let status = nft.wait().map_err(failed)?;
+        match heard {
+            Err(_) => Err(RedirectError::Hung { program: self.program.clone() }),
+            Ok((_, said)) if !status.success() => {
+                Err(RedirectError::Refused { said: said.trim().to_owned() })
+            }
+            Ok((sent, _)) => sent.map_err(failed),
+        }
+    }
+}
+
+/// Gives nft its input and hears, when it has ended, what it said. In a thread of its own: whoever waits may give up.
+fn hear(nft: &mut Child, ruleset: String) -> mpsc::Receiver<(io::Result<()>, String)> {
+    let mut stdin = nft.stdin.take().expect("stdin is piped");
+    let mut stderr = nft.stderr.take().expect("stderr is piped");
+    let (heard_tx, heard_rx) = mpsc::sync_channel(1);
+    thread::spawn(move || {
         // nft reads all of its input before it says anything, so this cannot wait for a full pipe on the way back.
-        let mut stdin = nft.stdin.take().expect("stdin is piped");
         let sent = stdin.write_all(ruleset.as_bytes());
         drop(stdin);
-        let output = nft.wait_with_output().map_err(failed)?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(RedirectError::Refused { said });
-        }
-        sent.map_err(failed)
-    }
+        let mut said = Vec::new();
+        // What cannot be read is only missing in the message.
+        drop(stderr.read_to_end(&mut said));
+        drop(heard_tx.send((sent, String::from_utf8_lossy(&said).into_owned())));
+    });
+    heard_rx
 }
 
 /// Returns the pair that every user's redirect contains besides the services.
@@ -120,6 +148,8 @@ pub(crate) const fn canary() -> SocketAddrV4 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn redirect(uid: u32, listener: u16, services: &[&str]) -> Redirect {
@@ -161,5 +191,18 @@ mod tests {
         assert!(missing.to_string().contains("/nonexistent/nft"), "{missing}");
         let refusing = Nft::new("/bin/false".into()).remove().expect_err("refused");
         assert!(matches!(refusing, RedirectError::Refused { .. }), "{refusing:?}");
+    }
+
+    #[test]
+    fn an_nft_that_hangs_is_given_up() {
+        let folder = tempfile::tempdir().expect("folder");
+        let program = folder.path().join("nft");
+        std::fs::write(&program, "#!/bin/sh\nexec /bin/sleep 600\n").expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        // More than a pipe holds, so that it hangs while it is told, too.
+        let ruleset = "#".repeat(1 << 20);
+        let hanging = Nft::new(program);
+        let error = hanging.run_for(&ruleset, Duration::from_millis(50)).expect_err("it hangs");
+        assert!(matches!(error, RedirectError::Hung { .. }), "{error:?}");
     }
 }

@@ -75,5 +75,30 @@ pub const RECONNECT_MAX: Duration = s(30);
 /// New connections on the laptop wait this long for a carrier, then fail visibly.
 pub const LAPTOP_QUEUE: Duration = s(3);
 
+/// From asking the hub for a carrier until its offer is there.
+pub const LAPTOP_OFFER: Duration = s(15);
+/// The laptop looks this often whether its carrier still answers, which is sooner than TCP would notice.
+pub const LAPTOP_BEAT: Duration = s(5);
+/// A beat of the laptop is answered within this time.
+pub const LAPTOP_BEAT_ANSWER: Duration = s(3);
+/// A session this young may be missing from a welcome that was written before it began.
+pub const LAPTOP_SESSION_YOUNG: Duration = s(10);
+/// By then the agent knows that an intercept is over, and opens no more streams.
+pub const AGENT_HEARS: Duration = Duration::from_millis(300);
+/// What is under way at the developer's port may take this long, once the intercept is over.
+pub const LAPTOP_FINISH: Duration = Duration::from_millis(1500);
+/// Names and redirects are proven this often.
+pub const LAPTOP_PROOF: Duration = s(5);
+/// A proof that takes longer has failed.
+pub const LAPTOP_PROOF_MAX: Duration = s(2);
+/// A session that is over is shown this long, so that people see why.
+pub const LAPTOP_SHOWN: Duration = s(60);
+/// A daemon that is back within this time finds its footprint as it left it.
+pub const DAEMON_BACK: Duration = s(3);
+/// `nft` has changed the ruleset within this time. The daemon waits for two of them: to put, and to put back.
+pub const NFT_MAX: Duration = s(5);
+/// The supervisor has answered its daemon within this time.
+pub const SUPERVISOR_ANSWER: Duration = s(15);
+
 /// Open streams of a hub or agent that is being stopped may finish within this time.
 pub const DRAIN_MAX: Duration = s(10 * 60);
