@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use laptop_ipc::{Call, Failure, FailureKind, FrameError, RunFolder, daemon, peer_of, supervisor};
+use laptop_ipc::{Failure, FailureKind, FrameError, RunFolder, daemon, peer_of, supervisor};
 use nix::unistd::Uid;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
@@ -131,11 +131,7 @@ where
             peer.uid
         )));
     }
-    let asked = async {
-        laptop_ipc::write(&mut stream, &Call::new(request)).await?;
-        laptop_ipc::read(&mut stream).await
-    };
-    match timeout(ANSWER_MAX, asked).await {
+    match timeout(ANSWER_MAX, laptop_ipc::ask(&mut stream, request)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(FrameError::Closed)) => Err(NotThere::Silent),
         Ok(Err(error)) => Err(failed(error.to_string())),
@@ -144,7 +140,8 @@ where
 }
 
 fn failed(message: String) -> NotThere {
-    NotThere::Failed(Failure::new(FailureKind::Supervisor, message))
+    let hint = "restart the parts: fairlead stop, then fairlead start";
+    NotThere::Failed(Failure::new(FailureKind::Supervisor, message).hint(hint))
 }
 
 /// An answer to another question: the parts are of different versions.

@@ -98,6 +98,26 @@ pub fn write_blocking<T: Serialize>(to: &mut impl Write, message: &T) -> Result<
     Ok(to.flush()?)
 }
 
+/// Sends one call and reads its reply. One who is too busy may answer before hearing the question, and close.
+pub async fn ask<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: impl Serialize + Sync,
+) -> Result<T, FrameError> {
+    let sent = write(stream, &Call::new(request)).await;
+    let reply = read(stream).await;
+    if reply.is_err() { sent.and(reply) } else { reply }
+}
+
+/// Sends one call to a blocking stream and reads its reply, in the same way.
+pub fn ask_blocking<T: DeserializeOwned>(
+    stream: &mut (impl Read + Write),
+    request: impl Serialize,
+) -> Result<T, FrameError> {
+    let sent = write_blocking(stream, &Call::new(request));
+    let reply = read_blocking(stream);
+    if reply.is_err() { sent.and(reply) } else { reply }
+}
+
 fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message).map_err(FrameError::Malformed)?;
@@ -148,5 +168,13 @@ mod tests {
     fn half_a_frame_is_a_closed_connection() {
         let error = read_blocking::<String>(&mut [0, 0, 0, 9, b'"'].as_slice()).expect_err("half");
         assert!(matches!(error, FrameError::Closed), "{error}");
+    }
+
+    #[test]
+    fn an_answer_is_heard_from_one_who_did_not_wait_for_the_question() {
+        let (mut near, mut far) = std::os::unix::net::UnixStream::pair().expect("pair");
+        write_blocking(&mut far, &"busy").expect("written");
+        drop(far);
+        assert_eq!(ask_blocking::<String>(&mut near, "status").expect("heard"), "busy");
     }
 }

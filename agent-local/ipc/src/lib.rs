@@ -12,8 +12,8 @@ pub mod supervisor;
 
 pub use descriptor::{receive_descriptor, send_descriptor};
 pub use frame::{
-    AnyCall, Call, FRAME_MAX_BYTES, FrameError, PROTOCOL, read, read_blocking, write,
-    write_blocking,
+    AnyCall, Call, FRAME_MAX_BYTES, FrameError, PROTOCOL, ask, ask_blocking, read, read_blocking,
+    write, write_blocking,
 };
 pub use peer::{Peer, peer_of};
 pub use run_folder::RunFolder;
@@ -39,6 +39,8 @@ pub enum FailureKind {
     /// The parts are of different versions.
     Version,
     Cleanup,
+    /// It stands, and no byte has passed yet.
+    Unproven,
     Internal,
 }
 

@@ -7,6 +7,7 @@ mod conversation;
 mod daemons;
 mod guard;
 mod machine;
+mod room;
 mod worker;
 
 use std::{io, process::ExitCode};

@@ -7,16 +7,14 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use laptop_footprint::Footprint;
+use laptop_ipc::{Failure, FailureKind, Peer, peer_of, supervisor::Reply};
 use nix::{
     sys::{
         prctl::set_pdeathsig,
@@ -26,10 +24,12 @@ use nix::{
 };
 use tracing::{info, warn};
 
-use crate::{config::Config, conversation, machine::Machine};
-
-/// Every user has a handful of conversations; more are refused at once.
-const CONVERSATIONS_MAX: usize = 64;
+use crate::{
+    config::Config,
+    conversation,
+    machine::Machine,
+    room::{Room, Seat},
+};
 
 /// Sent by the kernel when the guard dies. The daemons go on without names until another supervisor is there.
 const GUARD_DIED: Signal = Signal::SIGUSR1;
@@ -115,7 +115,7 @@ fn serve(config: &Config, machine: &Arc<Machine>) -> anyhow::Result<()> {
 }
 
 fn accept(listener: &UnixListener, machine: &Arc<Machine>) {
-    let open = Arc::new(AtomicUsize::new(0));
+    let room = Room::default();
     loop {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
@@ -126,17 +126,29 @@ fn accept(listener: &UnixListener, machine: &Arc<Machine>) {
                 continue;
             }
         };
-        if open.load(Ordering::SeqCst) >= CONVERSATIONS_MAX {
-            continue;
+        let Ok(peer) = peer_of(&stream) else { continue };
+        match room.take(peer.uid) {
+            Some(seat) => begin(stream, peer, Arc::clone(machine), seat),
+            None => say_busy(&stream, peer),
         }
-        open.fetch_add(1, Ordering::SeqCst);
-        begin(stream, Arc::clone(machine), Arc::clone(&open));
     }
 }
 
-fn begin(stream: UnixStream, machine: Arc<Machine>, open: Arc<AtomicUsize>) {
+fn begin(stream: UnixStream, peer: Peer, machine: Arc<Machine>, seat: Seat) {
     thread::spawn(move || {
-        conversation::hold(stream, &machine);
-        open.fetch_sub(1, Ordering::SeqCst);
+        conversation::hold(stream, peer, &machine);
+        drop(seat);
     });
+}
+
+/// Says so at once, without hearing the question: the answer fits into the socket's buffer.
+fn say_busy(mut stream: &UnixStream, peer: Peer) {
+    warn!(uid = peer.uid, pid = peer.pid, "Too many conversations");
+    let reply: Reply = Err(Failure::new(
+        FailureKind::Supervisor,
+        format!("the supervisor is busy: uid {} talks to it too often at once", peer.uid),
+    )
+    .hint("end programs of yours that hold its socket, then try again"));
+    // Whoever does not hear it sees the connection end.
+    drop(stream.set_nonblocking(true).map(|()| laptop_ipc::write_blocking(&mut stream, &reply)));
 }
