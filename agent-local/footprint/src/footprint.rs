@@ -9,7 +9,8 @@ use std::{
     path::PathBuf,
 };
 
-use fairlead_model::{Port, ServiceRef, TeamspaceId};
+use fairlead_model::{Port, ServiceRef};
+use laptop_ipc::supervisor::Reached;
 
 use crate::{
     AddressError, Addresses, Change, HostEntry, HostsError, HostsFile, Journal, JournalError, Nft,
@@ -39,16 +40,6 @@ pub struct Paths {
     pub addresses: PathBuf,
 }
 
-/// One service that a user wants to reach.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reached {
-    pub teamspace: TeamspaceId,
-    pub service: ServiceRef,
-    pub ports: Vec<Port>,
-    /// Whether the bare name `cart` leads to it, too.
-    pub is_home: bool,
-}
-
 /// What one user wants, and the listener that takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -64,6 +55,8 @@ pub struct Footprint {
     journal: Journal,
     addresses: Addresses,
     users: BTreeMap<u32, Wanted>,
+    /// What stands is what `users` want; not after a step that failed.
+    is_settled: bool,
 }
 
 impl Footprint {
@@ -75,8 +68,9 @@ impl Footprint {
             journal: Journal::open(&paths.journal)?,
             addresses: Addresses::load(&paths.addresses)?,
             users: BTreeMap::new(),
+            is_settled: false,
         };
-        footprint.take_back()?;
+        footprint.settle()?;
         Ok(footprint)
     }
 
@@ -95,24 +89,26 @@ impl Footprint {
         Ok(addresses)
     }
 
-    /// Removes a user's part.
+    /// Removes a user's part, and whatever could not be removed when it should have been.
     pub fn clear(&mut self, uid: u32) -> Result<(), FootprintError> {
-        if self.users.remove(&uid).is_none() {
-            return Ok(());
-        }
-        // What cannot be removed stays in the journal, not in what is wanted.
-        self.put()
+        let was_there = self.users.remove(&uid).is_some();
+        if was_there || !self.is_settled { self.settle() } else { Ok(()) }
     }
 
     /// Removes everything of everybody.
     pub fn clear_all(&mut self) -> Result<(), FootprintError> {
         self.users.clear();
-        self.take_back()
+        self.settle()
     }
 
-    /// Lists what stands now, the latest first.
-    pub fn standing(&self) -> impl Iterator<Item = &Change> {
-        self.journal.backwards()
+    /// Lists what stands for a user, the latest first: what they want, and what nobody wants and is still there.
+    pub fn standing_for(&self, uid: u32) -> Vec<Change> {
+        if self.users.contains_key(&uid) || !self.is_settled { self.standing() } else { Vec::new() }
+    }
+
+    /// Lists what stands for anybody, the latest first.
+    pub fn standing(&self) -> Vec<Change> {
+        self.journal.backwards().cloned().collect()
     }
 
     fn addresses_of(&mut self, wanted: &Wanted) -> Result<Vec<Ipv4Addr>, FootprintError> {
@@ -123,14 +119,22 @@ impl Footprint {
     }
 
     fn put_or_put_back(&mut self, uid: u32, before: Option<Wanted>) -> Result<(), FootprintError> {
-        let Err(error) = self.put() else { return Ok(()) };
+        let Err(error) = self.settle() else { return Ok(()) };
         match before {
             Some(before) => self.users.insert(uid, before),
             None => self.users.remove(&uid),
         };
         // The first failure is what the developer must hear, whatever this one says.
-        drop(self.put());
+        drop(self.settle());
         Err(error)
+    }
+
+    /// Makes the machine be what all users together want.
+    fn settle(&mut self) -> Result<(), FootprintError> {
+        self.is_settled = false;
+        self.put()?;
+        self.is_settled = true;
+        Ok(())
     }
 
     fn put(&mut self) -> Result<(), FootprintError> {
@@ -207,6 +211,8 @@ fn names_of(service: &ServiceRef, is_home: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use fairlead_model::TeamspaceId;
 
     use super::*;
 
@@ -335,5 +341,30 @@ mod tests {
             .set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"]))
             .expect_err("no hosts file");
         assert_eq!(machine.read("rules"), crate::ruleset(&[]));
+    }
+
+    #[test]
+    fn what_could_not_be_removed_is_tried_again_by_whoever_asks() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        footprint.set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"])).expect("set");
+        machine.nft_refuses(true);
+        footprint.clear(1000).expect_err("refused");
+        assert_eq!(footprint.standing_for(1000), [Change::RedirectTable], "the user still has it");
+        footprint.clear(1000).expect_err("refused again, not forgotten");
+        machine.nft_refuses(false);
+        footprint.clear(1000).expect("taken back");
+        assert_eq!(footprint.standing_for(1000), []);
+        machine.is_clean();
+    }
+
+    #[test]
+    fn what_another_user_wants_is_not_listed_as_mine() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        footprint.set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"])).expect("set");
+        assert_eq!(footprint.standing_for(1000).len(), 2);
+        assert_eq!(footprint.standing_for(1001), []);
+        assert_eq!(footprint.standing().len(), 2);
     }
 }

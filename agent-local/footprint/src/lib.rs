@@ -12,7 +12,7 @@ mod journal;
 mod redirect;
 
 pub use addresses::{AddressError, Addresses, CANARY, Key, LAST, NETWORK};
-pub use footprint::{Footprint, FootprintError, Paths, Reached, Wanted};
+pub use footprint::{Footprint, FootprintError, Paths, Wanted};
 pub use hosts::{HostEntry, InvalidHostName, MARK, has_section, with_section, without_section};
 pub use hosts_file::{HostsError, HostsFile, replace_atomically};
 pub use journal::{Change, Journal, JournalError};

@@ -26,7 +26,8 @@ pub enum Request {
     Set {
         services: Vec<Reached>,
     },
-    /// Remove whatever an earlier run left, and say what it was. With `dry_run` only say it. Root only.
+    /// Remove what stands for the caller and what no live daemon wants any more, and say what it was; for root, remove
+    /// everything of everybody. With `dry_run` only say it.
     Cleanup {
         dry_run: bool,
     },
@@ -45,7 +46,7 @@ pub struct Reached {
     pub teamspace: TeamspaceId,
     pub service: ServiceRef,
     pub ports: Vec<Port>,
-    /// Whether the bare name leads to it, too.
+    /// Whether the bare name `cart` leads to it, too.
     pub is_home: bool,
 }
 

@@ -16,6 +16,7 @@ pub(crate) fn run(config: &Config, dry_run: bool) -> anyhow::Result<()> {
     for change in &found {
         writeln!(stdout, "{}", describe(change))?;
     }
+    stdout.flush()?;
     if !dry_run {
         Footprint::open(&config.footprint()).context("could not take everything back")?;
     }

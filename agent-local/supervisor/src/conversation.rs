@@ -9,12 +9,12 @@ use std::{
 use fairlead_model::Port;
 use laptop_footprint::{CANARY, FootprintError};
 use laptop_ipc::{
-    AnyCall, Failure, FailureKind, Peer, peer_of, send_descriptor,
+    AnyCall, Failure, FailureKind, Peer, send_descriptor,
     supervisor::{Answer, DaemonFolders, PORTS_MAX, Reached, Reply, Request, SERVICES_MAX},
 };
 use tracing::{debug, info};
 
-use crate::machine::{Attachment, Machine};
+use crate::machine::{Attachment, Machine, NotTakenBack};
 
 /// A caller that says nothing is a caller that hangs; only an attached daemon may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -22,8 +22,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const CANARY_PORT: Port = Port::new(1).expect("not 0");
 
 /// Answers calls until the caller goes away. A daemon that goes away leaves its footprint to be removed.
-pub(crate) fn hold(mut stream: UnixStream, machine: &Machine) {
-    let Ok(peer) = peer_of(&stream) else { return };
+pub(crate) fn hold(mut stream: UnixStream, peer: Peer, machine: &Machine) {
     if stream.set_read_timeout(Some(SILENCE_MAX)).is_err()
         || stream.set_write_timeout(Some(SILENCE_MAX)).is_err()
     {
@@ -56,12 +55,15 @@ pub(crate) fn hold(mut stream: UnixStream, machine: &Machine) {
 fn answer(request: Request, peer: Peer, machine: &Machine) -> Reply {
     match request {
         Request::Start(folders) => machine.start_daemon(peer, folders),
-        Request::Stop => Ok(Answer::Stopped { was_running: machine.stop_daemon(peer.uid) }),
+        Request::Stop => match machine.stop_daemon(peer.uid) {
+            Ok(was_running) => Ok(Answer::Stopped { was_running }),
+            Err(left) => Err(not_taken_back(&left)),
+        },
         Request::Status => Ok(machine.status(peer.uid)),
-        Request::Cleanup { dry_run } => {
-            let found = machine.clean_up(peer.uid, dry_run).map_err(|error| refusal(&error))?;
-            Ok(Answer::Residue { found })
-        }
+        Request::Cleanup { dry_run } => match machine.clean_up(peer.uid, dry_run) {
+            Ok(found) => Ok(Answer::Residue { found }),
+            Err(left) => Err(not_taken_back(&left)),
+        },
         Request::Attach(_) | Request::Set { .. } => unreachable!("answered by the caller"),
     }
 }
@@ -104,13 +106,20 @@ fn set(attachment: Option<&Attachment>, services: Vec<Reached>, machine: &Machin
     Ok(Answer::Set { addresses })
 }
 
+fn not_taken_back(NotTakenBack { why, left }: &NotTakenBack) -> Failure {
+    let Failure { message, hint, .. } = refusal(why);
+    let left = left.iter().map(|change| format!("\n  still there: {change}")).collect::<String>();
+    let message = format!("not everything could be taken back: {message}{left}");
+    Failure { kind: FailureKind::Cleanup, message, hint }
+}
+
 /// Says what failed and what the developer can do about it.
 fn refusal(error: &FootprintError) -> Failure {
     use laptop_footprint::{HostsError, RedirectError};
     let hint = match error {
         _ if is_full(error) => "the disk is full: free some space, then try again",
         FootprintError::Hosts(HostsError::ReadOnly { .. }) => {
-            "make the file writable for root; where the system owns it, names cannot be added"
+            "make it writable for root (mount -o remount,rw … or chattr -i …), then try again"
         }
         FootprintError::Hosts(HostsError::Contested { .. }) => {
             "find out who writes it (a VPN client, a configuration tool?), then try again"
@@ -120,6 +129,9 @@ fn refusal(error: &FootprintError) -> Failure {
         }
         FootprintError::Redirect(RedirectError::Refused { .. }) => {
             "is the kernel built with nf_tables and nft_redir?"
+        }
+        FootprintError::Redirect(RedirectError::Hung { .. }) => {
+            "see whether `nft list ruleset` answers: another program may hold the ruleset"
         }
         FootprintError::Hosts(_) | FootprintError::Journal(_) | FootprintError::Addresses(_) => {
             "see the supervisor's log"

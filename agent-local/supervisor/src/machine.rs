@@ -6,10 +6,10 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     process,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use fairlead_model::Port;
+use fairlead_model::{Port, timers::DAEMON_BACK};
 use laptop_footprint::{Footprint, FootprintError, Wanted};
 use laptop_ipc::{
     Peer,
@@ -18,9 +18,6 @@ use laptop_ipc::{
 use tracing::{info, warn};
 
 use crate::{cleanup::describe, config::Config, daemons::Daemons};
-
-/// A daemon that is back within this time finds its footprint as it left it.
-const BACK_AT_ONCE: Duration = Duration::from_secs(3);
 
 /// That the daemon of a user is connected. A later attachment of the same user replaces it.
 #[derive(Debug)]
@@ -36,6 +33,13 @@ pub(crate) struct Machine {
     /// Told after every attachment, for those who wait for a daemon to come back.
     attached: Condvar,
     daemons: Daemons,
+}
+
+/// A clean-up that did not succeed, with what is still there.
+#[derive(Debug)]
+pub(crate) struct NotTakenBack {
+    pub(crate) why: FootprintError,
+    pub(crate) left: Vec<String>,
 }
 
 struct State {
@@ -71,16 +75,17 @@ impl Machine {
     }
 
     /// Ends a user's daemon and removes their footprint, whoever started that daemon.
-    pub(crate) fn stop_daemon(&self, uid: u32) -> bool {
+    pub(crate) fn stop_daemon(&self, uid: u32) -> Result<bool, NotTakenBack> {
         let attached = self.attached_pid(uid);
         // Forgotten first, so that its end is not taken for a crash.
         self.state().users.remove(&uid);
         let was_running = self.daemons.stop(uid, attached);
         let mut state = self.state();
-        if let Err(error) = state.footprint.clear(uid) {
-            warn!(uid, "Could not remove the footprint: {error}");
+        if let Err(why) = state.footprint.clear(uid) {
+            warn!(uid, "Could not remove the footprint: {why}");
+            return Err(state.not_taken_back(why));
         }
-        was_running
+        Ok(was_running)
     }
 
     pub(crate) fn status(&self, uid: u32) -> Answer {
@@ -129,8 +134,7 @@ impl Machine {
             return Ok(Vec::new());
         };
         let names = services.iter().map(|reached| reached.service.to_string()).collect();
-        let wanted =
-            Wanted { listener: user.port(), services: services.into_iter().map(reached).collect() };
+        let wanted = Wanted { listener: user.port(), services };
         let addresses = if wanted.services.is_empty() {
             footprint.clear(attachment.uid)?;
             Vec::new()
@@ -145,7 +149,7 @@ impl Machine {
     pub(crate) fn daemon_is_gone(&self, attachment: &Attachment) {
         self.start_again(attachment);
         let mut state = self.state();
-        let deadline = Instant::now() + BACK_AT_ONCE;
+        let deadline = Instant::now() + DAEMON_BACK;
         loop {
             let Some(user) = state.users.get_mut(&attachment.uid) else { return };
             if user.attachment != attachment.number {
@@ -180,27 +184,45 @@ impl Machine {
         }
     }
 
-    /// Removes what stands for this user, and says what it was.
-    pub(crate) fn clean_up(&self, uid: u32, dry_run: bool) -> Result<Vec<String>, FootprintError> {
-        let mut state = self.state();
-        let found = state.footprint.standing().map(describe).collect();
-        if !dry_run {
-            if let Some(user) = state.users.get_mut(&uid) {
-                user.services.clear();
-            }
-            state.footprint.clear(uid)?;
+    /// Removes what stands for this user, and says what it was. Root cleans up for everybody, daemons included: one
+    /// that runs would put its names back.
+    pub(crate) fn clean_up(&self, uid: u32, dry_run: bool) -> Result<Vec<String>, NotTakenBack> {
+        let found = if uid == 0 {
+            self.state().footprint.standing()
+        } else {
+            self.state().footprint.standing_for(uid)
+        };
+        if !dry_run && let Err(why) = self.clear_for(uid) {
+            return Err(self.state().not_taken_back(why));
         }
-        Ok(found)
+        Ok(found.iter().map(describe).collect())
+    }
+
+    fn clear_for(&self, uid: u32) -> Result<(), FootprintError> {
+        if uid == 0 {
+            self.end_daemons();
+            return self.state().footprint.clear_all();
+        }
+        let mut state = self.state();
+        if let Some(user) = state.users.get_mut(&uid) {
+            user.services.clear();
+        }
+        state.footprint.clear(uid)
     }
 
     /// Ends every daemon and removes everything.
     pub(crate) fn stop(&self) {
+        self.end_daemons();
+        self.take_back();
+    }
+
+    fn end_daemons(&self) {
         let uids: Vec<u32> = self.state().users.keys().copied().collect();
         for uid in uids {
-            self.stop_daemon(uid);
+            // What could not be removed was said, and is tried again with everything else.
+            drop(self.stop_daemon(uid));
         }
         self.daemons.stop_all();
-        self.take_back();
     }
 
     /// Removes everything of everybody.
@@ -222,6 +244,12 @@ impl Machine {
     }
 }
 
+impl State {
+    fn not_taken_back(&self, why: FootprintError) -> NotTakenBack {
+        NotTakenBack { why, left: self.footprint.standing().iter().map(describe).collect() }
+    }
+}
+
 impl User {
     fn new() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -232,9 +260,4 @@ impl User {
         let address = self.listener.local_addr().expect("a bound socket has an address");
         Port::new(address.port()).expect("a bound port is not 0")
     }
-}
-
-fn reached(reached: Reached) -> laptop_footprint::Reached {
-    let Reached { teamspace, service, ports, is_home } = reached;
-    laptop_footprint::Reached { teamspace, service, ports, is_home }
 }

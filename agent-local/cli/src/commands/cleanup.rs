@@ -1,5 +1,7 @@
 //! `fairlead cleanup`: takes back whatever stands on this laptop.
 
+use std::process::Stdio;
+
 use laptop_ipc::{FailureKind, daemon, supervisor};
 use nix::unistd::Uid;
 use serde::Serialize;
@@ -23,17 +25,31 @@ impl Shown for Residue {
 }
 
 pub(super) async fn run(context: &Context<'_>, dry_run: bool) -> Result<(), CliError> {
+    // Looked at first: leaving the sessions takes most of it back already.
+    let found = supervised(context, true).await?;
     if !dry_run {
-        match context.parts.ask_daemon(daemon::Request::LeaveAll).await {
-            Ok(_) | Err(CliError::NoDaemon) => {}
-            // The names and redirects go in any case; the hub's side ends when the laptop is away.
-            Err(error) => context.output.warn(error.to_string()),
-        }
+        leave_all(context).await;
     }
+    let Some(found) = found else { return without_supervisor(context, dry_run).await };
+    if !dry_run {
+        supervised(context, false).await?;
+    }
+    context.output.show(&Residue(found))
+}
+
+async fn leave_all(context: &Context<'_>) {
+    match context.parts.ask_daemon(daemon::Request::LeaveAll).await {
+        Ok(_) | Err(CliError::NoDaemon) => {}
+        // The names and redirects go in any case; the hub's side ends when the laptop is away.
+        Err(error) => context.output.warn(error.to_string()),
+    }
+}
+
+async fn supervised(context: &Context<'_>, dry_run: bool) -> Result<Option<Vec<String>>, CliError> {
     match context.parts.ask_supervisor(supervisor::Request::Cleanup { dry_run }).await? {
-        Some(supervisor::Answer::Residue { found }) => context.output.show(&Residue(found)),
+        Some(supervisor::Answer::Residue { found }) => Ok(Some(found)),
         Some(other) => Err(unexpected(&other)),
-        None => without_supervisor(context, dry_run).await,
+        None => Ok(None),
     }
 }
 
@@ -48,14 +64,18 @@ async fn without_supervisor(context: &Context<'_>, dry_run: bool) -> Result<(), 
             format!("sudo {} {}", program.display(), flags.join(" ")),
         ));
     }
-    let status = Command::new(&program)
+    let output = Command::new(&program)
         .arg("--run-dir")
         .arg(context.parts.run_folder().path())
         .args(flags)
-        .status()
+        .stderr(Stdio::inherit())
+        .output()
         .await;
-    match status {
-        Ok(status) if status.success() => Ok(()),
+    match output {
+        Ok(output) if output.status.success() => {
+            let found = String::from_utf8_lossy(&output.stdout);
+            context.output.show(&Residue(found.lines().map(str::to_owned).collect()))
+        }
         Ok(_) | Err(_) => Err(CliError::new(
             FailureKind::Cleanup,
             "not everything could be taken back",
