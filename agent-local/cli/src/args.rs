@@ -122,7 +122,8 @@ Examples:
   fairlead consume clear
 
 Names: frontend.shop, frontend.shop.svc, frontend.shop.svc.cluster.local; with one namespace also frontend.
-What is consumed already stays; a service that you intercept is left out."
+What is consumed already stays; a service that you intercept is left out. When no service answers within 20 s the exit
+code is 70: the consume stands and goes on trying."
     )]
     Consume {
         #[command(subcommand)]
@@ -145,7 +146,8 @@ Examples:
   fairlead intercept list
   fairlead leave shop/cart                      give it back
 
-While nothing listens on the port, and when this laptop is away, the pods answer."
+While nothing listens on the port, and when this laptop is away, the pods answer.
+Whatever program listens there gets the requests; Fairlead itself takes no port of this laptop that could be in use."
     )]
     Intercept {
         #[command(subcommand)]
@@ -179,6 +181,9 @@ Examples:
         all: bool,
     },
     /// Take back whatever Fairlead changed on this laptop
+    #[command(after_help = "\
+Your sessions end, and your names and redirects go. As root: those of every user, whose daemons end.
+What could not be taken back stays in the journal and is tried again by the next clean-up or start.")]
     Cleanup {
         /// Only show what would be taken back
         #[arg(long)]

@@ -21,6 +21,7 @@ Exit codes:
   42  the hub answers in a way that this version does not understand
   50  there is no such thing        51  it is in conflict with something else
   60  names or redirects of this laptop could not be changed
+  70  it has begun, and is not proven to work yet
   80  the daemon does not run       81  the supervisor does not run or failed
   82  daemon or supervisor are of another version
   90  not everything could be taken back
@@ -79,6 +80,7 @@ impl CliError {
                 FailureKind::NotFound => 50,
                 FailureKind::Conflict => 51,
                 FailureKind::LaptopNetwork => 60,
+                FailureKind::Unproven => 70,
                 FailureKind::Supervisor => 81,
                 FailureKind::Version => 82,
                 FailureKind::Cleanup => 90,
@@ -138,6 +140,7 @@ mod tests {
             FailureKind::Supervisor,
             FailureKind::Version,
             FailureKind::Cleanup,
+            FailureKind::Unproven,
             FailureKind::Internal,
         ];
         let failures = kinds.map(|kind| CliError::Failure(Failure::new(kind, "")));

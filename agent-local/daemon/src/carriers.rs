@@ -1,38 +1,33 @@
 //! Carriers: from the hub's offer to a connection with the agent whose key this laptop knows.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use fairlead_model::{Phase, SessionId, TeamspaceId};
+use fairlead_model::{
+    Phase, SessionId, SessionKind, TeamspaceId, Thumbprint,
+    timers::{LAPTOP_BEAT, LAPTOP_BEAT_ANSWER},
+};
 use fairlead_tunnel::{
-    Backoff, HandshakeError, OpenFailed, Opener, PeerExpectation, TlsIdentity,
+    HandshakeError, OpenFailed, Opener, PeerExpectation, TlsIdentity,
     connect::{RelayError, dial_relay},
     tls::TlsConfigError,
 };
 use fairlead_wire::{
-    identity::thumbprint_of,
-    link::v1::CarrierOffer,
-    open::{OpenRequest, Refusal},
-    preface::Side,
-    ticket::Ticket,
+    identity::thumbprint_of, link::v1::CarrierOffer, preface::Side, ticket::Ticket,
 };
-use laptop_account::AccountError;
-use laptop_ipc::{Failure, FailureKind};
+use laptop_account::{AccountError, Pins};
+use laptop_ipc::{Failure, FailureKind, daemon::Teamspace};
 use rustls_pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
     sync::watch,
     time::{interval, sleep},
 };
-use tracing::{debug, info};
+use tracing::info;
 
-use crate::{keeper::Keeper, link::with_causes};
+use crate::{attempts::Attempts, keeper::Keeper, link::with_causes, probe, sessions::Task};
 
-const OFFER_MAX: Duration = Duration::from_secs(15);
-/// The laptop notices a dead carrier sooner than TCP would.
-const BEAT_EVERY: Duration = Duration::from_secs(5);
-const BEAT_MAX: Duration = Duration::from_secs(3);
-/// One answer proves the way; a few services may have no pods.
-const PROBES_MAX: usize = 5;
+/// What the agent refuses once, it may have refused because it did not know the session yet.
+const REFUSALS_MAX: usize = 3;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CarrierError {
@@ -40,6 +35,11 @@ pub(crate) enum CarrierError {
     NotOffered(String),
     #[error("the hub's offer is not readable: {0}")]
     BadOffer(&'static str),
+    #[error(
+        "the hub offers a carrier to teamspace {offered} for a session of teamspace `{name}` ({ours}); \
+         refusing to connect"
+    )]
+    OtherTeamspace { name: String, ours: TeamspaceId, offered: TeamspaceId },
     #[error(transparent)]
     Account(#[from] AccountError),
     #[error(transparent)]
@@ -50,118 +50,85 @@ pub(crate) enum CarrierError {
     Handshake(#[from] HandshakeError),
     #[error("the agent does not accept the grant: {0}")]
     Grant(OpenFailed),
-    #[error("no stream gets through: {0}")]
-    Probe(OpenFailed),
 }
 
 impl CarrierError {
-    /// Says whether trying again could only repeat it: a person must look at a changed key first.
-    const fn is_final(&self) -> bool {
-        matches!(self, Self::Account(AccountError::PinChanged(_)))
+    /// Returns after how many tries in a row it is the last word; `None` where another try may succeed.
+    pub(crate) const fn tries(&self) -> Option<usize> {
+        match self {
+            // A person must look at it first.
+            Self::Account(AccountError::PinChanged(_)) | Self::OtherTeamspace { .. } => Some(1),
+            Self::Handshake(HandshakeError::NotTrusted(_))
+            | Self::Grant(OpenFailed::Refused(_)) => Some(REFUSALS_MAX),
+            _ => None,
+        }
+    }
+
+    /// Says it as the last word.
+    pub(crate) fn into_failure(self) -> Failure {
+        match self {
+            Self::Account(error) => error.into(),
+            Self::Grant(_) => Failure::new(FailureKind::Denied, self.to_string()).hint(
+                "ask for it again; if it stays, the clock of the cluster may be wrong: its agent's log says more",
+            ),
+            _ => Failure::new(FailureKind::HubUntrusted, with_causes(&self)).hint(
+                "ask who operates the hub and the cluster: what answers there is not the cluster it should be",
+            ),
+        }
+    }
+}
+
+/// Keeps a carrier for a session if it is a consume; those of an intercept are offered by the hub.
+pub(crate) fn begin(keeper: &Arc<Keeper>, id: SessionId) {
+    let mut sessions = keeper.sessions();
+    let session = sessions.live_mut(id).filter(|session| session.kind() == SessionKind::Consume);
+    if let Some(session) = session {
+        session.task = Some(Task(tokio::spawn(keep_for_consume(Arc::clone(keeper), id))));
     }
 }
 
 /// Keeps one carrier for a consume, for as long as the session lives.
-pub(crate) async fn keep_for_consume(keeper: Arc<Keeper>, id: SessionId) {
-    let mut backoff = Backoff::default();
+async fn keep_for_consume(keeper: Arc<Keeper>, id: SessionId) {
+    let mut attempts = Attempts::default();
     loop {
         keeper.link.connected().await;
         match open_for_consume(&keeper, id).await {
             Ok(opener) => {
-                backoff = Backoff::default();
+                attempts.succeeded();
                 watch_over(&keeper, id, &opener).await;
                 keeper.observe(id, Phase::Preparing, Some("the carrier was lost".to_owned()));
             }
-            Err(error) if error.is_final() => {
-                let failure = match error {
-                    CarrierError::Account(error) => Failure::from(error),
-                    other => Failure::new(FailureKind::HubUntrusted, other.to_string()),
-                };
-                // In a task of its own, since ending the session ends this one.
-                tokio::spawn(refuse(Arc::clone(&keeper), id, failure));
-                return;
-            }
+            Err(error) if attempts.failed(&error) => return give_up(keeper, id, error),
             Err(error) => keeper.observe(id, Phase::Preparing, Some(with_causes(&error))),
         }
-        sleep(backoff.next_delay()).await;
+        sleep(attempts.next_delay()).await;
     }
 }
 
-async fn refuse(keeper: Arc<Keeper>, id: SessionId, failure: Failure) {
-    let detail = failure.message.clone();
-    if let Some(session) = keeper.sessions().live_mut(id) {
-        session.failure = Some(failure);
-    }
-    keeper.end_here(id, Phase::Refused, Some(detail)).await;
-    if let Ok(hub) = keeper.hub()
-        && let Err(error) = hub.end_session(id).await
-    {
-        debug!("The hub was not told: {error}");
-    }
+/// Ends the session with the reason. In a task of its own, since ending the session ends the one that keeps its carrier.
+pub(crate) fn give_up(keeper: Arc<Keeper>, id: SessionId, error: CarrierError) {
+    tokio::spawn(async move { keeper.refuse(id, error.into_failure()).await });
 }
 
 async fn open_for_consume(keeper: &Keeper, id: SessionId) -> Result<Opener, CarrierError> {
-    let offer =
-        keeper.request_carrier(id, "", OFFER_MAX).await.map_err(CarrierError::NotOffered)?;
+    let offer = keeper.offers.ask(id, "").await.map_err(CarrierError::NotOffered)?;
     let replica = offer.replica.clone();
-    let half = dial(keeper, offer).await?;
+    let half = dial(keeper, id, offer).await?;
     let (opener, driver) = Opener::handshake(half.tcp, &half.identity, &half.expectation).await?;
     tokio::spawn(driver);
     let grant = keeper.sessions().live(id).map(|session| session.grant.borrow().clone());
     let grant = grant.ok_or(CarrierError::BadOffer("its session is over"))?;
     opener.present_grant(&grant).await.map_err(CarrierError::Grant)?;
-    probe(keeper, id, &opener).await?;
     info!(session = %id, replica, "Carrier is up");
     Ok(opener)
 }
 
-/// Sends bytes through the whole path. That a service has no pods is the service's affair; that nothing comes back
-/// is ours.
-async fn probe(keeper: &Keeper, id: SessionId, opener: &Opener) -> Result<(), CarrierError> {
-    let reached = keeper.sessions().view_of(id).map(|view| view.services).unwrap_or_default();
-    for reached in reached.into_iter().take(PROBES_MAX) {
-        let Some(port) = reached.ports.first() else { continue };
-        let wish = OpenRequest { session: id, service: reached.service, port: *port, probe: true };
-        match opener.open(&wish).await {
-            Ok(stream) => {
-                drop(stream);
-                break;
-            }
-            Err(OpenFailed::Refused(refused)) if refused.refusal != Refusal::NotAllowed => {
-                debug!(service = %wish.service, "Probe: {refused}");
-            }
-            Err(error) => return Err(CarrierError::Probe(error)),
-        }
-    }
-    Ok(())
-}
-
-/// Offers the carrier to new connections until it is lost.
+/// Offers the carrier to new connections until it is lost, and has it prove itself.
 async fn watch_over(keeper: &Keeper, id: SessionId, opener: &Opener) {
-    let Some(mut grant_rx) = publish(keeper, id, opener) else { return };
-    keeper.observe(id, Phase::Active, None);
-    let mut beat = interval(BEAT_EVERY);
-    loop {
-        tokio::select! {
-            end = opener.closed() => {
-                info!(session = %id, "Carrier lost: {end}");
-                break;
-            }
-            _ = beat.tick() => if opener.beat(BEAT_MAX).await.is_err() {
-                info!(session = %id, "Carrier does not answer");
-                break;
-            },
-            changed = grant_rx.changed() => {
-                if changed.is_err() {
-                    break;
-                }
-                let grant = grant_rx.borrow_and_update().clone();
-                if let Err(error) = opener.present_grant(&grant).await {
-                    info!(session = %id, "Renewed grant: {error}");
-                    break;
-                }
-            }
-        }
+    let Some(grant_rx) = publish(keeper, id, opener) else { return };
+    tokio::select! {
+        () = hold(id, opener, grant_rx) => {}
+        () = probe::keep_proving(keeper, id, opener) => {}
     }
     opener.close();
     if let Some(session) = keeper.sessions().live(id) {
@@ -176,6 +143,28 @@ fn publish(keeper: &Keeper, id: SessionId, opener: &Opener) -> Option<watch::Rec
     Some(session.grant.subscribe())
 }
 
+/// Returns when the carrier is of no more use.
+async fn hold(id: SessionId, opener: &Opener, mut grant_rx: watch::Receiver<String>) {
+    let mut beat = interval(LAPTOP_BEAT);
+    loop {
+        tokio::select! {
+            end = opener.closed() => return info!(session = %id, "Carrier lost: {end}"),
+            _ = beat.tick() => if opener.beat(LAPTOP_BEAT_ANSWER).await.is_err() {
+                return info!(session = %id, "Carrier does not answer");
+            },
+            changed = grant_rx.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let grant = grant_rx.borrow_and_update().clone();
+                if let Err(error) = opener.present_grant(&grant).await {
+                    return info!(session = %id, "Renewed grant: {error}");
+                }
+            }
+        }
+    }
+}
+
 /// One half of a carrier, paired by the relay, before TLS.
 pub(crate) struct Half {
     pub(crate) tcp: TcpStream,
@@ -183,25 +172,87 @@ pub(crate) struct Half {
     pub(crate) expectation: PeerExpectation,
 }
 
-/// Dials what the hub offers, towards the teamspace whose key is known.
-pub(crate) async fn dial(keeper: &Keeper, offer: CarrierOffer) -> Result<Half, CarrierError> {
+/// Dials what the hub offers for a session, towards the teamspace whose key is known.
+pub(crate) async fn dial(
+    keeper: &Keeper,
+    id: SessionId,
+    offer: CarrierOffer,
+) -> Result<Half, CarrierError> {
     let ticket = Ticket::from_slice(&offer.ticket).ok_or(CarrierError::BadOffer("its ticket"))?;
-    let teamspace: TeamspaceId =
-        offer.teamspace_id.parse().map_err(|_| CarrierError::BadOffer("its teamspace"))?;
-    let certificate = CertificateDer::from(offer.teamspace_certificate);
-    let presented = thumbprint_of(&certificate)
-        .map_err(|_| CarrierError::BadOffer("the teamspace's certificate"))?;
+    let teamspace = keeper.sessions().live(id).map(|session| session.desired.teamspace.clone());
+    let teamspace = teamspace.ok_or(CarrierError::BadOffer("its session is over"))?;
     let account = keeper.accounts.current()?;
-    account.pins().check(teamspace, &teamspace_name(keeper, teamspace), presented)?;
-    let expectation = PeerExpectation::replica(certificate, &presented)?;
+    let (certificate, key) = trusted(&account.pins(), &teamspace, &offer)?;
+    let expectation = PeerExpectation::replica(certificate, &key)?;
     let device = laptop_account::Hub::new(account)?.device().await?;
     let identity = TlsIdentity::new(vec![device.certificate], &device.key)?;
     let tcp = dial_relay(&offer.relay, &ticket, Side::Laptop).await?;
     Ok(Half { tcp, identity, expectation })
 }
 
-fn teamspace_name(keeper: &Keeper, id: TeamspaceId) -> String {
-    let sessions = keeper.sessions();
-    let known = sessions.all_live().map(|session| &session.desired.teamspace);
-    known.into_iter().find(|t| t.id == id).map_or_else(|| id.to_string(), |t| t.name.clone())
+/// Returns the teamspace's certificate as offered, if its key is the one that is pinned.
+///
+/// The pin is looked up by what the session is about, never by what the offer says: under an id made up for the
+/// occasion, every key would be seen for the first time.
+fn trusted(
+    pins: &Pins,
+    teamspace: &Teamspace,
+    offer: &CarrierOffer,
+) -> Result<(CertificateDer<'static>, Thumbprint), CarrierError> {
+    let offered: TeamspaceId =
+        offer.teamspace_id.parse().map_err(|_| CarrierError::BadOffer("its teamspace"))?;
+    if offered != teamspace.id {
+        let (name, ours) = (teamspace.name.clone(), teamspace.id);
+        return Err(CarrierError::OtherTeamspace { name, ours, offered });
+    }
+    let certificate = CertificateDer::from(offer.teamspace_certificate.clone());
+    let presented = thumbprint_of(&certificate)
+        .map_err(|_| CarrierError::BadOffer("the teamspace's certificate"))?;
+    pins.check(teamspace.id, &teamspace.name, presented)?;
+    Ok((certificate, presented))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use fairlead_wire::{authority::TeamspaceAuthority, key::Key};
+    use laptop_account::Accounts;
+
+    use super::*;
+
+    fn offer(teamspace: TeamspaceId, authority: &TeamspaceAuthority) -> CarrierOffer {
+        CarrierOffer {
+            teamspace_id: teamspace.to_string(),
+            teamspace_certificate: authority.certificate().to_vec(),
+            ..CarrierOffer::default()
+        }
+    }
+
+    fn authority() -> TeamspaceAuthority {
+        let key = Key::generate().expect("made");
+        TeamspaceAuthority::create(key, SystemTime::now()).expect("made")
+    }
+
+    #[test]
+    fn an_impostor_is_refused_under_the_right_id_and_under_one_made_up_for_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let accounts = Accounts::new(folder.path().to_owned());
+        let pins = accounts.at(&"https://hub.example.com".parse().expect("valid")).pins();
+        let teamspace = Teamspace { id: TeamspaceId::generate(), name: "staging".to_owned() };
+        let (real, impostor) = (authority(), authority());
+        trusted(&pins, &teamspace, &offer(teamspace.id, &real)).expect("first sight");
+        trusted(&pins, &teamspace, &offer(teamspace.id, &real)).expect("known");
+
+        let same_id = trusted(&pins, &teamspace, &offer(teamspace.id, &impostor));
+        let error = same_id.expect_err("another key");
+        assert!(matches!(error, CarrierError::Account(AccountError::PinChanged(_))), "{error}");
+
+        let made_up = TeamspaceId::generate();
+        let error = trusted(&pins, &teamspace, &offer(made_up, &impostor)).expect_err("another id");
+        assert!(matches!(error, CarrierError::OtherTeamspace { .. }), "{error}");
+        assert_eq!(error.tries(), Some(1), "nothing gets better by asking again");
+        assert_eq!(error.into_failure().kind, FailureKind::HubUntrusted);
+        assert_eq!(pins.of(made_up).expect("read"), None, "nothing was pinned");
+    }
 }

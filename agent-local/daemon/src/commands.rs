@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use fairlead_model::SessionKind;
 use laptop_ipc::{
     AnyCall, Failure, FailureKind,
-    daemon::{Answer, Reply, Request},
+    daemon::{Answer, PATIENCE_MAX, Reply, Request},
     peer_of,
 };
 use tokio::{
@@ -23,14 +23,13 @@ const QUESTION_MAX: Duration = Duration::from_secs(5);
 pub(crate) async fn serve(listener: UnixListener, keeper: Arc<Keeper>, uid: u32) {
     let room = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
     loop {
-        let permit =
-            Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
+        let slot = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
                 let keeper = Arc::clone(&keeper);
                 tokio::spawn(async move {
                     hold(stream, &keeper, uid).await;
-                    drop(permit);
+                    drop(slot);
                 });
             }
             Err(error) => {
@@ -53,8 +52,18 @@ async fn hold(mut stream: UnixStream, keeper: &Arc<Keeper>, uid: u32) {
         Ok(request) => answer(request, keeper).await,
         Err(failure) => Err(failure),
     };
-    if let Err(error) = laptop_ipc::write(&mut stream, &reply).await {
-        debug!("The command did not wait for the answer: {error}");
+    deliver(stream, keeper, &reply).await;
+}
+
+/// Brings the answer. A session that nobody hears of would stand without anybody knowing, so it goes.
+async fn deliver(mut stream: UnixStream, keeper: &Keeper, reply: &Reply) {
+    let Err(error) = laptop_ipc::write(&mut stream, reply).await else { return };
+    debug!("The command did not wait for the answer: {error}");
+    if let Ok(Answer::Begun { session, .. }) = reply {
+        let _acting = keeper.acting.lock().await;
+        if let Err(failure) = keeper.leave(session.id).await {
+            warn!(session = %session.id, "Left, and the hub was not told: {failure}");
+        }
     }
 }
 
@@ -72,11 +81,17 @@ async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
         Request::Intercept { hub, teamspace, service, ports } => {
             intercept::begin(keeper, &hub, teamspace, service, ports).await
         }
+        Request::AwaitProof { session, patience_ms } => {
+            let patience = Duration::from_millis(patience_ms).min(PATIENCE_MAX);
+            Ok(Answer::Awaited { session: keeper.await_proof(session, patience).await })
+        }
         Request::Leave { session } => {
             let _acting = keeper.acting.lock().await;
             if keeper.sessions().live(session).is_none() {
                 let message = format!("this laptop has no live session {session}");
-                return Err(Failure::new(FailureKind::NotFound, message));
+                return Err(
+                    Failure::new(FailureKind::NotFound, message).hint("list them: fairlead list")
+                );
             }
             keeper.leave(session).await?;
             Ok(Answer::Left { sessions: vec![session] })
@@ -100,5 +115,54 @@ async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
             keeper.stop();
             left.map(|_| Answer::Done)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_model::{Phase, TeamspaceId};
+
+    use super::*;
+    use crate::stage;
+
+    fn begun(keeper: &Keeper) -> Reply {
+        let id = stage::consume(keeper, TeamspaceId::generate());
+        let session = keeper.sessions().view_of(id).expect("kept");
+        Ok(Answer::Begun { session, refused: Vec::new(), warnings: Vec::new() })
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_command_went_away_before_it_heard_of_it_is_left() {
+        let (_folder, keeper) = stage::keeper();
+        let (near, far) = UnixStream::pair().expect("pair");
+        deliver(near, &keeper, &begun(&keeper)).await;
+        assert_eq!(keeper.sessions().desired().len(), 1, "heard of: it stays");
+        drop(far);
+        let (near, far) = UnixStream::pair().expect("pair");
+        drop(far);
+        deliver(near, &keeper, &begun(&keeper)).await;
+        assert_eq!(keeper.sessions().desired().len(), 1, "the second one is gone");
+        assert_eq!(keeper.before().len(), 1, "on disk, too");
+    }
+
+    #[tokio::test]
+    async fn whoever_awaits_a_proof_hears_of_the_change_and_not_later() {
+        let (_folder, keeper) = stage::keeper();
+        let id = stage::consume(&keeper, TeamspaceId::generate());
+        let ask = |patience_ms| Request::AwaitProof { session: id, patience_ms };
+        let Ok(Answer::Awaited { session }) = answer(ask(1), &keeper).await else { panic!() };
+        assert_eq!(session.expect("there").phase, Phase::Preparing);
+        let (awaited, ()) = tokio::join!(answer(ask(u64::MAX), &keeper), async {
+            keeper.observe(id, Phase::Preparing, Some("dialling".to_owned()));
+            tokio::task::yield_now().await;
+            keeper.observe(id, Phase::Active, None);
+        });
+        let Ok(Answer::Awaited { session }) = awaited else { panic!() };
+        assert_eq!(session.expect("there").phase, Phase::Active);
+        keeper.forget(id);
+        let Ok(Answer::Awaited { session }) = answer(ask(u64::MAX), &keeper).await else {
+            panic!()
+        };
+        assert_eq!(session, None);
     }
 }

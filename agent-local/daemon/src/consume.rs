@@ -5,7 +5,9 @@ use std::{net::SocketAddrV4, sync::Arc};
 use fairlead_model::{
     Pattern, Patterns, Port, ServiceRef, SessionId, SessionKind, timers::LAPTOP_QUEUE,
 };
-use fairlead_tunnel::{OpenFailed, Opener, Stream, both_ways, socket::abort_on_close};
+use fairlead_tunnel::{
+    Copied, Ending, OpenFailed, Opener, Stream, both_ways, socket::abort_on_close,
+};
 use fairlead_wire::open::OpenRequest;
 use laptop_account::{RefusedService, SessionBegun};
 use laptop_ipc::{
@@ -21,12 +23,13 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
+    carriers,
     desired::{DesiredSession, Wish},
     footing::{Listeners, Passed},
     granted,
     keeper::Keeper,
-    original, proof,
-    sessions::Route,
+    original, probe, proof,
+    sessions::{Origin, Route},
 };
 
 /// A laptop has fewer connections; more wait in the listener's queue.
@@ -50,13 +53,13 @@ pub(crate) async fn begin(
         hub.begin_consume(teamspace.id, device.id, &patterns).await?;
     let id = session.id;
     let services = granted::services_of(services);
-    let warnings = unmatched(&patterns, &services, &refused);
+    let mut warnings = unmatched(&patterns, &services, &refused);
     let wish = Wish::Consume { patterns, services };
-    keeper.keep(DesiredSession { id, teamspace, grant, wish });
+    keeper.keep(DesiredSession { id, teamspace, grant, wish }, Origin::Begun);
 
     if let Err(failure) = keeper.apply().await {
         // Nothing half done: the session goes, and what was there before stays as it was.
-        keeper.sessions().remove(id);
+        keeper.forget(id);
         if let Err(again) = keeper.apply().await {
             warn!("What was reached before could not be put back: {again}");
         }
@@ -65,8 +68,11 @@ pub(crate) async fn begin(
         }
         return Err(failure);
     }
-    if let Some((old, _)) = before {
-        keeper.leave(old).await?;
+    carriers::begin(keeper, id);
+    if let Some((old, _)) = before
+        && let Err(failure) = keeper.leave(old).await
+    {
+        warnings.push(format!("the hub was not told that the consume before is over: {failure}"));
     }
     proof::prove_once(keeper).await;
     let session = keeper.sessions().view_of(id).expect("kept a moment ago");
@@ -160,10 +166,10 @@ async fn accept_on(keeper: &Arc<Keeper>, passed: &Passed, room: &Arc<Semaphore>)
         }
     };
     loop {
-        let permit = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
+        let slot = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((tcp, _)) => {
-                tokio::spawn(receive(Arc::clone(keeper), tcp, passed.canary, permit));
+                tokio::spawn(receive(Arc::clone(keeper), tcp, passed.canary, slot));
             }
             Err(error) => {
                 warn!("Could not accept: {error}");
@@ -177,7 +183,7 @@ async fn receive(
     keeper: Arc<Keeper>,
     tcp: TcpStream,
     canary: SocketAddrV4,
-    permit: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
 ) {
     let destination = original::destination(&tcp);
     if destination == Some(canary) {
@@ -186,7 +192,7 @@ async fn receive(
     // Somebody may have found the listener's own port; nothing is offered there.
     let route = destination.and_then(|to| keeper.sessions().route(to));
     match route {
-        Some(route) => carry(tcp, route, permit).await,
+        Some(route) => carry(&keeper, tcp, route, slot).await,
         None => abort_on_close(&tcp),
     }
 }
@@ -197,17 +203,28 @@ async fn answer_canary(keeper: &Keeper, mut tcp: TcpStream) {
 }
 
 /// Carries one connection. Without a carrier it waits a little and then fails visibly.
-async fn carry(tcp: TcpStream, mut route: Route, _permit: OwnedSemaphorePermit) {
+async fn carry(keeper: &Keeper, tcp: TcpStream, mut route: Route, _slot: OwnedSemaphorePermit) {
     match open(&mut route).await {
         Ok(stream) => {
             let copied = both_ways(stream, tcp).await;
             debug!(service = %route.service, up = copied.up, down = copied.down, "{:?}", copied.ending);
+            take_note(keeper, &route, copied);
         }
         Err(error) => {
             debug!(service = %route.service, port = %route.port, "Not opened: {error}");
             abort_on_close(&tcp);
         }
     }
+}
+
+/// Keeps why the far end refused: the application only sees a reset.
+fn take_note(keeper: &Keeper, route: &Route, copied: Copied) {
+    let refusal = match copied.ending {
+        Ending::Refused(refused) => Some(probe::in_words(&route.service, &refused.into())),
+        _ if copied.down > 0 => None,
+        _ => return,
+    };
+    keeper.sessions().note(route.session, &route.service, refusal);
 }
 
 #[derive(Debug, thiserror::Error)]

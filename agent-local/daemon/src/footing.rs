@@ -17,15 +17,16 @@ use std::{
     time::Duration,
 };
 
+use fairlead_model::timers::SUPERVISOR_ANSWER;
 use laptop_ipc::{
-    Call, Failure, FailureKind, FrameError, peer_of, receive_descriptor,
+    Failure, FailureKind, FrameError, peer_of, receive_descriptor,
     supervisor::{Answer, DaemonFolders, Reached, Reply, Request},
 };
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
-const QUEUE: usize = 16;
-const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// Only the footprint's task asks, one thing at a time.
+const QUEUE: usize = 1;
 /// Between two looks whether the supervisor is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -37,7 +38,7 @@ pub(crate) struct Passed {
 }
 
 pub(crate) type Listeners = watch::Receiver<Option<Arc<Passed>>>;
-type SetReply = Result<Vec<Ipv4Addr>, Failure>;
+pub(crate) type SetReply = Result<Vec<Ipv4Addr>, Failure>;
 type Order = (Vec<Reached>, oneshot::Sender<SetReply>);
 
 /// A hold on the thread.
@@ -83,10 +84,10 @@ impl Footing {
 
     /// Makes the footprint be exactly this and returns the address of each service.
     pub(crate) async fn set(&self, wanted: Vec<Reached>) -> SetReply {
-        let busy = || Failure::new(FailureKind::Supervisor, "the supervisor does not answer");
+        let ending = || Failure::new(FailureKind::Internal, "the daemon is ending");
         let (reply_tx, reply_rx) = oneshot::channel();
-        self.wanted_tx.try_send((wanted, reply_tx)).map_err(|_| busy())?;
-        reply_rx.await.map_err(|_| busy())?
+        self.wanted_tx.try_send((wanted, reply_tx)).map_err(|_| ending())?;
+        reply_rx.await.map_err(|_| ending())?
     }
 }
 
@@ -149,10 +150,10 @@ impl Standing {
         if peer_of(&stream)?.uid != 0 {
             return Err(io::Error::other("its socket is not root's").into());
         }
-        stream.set_read_timeout(Some(ANSWER_MAX))?;
-        stream.set_write_timeout(Some(ANSWER_MAX))?;
-        laptop_ipc::write_blocking(&mut stream, &Call::new(Request::Attach(self.folders.clone())))?;
-        let reply: Reply = laptop_ipc::read_blocking(&mut stream)?;
+        stream.set_read_timeout(Some(SUPERVISOR_ANSWER))?;
+        stream.set_write_timeout(Some(SUPERVISOR_ANSWER))?;
+        let request = Request::Attach(self.folders.clone());
+        let reply: Reply = laptop_ipc::ask_blocking(&mut stream, request)?;
         let Ok(Answer::Attached { canary, canary_port }) = reply else {
             return Err(io::Error::other(format!("it refused: {reply:?}")).into());
         };
@@ -173,9 +174,7 @@ impl Standing {
             .hint("start it: fairlead start")
         };
         let stream = self.stream.as_mut().ok_or_else(none)?;
-        let asked = laptop_ipc::write_blocking(stream, &Call::new(request))
-            .and_then(|()| laptop_ipc::read_blocking::<Reply>(stream));
-        match asked {
+        match laptop_ipc::ask_blocking::<Reply>(stream, request) {
             Ok(reply) => reply,
             Err(error) => {
                 warn!("The supervisor is gone: {error}");

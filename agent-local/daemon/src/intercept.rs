@@ -3,11 +3,13 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
-use fairlead_model::{InterceptPort, Port, ServiceRef, SessionId, timers::INTERCEPT_CONNECT};
-use fairlead_tunnel::{Acceptor, Backoff, Incoming, StreamOffered, both_ways};
+use fairlead_model::{
+    InterceptPort, Port, ServiceRef, SessionId,
+    timers::{INTERCEPT_CONNECT, STREAM_OPEN},
+};
+use fairlead_tunnel::{Acceptor, Incoming, Stream, StreamOffered, both_ways};
 use fairlead_wire::{
     link::v1::CarrierOffer,
     open::{OpenRequest, Refusal},
@@ -18,7 +20,7 @@ use laptop_ipc::{
     daemon::{Answer, Teamspace},
 };
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     sync::Semaphore,
     time::{sleep, timeout},
@@ -26,18 +28,16 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    carriers::{CarrierError, dial},
+    attempts::Attempts,
+    carriers::{CarrierError, dial, give_up},
     desired::{DesiredSession, Wish},
     keeper::Keeper,
     link::with_causes,
     ports::{Holder, listener_on},
-    sessions::Session,
+    sessions::{Origin, Session},
 };
 
 const STREAMS_MAX: usize = 4096;
-const OFFER_MAX: Duration = Duration::from_secs(15);
-/// A replica that is gone does not come back under its name.
-const ATTEMPTS_MAX: usize = 8;
 
 /// Begins an intercept. Carriers come from the hub by themselves.
 pub(crate) async fn begin(
@@ -54,10 +54,13 @@ pub(crate) async fn begin(
     let SessionBegun { session, grant, .. } =
         hub.begin_intercept(teamspace.id, device.id, &service, &ports).await?;
     let id = session.id;
-    keeper.keep(DesiredSession { id, teamspace, grant, wish: Wish::Intercept { service, ports } });
+    let wish = Wish::Intercept { service, ports };
+    keeper.keep(DesiredSession { id, teamspace, grant, wish }, Origin::Begun);
     // The service leaves my own consume: its name must not lead back here.
     if let Err(failure) = keeper.apply().await {
-        keeper.leave(id).await?;
+        if let Err(again) = keeper.leave(id).await {
+            warn!("The hub was not told: {again}");
+        }
         return Err(failure);
     }
     let session = keeper.sessions().view_of(id).expect("kept a moment ago");
@@ -83,22 +86,26 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
         return;
     };
     let mut offer = Some(offer);
-    let mut backoff = Backoff::default();
-    for _ in 0..ATTEMPTS_MAX {
+    let mut attempts = Attempts::default();
+    while !attempts.are_used_up() {
         if let Some(offer) = offer.take() {
             match serve_carrier(&keeper, id, offer).await {
-                Ok(()) => backoff = Backoff::default(),
+                Ok(()) => attempts.succeeded(),
+                Err(error) if attempts.failed(&error) => return give_up(keeper, id, error),
                 Err(error) => warn!(session = %id, replica, "Carrier: {}", with_causes(&error)),
             }
         }
-        sleep(backoff.next_delay()).await;
+        sleep(attempts.next_delay()).await;
         keeper.link.connected().await;
         if !wants_carrier(&keeper, id, &replica) {
             return;
         }
-        match keeper.request_carrier(id, &replica, OFFER_MAX).await {
+        match keeper.offers.ask(id, &replica).await {
             Ok(answer) => offer = Some(answer),
-            Err(reason) => debug!(session = %id, replica, "No carrier: {reason}"),
+            Err(reason) => {
+                attempts.unanswered();
+                debug!(session = %id, replica, "No carrier: {reason}");
+            }
         }
     }
 }
@@ -116,7 +123,7 @@ async fn serve_carrier(
     offer: CarrierOffer,
 ) -> Result<(), CarrierError> {
     let replica = offer.replica.clone();
-    let half = dial(keeper, offer).await?;
+    let half = dial(keeper, id, offer).await?;
     let (mut acceptor, driver) =
         Acceptor::handshake(half.tcp, &half.identity, &half.expectation).await?;
     tokio::spawn(driver);
@@ -132,11 +139,11 @@ async fn serve_carrier(
         match incoming {
             Incoming::Grant(grant) => grant.refuse("a laptop takes no grants"),
             Incoming::Open(offered) => match Arc::clone(&room).try_acquire_owned() {
-                Ok(permit) => {
+                Ok(slot) => {
                     let keeper = Arc::clone(keeper);
                     tokio::spawn(async move {
                         serve_stream(&keeper, id, offered).await;
-                        drop(permit);
+                        drop(slot);
                     });
                 }
                 Err(_) => offered.refuse(Refusal::Unavailable, "too many streams on this laptop"),
@@ -160,7 +167,7 @@ async fn serve_stream(keeper: &Keeper, id: SessionId, offered: StreamOffered) {
         Ok(tcp) => tcp,
         Err(reason) => return offered.refuse(Refusal::Unreachable, reason),
     };
-    let mut stream = match offered.accept() {
+    let stream = match offered.accept() {
         Ok(stream) => stream,
         Err(error) => {
             debug!("The agent gave up meanwhile: {error}");
@@ -168,12 +175,20 @@ async fn serve_stream(keeper: &Keeper, id: SessionId, offered: StreamOffered) {
         }
     };
     if wish.probe {
-        // The answer was the proof; the end of the stream is only good manners.
-        drop(stream.shutdown().await);
-        return;
+        return answer_probe(stream).await;
     }
     let copied = both_ways(stream, tcp).await;
     debug!(service = %wish.service, up = copied.up, down = copied.down, "{:?}", copied.ending);
+}
+
+/// Waits until the answer has been heard: it is the proof, and dropping the stream would take it back.
+pub(crate) async fn answer_probe(mut stream: Stream) {
+    let heard = async {
+        stream.shutdown().await?;
+        stream.read(&mut [0]).await
+    };
+    // Whoever probes says nothing; it ends the stream, or goes away.
+    drop(timeout(STREAM_OPEN, heard).await);
 }
 
 /// Streams are for the live session of this carrier, for its service, and for the ports it mapped.

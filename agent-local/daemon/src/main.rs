@@ -1,22 +1,30 @@
 //! The laptop daemon: one per user, unprivileged. It keeps the link to the hub, the carriers to the cluster, and the
 //! sessions that should be; it changes nothing of the machine, the supervisor does that for it.
 
+mod attempts;
 mod carriers;
 mod commands;
 mod config;
 mod consume;
 mod desired;
 mod footing;
+mod footprint;
 mod granted;
+mod hearing;
 mod intercept;
 mod keeper;
 mod link;
 mod names;
+mod offers;
 mod original;
 mod ports;
+mod probe;
 mod proof;
+mod restore;
 mod run;
 mod sessions;
+#[cfg(test)]
+mod stage;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use fairlead_model::timers::{LAPTOP_PROOF, LAPTOP_PROOF_MAX};
 use laptop_ipc::daemon::Laptop;
 use tokio::{
     io::AsyncReadExt as _,
@@ -13,15 +14,13 @@ use tracing::{info, warn};
 
 use crate::keeper::Keeper;
 
-const PROVE_EVERY: Duration = Duration::from_secs(5);
-const PROOF_MAX: Duration = Duration::from_secs(2);
 /// More often than this is a fight with another program, which nobody wins.
 const REPAIRS_PER_MINUTE: usize = 3;
 const CANARY: (&str, u16) = ("127.72.0.1", 1);
 
 /// Proves again and again while something is reached.
 pub(crate) async fn prove_laptop(keeper: Arc<Keeper>) {
-    let mut tick = interval(PROVE_EVERY);
+    let mut tick = interval(LAPTOP_PROOF);
     let mut repairs: Vec<Instant> = Vec::new();
     loop {
         tick.tick().await;
@@ -53,12 +52,12 @@ pub(crate) async fn prove_once(keeper: &Keeper) -> bool {
     }
     match proven {
         Ok(()) => {
-            sessions.laptop = Laptop::Proven;
+            sessions.set_laptop(Laptop::Proven);
             true
         }
         Err(reason) => {
             warn!("Names and redirects: {reason}");
-            sessions.laptop = Laptop::Broken { reason };
+            sessions.set_laptop(Laptop::Broken { reason });
             false
         }
     }
@@ -74,7 +73,7 @@ async fn arrives(keeper: &Keeper) -> Result<(), String> {
         tcp.read_exact(&mut word).await?;
         Ok::<_, std::io::Error>(word)
     };
-    match timeout(PROOF_MAX, asked).await {
+    match timeout(LAPTOP_PROOF_MAX, asked).await {
         Ok(Ok(word)) if word == keeper.canary_word => Ok(()),
         Ok(Ok(_)) => Err("another program answers at our addresses".to_owned()),
         Ok(Err(error)) => Err(format!(
@@ -85,7 +84,7 @@ async fn arrives(keeper: &Keeper) -> Result<(), String> {
 }
 
 async fn leads_to(name: &str, address: IpAddr) -> Result<(), String> {
-    let found: Vec<_> = match timeout(PROOF_MAX, lookup_host((name, 0))).await {
+    let found: Vec<_> = match timeout(LAPTOP_PROOF_MAX, lookup_host((name, 0))).await {
         Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
         Ok(Err(_)) | Err(_) => Vec::new(),
     };

@@ -22,8 +22,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    commands, config::Args, consume, desired::Desired, footing::Footing, keeper::Keeper, link,
-    proof,
+    commands, config::Args, consume, desired::Desired, footing::Footing, hearing, keeper::Keeper,
+    link, proof, restore::restore,
 };
 
 /// Tells the supervisor that starting again would change nothing.
@@ -62,10 +62,10 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
     let (link, said_rx) = link::begin(accounts.clone());
     let keeper = Arc::new(Keeper::new(accounts, desired, footing, link, Arc::clone(&stopping)));
 
-    tokio::spawn(keeper.clone().follow_link(said_rx));
+    tokio::spawn(hearing::follow_link(keeper.clone(), said_rx));
     tokio::spawn(consume::accept_each(keeper.clone(), listeners));
     tokio::spawn(proof::prove_laptop(keeper.clone()));
-    keeper.restore().await;
+    restore(&keeper).await;
     tokio::spawn(commands::serve(listener, keeper.clone(), uid));
     info!(version = env!("CARGO_PKG_VERSION"), "Daemon is running");
 

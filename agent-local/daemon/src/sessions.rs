@@ -5,10 +5,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{Ipv4Addr, SocketAddrV4},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use fairlead_model::{Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId};
+use fairlead_model::{
+    Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId,
+    timers::{LAPTOP_SESSION_YOUNG, LAPTOP_SHOWN},
+};
 use fairlead_tunnel::{CarrierHandle, Opener};
 use laptop_ipc::{
     Failure,
@@ -21,9 +24,6 @@ use crate::{
     desired::{DesiredSession, Wish},
     names::{self, Consumed},
 };
-
-/// A session that is over is shown this long, so that people see why.
-const SHOWN_AFTER_END: Duration = Duration::from_secs(60);
 
 /// A task that ends with its handle.
 #[derive(Debug)]
@@ -44,12 +44,22 @@ pub(crate) struct Route {
     pub(crate) openers: watch::Receiver<Vec<Opener>>,
 }
 
+/// Where a session came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The hub has just begun it.
+    Begun,
+    /// A daemon before this one had it.
+    Restored,
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) desired: DesiredSession,
     pub(crate) phase: Phase,
     pub(crate) detail: Option<String>,
     pub(crate) failure: Option<Failure>,
+    origin: Origin,
     pub(crate) began: Instant,
     ended: Option<Instant>,
     /// Carriers on which we open streams: consume.
@@ -58,23 +68,27 @@ pub(crate) struct Session {
     /// Carriers on which the cluster opens streams, by replica: intercept.
     pub(crate) taken: BTreeMap<String, CarrierHandle>,
     pub(crate) task: Option<Task>,
+    /// Why the last connection to a service did not come about.
+    pub(crate) refusals: BTreeMap<ServiceRef, String>,
     /// The user has left; only what is under way goes on for a moment.
     pub(crate) is_leaving: bool,
 }
 
 impl Session {
-    pub(crate) fn new(desired: DesiredSession) -> Self {
+    pub(crate) fn new(desired: DesiredSession, origin: Origin) -> Self {
         Self {
             grant: watch::Sender::new(desired.grant.clone()),
             desired,
             phase: Phase::Preparing,
             detail: None,
             failure: None,
+            origin,
             began: Instant::now(),
             ended: None,
             openers: watch::Sender::new(Vec::new()),
             taken: BTreeMap::new(),
             task: None,
+            refusals: BTreeMap::new(),
             is_leaving: false,
         }
     }
@@ -90,6 +104,11 @@ impl Session {
         self.ended.is_none()
     }
 
+    /// Says whether the hub may have said what lives before it began this one.
+    fn may_be_unheard_of(&self) -> bool {
+        self.origin == Origin::Begun && self.began.elapsed() < LAPTOP_SESSION_YOUNG
+    }
+
     pub(crate) const fn patterns(&self) -> Option<&Patterns> {
         match &self.desired.wish {
             Wish::Consume { patterns, .. } => Some(patterns),
@@ -103,7 +122,9 @@ pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, Session>,
     routes: HashMap<SocketAddrV4, Route>,
     addresses: BTreeMap<(TeamspaceId, ServiceRef), (Ipv4Addr, Vec<Port>)>,
-    pub(crate) laptop: Laptop,
+    laptop: Laptop,
+    /// Told after everything that a person could see.
+    changes_tx: watch::Sender<()>,
 }
 
 impl Sessions {
@@ -113,7 +134,22 @@ impl Sessions {
             routes: HashMap::new(),
             addresses: BTreeMap::new(),
             laptop: Laptop::Unchanged,
+            changes_tx: watch::Sender::new(()),
         }
+    }
+
+    /// Returns what changes whenever something that is shown has changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes_tx.subscribe()
+    }
+
+    pub(crate) const fn laptop(&self) -> &Laptop {
+        &self.laptop
+    }
+
+    pub(crate) fn set_laptop(&mut self, laptop: Laptop) {
+        self.laptop = laptop;
+        self.changes_tx.send_replace(());
     }
 
     pub(crate) fn insert(&mut self, session: Session) {
@@ -122,6 +158,44 @@ impl Sessions {
 
     pub(crate) fn remove(&mut self, id: SessionId) {
         self.by_id.remove(&id);
+        self.changes_tx.send_replace(());
+    }
+
+    /// Returns the live sessions that the hub did not name among those that live.
+    pub(crate) fn missing_from(&self, live: &[String]) -> Vec<SessionId> {
+        let is_over = |session: &&Session| {
+            !session.may_be_unheard_of() && !live.contains(&session.desired.id.to_string())
+        };
+        self.all_live().filter(is_over).map(|session| session.desired.id).collect()
+    }
+
+    /// Changes what is seen of a live session. Says whether anything changed.
+    pub(crate) fn observe(&mut self, id: SessionId, phase: Phase, detail: Option<String>) -> bool {
+        let Some(session) = self.live_mut(id) else { return false };
+        if session.phase == phase && session.detail == detail {
+            return false;
+        }
+        session.phase = phase;
+        session.detail = detail;
+        self.changes_tx.send_replace(());
+        true
+    }
+
+    /// Takes note of how the last connection to a service went.
+    pub(crate) fn note(&mut self, id: SessionId, service: &ServiceRef, refusal: Option<String>) {
+        let Some(session) = self.live_mut(id) else { return };
+        match refusal {
+            Some(why) => session.refusals.insert(service.clone(), why),
+            None => session.refusals.remove(service),
+        };
+    }
+
+    /// Returns the services that a consume was granted.
+    pub(crate) fn granted(&self, id: SessionId) -> Vec<(ServiceRef, Vec<Port>)> {
+        match self.live(id).map(|session| &session.desired.wish) {
+            Some(Wish::Consume { services, .. }) => services.clone(),
+            Some(Wish::Intercept { .. }) | None => Vec::new(),
+        }
     }
 
     /// Returns a session that is not over.
@@ -139,7 +213,7 @@ impl Sessions {
 
     /// Closes everything of a session and keeps it only to be shown. Says whether it was live.
     pub(crate) fn end(&mut self, id: SessionId, phase: Phase, detail: Option<String>) -> bool {
-        self.by_id.retain(|_, s| s.ended.is_none_or(|at| at.elapsed() < SHOWN_AFTER_END));
+        self.by_id.retain(|_, s| s.ended.is_none_or(|at| at.elapsed() < LAPTOP_SHOWN));
         let Some(session) = self.live_mut(id) else { return false };
         session.phase = phase;
         session.detail = detail;
@@ -151,6 +225,7 @@ impl Sessions {
         for carrier in std::mem::take(&mut session.taken).into_values() {
             carrier.close();
         }
+        self.changes_tx.send_replace(());
         true
     }
 
@@ -249,8 +324,9 @@ impl Sessions {
                 let live = services.iter().filter(|_| session.is_live());
                 let placed = live.filter_map(|(service, _)| {
                     let (address, ports) = self.addresses.get(&(teamspace.id, service.clone()))?;
+                    let refusal = session.refusals.get(service).cloned();
                     let (service, ports) = (service.clone(), ports.clone());
-                    Some(daemon::Reached { service, address: *address, ports })
+                    Some(daemon::Reached { service, address: *address, ports, refusal })
                 });
                 (wanted, placed.collect(), Vec::new())
             }
@@ -288,7 +364,7 @@ impl Sessions {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use laptop_ipc::daemon::Teamspace;
 
     use super::*;
@@ -299,15 +375,12 @@ mod tests {
 
     fn session(teamspace: TeamspaceId, wish: Wish) -> Session {
         let teamspace = Teamspace { id: teamspace, name: "staging".to_owned() };
-        Session::new(DesiredSession {
-            id: SessionId::generate(),
-            teamspace,
-            grant: String::new(),
-            wish,
-        })
+        let id = SessionId::generate();
+        let desired = DesiredSession { id, teamspace, grant: String::new(), wish };
+        Session::new(desired, Origin::Begun)
     }
 
-    fn consume(teamspace: TeamspaceId) -> Session {
+    pub(crate) fn consume(teamspace: TeamspaceId) -> Session {
         let service = |name: &str| (name.parse().expect("valid"), vec![port(80)]);
         let patterns = Patterns::new(vec!["shop/*".parse().expect("valid")]).expect("valid");
         let services = vec![service("shop/cart"), service("shop/frontend")];
@@ -363,7 +436,20 @@ mod tests {
         session.phase = Phase::Active;
         sessions.insert(session);
         assert_eq!(sessions.view_of(id).expect("there").phase, Phase::Active);
-        sessions.laptop = Laptop::Broken { reason: "flushed".to_owned() };
+        sessions.set_laptop(Laptop::Broken { reason: "flushed".to_owned() });
         assert_eq!(sessions.view_of(id).expect("there").phase, Phase::Preparing);
+    }
+
+    #[test]
+    fn what_the_hub_does_not_name_is_over_unless_it_has_just_begun() {
+        let mut sessions = Sessions::new();
+        let (begun, mut restored) =
+            (consume(TeamspaceId::generate()), consume(TeamspaceId::generate()));
+        restored.origin = Origin::Restored;
+        let (begun_id, restored_id) = (begun.desired.id, restored.desired.id);
+        sessions.insert(begun);
+        sessions.insert(restored);
+        assert_eq!(sessions.missing_from(&[begun_id.to_string()]), [restored_id]);
+        assert_eq!(sessions.missing_from(&[restored_id.to_string()]), []);
     }
 }

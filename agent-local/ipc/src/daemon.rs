@@ -1,6 +1,6 @@
 //! What the fairlead command asks the daemon of its user.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use fairlead_model::{
     InterceptPort, Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId,
@@ -8,6 +8,9 @@ use fairlead_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+
+/// The longest wait for a proof.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(45);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
@@ -26,6 +29,11 @@ pub enum Request {
         teamspace: Teamspace,
         service: ServiceRef,
         ports: Vec<InterceptPort>,
+    },
+    /// Wait until a session is proven or over, or this much time has passed; at most `PATIENCE_MAX`.
+    AwaitProof {
+        session: SessionId,
+        patience_ms: u64,
     },
     Leave {
         session: SessionId,
@@ -50,8 +58,18 @@ pub type Reply = Result<Answer, Failure>;
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub enum Answer {
     Status(Status),
-    Begun { session: Session, refused: Vec<Refused>, warnings: Vec<String> },
-    Left { sessions: Vec<SessionId> },
+    Begun {
+        session: Session,
+        refused: Vec<Refused>,
+        warnings: Vec<String>,
+    },
+    /// The session as it is; `None` when somebody left it meanwhile.
+    Awaited {
+        session: Option<Session>,
+    },
+    Left {
+        sessions: Vec<SessionId>,
+    },
     Done,
 }
 
@@ -122,4 +140,7 @@ pub struct Reached {
     pub service: ServiceRef,
     pub address: Ipv4Addr,
     pub ports: Vec<Port>,
+    /// Why the last connection to it did not come about; gone when one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
 }

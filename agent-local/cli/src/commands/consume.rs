@@ -2,20 +2,17 @@
 
 use fairlead_model::{Pattern, Patterns, SessionKind};
 use laptop_ipc::{
-    Failure, FailureKind,
-    daemon::{Answer, Reached, Request, Session},
+    FailureKind,
+    daemon::{Reached, Request, Session},
 };
 use serde::Serialize;
 
-use super::{Context, teamspace};
-use crate::{
-    args::OfTeamspace,
-    commands::list::{PROOF_MAX, wait_until_proven},
-    errors::CliError,
-    output::Shown,
-    parts::unexpected,
-    table::table,
+use super::{
+    Context,
+    proof::{self, Begun, PROOF_MAX},
+    teamspace,
 };
+use crate::{args::OfTeamspace, errors::CliError, output::Shown, table::table};
 
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -28,7 +25,11 @@ impl Shown for Consumed {
             let name = format!("{}.{}", reached.service.name, reached.service.namespace);
             [reached.service.to_string(), name, ports.join(","), reached.address.to_string()]
         });
-        table(["SERVICE", "NAME", "PORTS", "ADDRESS"], rows, "Nothing is consumed.")
+        let headings = ["SERVICE", "NAME", "PORTS", "ADDRESS"];
+        let mut text = table(headings, rows, "Nothing is consumed.");
+        let refusals = self.0.iter().filter_map(|reached| reached.refusal.as_ref());
+        text.extend(refusals.map(|refusal| format!("\n{refusal}\n")));
+        text
     }
 }
 
@@ -37,29 +38,32 @@ pub(super) async fn begin(
     patterns: Vec<Pattern>,
     of: OfTeamspace,
 ) -> Result<(), CliError> {
-    let patterns = Patterns::new(patterns)
-        .map_err(|error| Failure::new(FailureKind::Input, error.to_string()))?;
+    let patterns = Patterns::new(patterns).map_err(|error| {
+        let hint = "for example: fairlead consume 'shop/*' '!shop/payment'";
+        CliError::new(FailureKind::Input, error.to_string(), hint)
+    })?;
     let hub = context.hub()?;
     let teamspace = teamspace::meant(&hub, of).await?;
     let hub = hub.account().hub().to_string();
     let request = Request::Consume { hub, teamspace, patterns };
-    let (session, refused, warnings) = match context.parts.ask_daemon(request).await? {
-        Answer::Begun { session, refused, warnings } => (session, refused, warnings),
-        other => return Err(unexpected(&other)),
-    };
+    let Begun { session, refused, warnings } = proof::begin(context, request).await?;
     for warning in warnings {
         context.output.warn(warning);
     }
     for refused in refused {
         context.output.warn(format!("{} is left out: {}", refused.service, refused.reason));
     }
-    let session = wait_until_proven(context, session, PROOF_MAX).await?;
-    context.output.say(format!(
-        "{} of teamspace `{}` can be reached by name.",
-        counted(session.services.len()),
-        session.teamspace.name
-    ));
-    context.output.show(&Consumed(session.services))
+    let session = proof::wait(context, session, PROOF_MAX).await?;
+    let proven = proof::must_be_proven(&session);
+    if proven.is_ok() {
+        context.output.say(format!(
+            "{} of teamspace `{}` can be reached by name.",
+            counted(session.services.len()),
+            session.teamspace.name
+        ));
+    }
+    context.output.show(&Consumed(session.services))?;
+    proven
 }
 
 fn counted(services: usize) -> String {

@@ -4,17 +4,14 @@ use std::{str::FromStr, time::Duration};
 
 use fairlead_model::{InterceptPort, Port, ServiceRef};
 use laptop_account::ServiceView;
-use laptop_ipc::{
-    FailureKind,
-    daemon::{Answer, Request},
-};
+use laptop_ipc::{FailureKind, daemon::Request};
 
 use super::{
     Context,
-    list::{PROOF_MAX, wait_until_proven},
+    proof::{self, Begun, PROOF_MAX},
     teamspace,
 };
-use crate::{args::OfTeamspace, errors::CliError, parts::unexpected};
+use crate::{args::OfTeamspace, errors::CliError};
 
 /// How alike two names must be to be offered for each other.
 const SIMILAR: f64 = 0.6;
@@ -71,16 +68,17 @@ pub(super) async fn begin(
         service: target.service.clone(),
         ports,
     };
-    let (session, warnings) = match context.parts.ask_daemon(request).await? {
-        Answer::Begun { session, warnings, .. } => (session, warnings),
-        other => return Err(unexpected(&other)),
-    };
+    let Begun { session, warnings, .. } = proof::begin(context, request).await?;
     // While nothing listens there is nothing to prove; that much was said.
-    let patience = if warnings.is_empty() { PROOF_MAX } else { UNPROVEN_MAX };
+    let is_provable = warnings.is_empty();
+    let patience = if is_provable { PROOF_MAX } else { UNPROVEN_MAX };
     for warning in warnings {
         context.output.warn(warning);
     }
-    let session = wait_until_proven(context, session, patience).await?;
+    let session = proof::wait(context, session, patience).await?;
+    if is_provable {
+        proof::must_be_proven(&session)?;
+    }
     for InterceptPort { service_port, laptop_port } in &session.ports {
         context.output.say(format!(
             "{}:{service_port} comes to localhost:{laptop_port} ({}).",

@@ -1,21 +1,14 @@
-//! `fairlead list`, `fairlead intercept list`, and waiting until a session is proven.
+//! `fairlead list` and `fairlead intercept list`.
 
-use std::time::{Duration, Instant};
-
-use fairlead_model::{InterceptPort, Phase, SessionKind};
-use laptop_ipc::{
-    FailureKind,
-    daemon::{Request, Session},
-};
+use fairlead_model::{InterceptPort, SessionKind};
+use laptop_ipc::daemon::Session;
 use serde::Serialize;
-use tokio::time::sleep;
 
 use super::Context;
 use crate::{errors::CliError, output::Shown, table::table};
 
-/// A redirect is programmed within about a second; this is for a slow cluster.
-pub(super) const PROOF_MAX: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// More lines than this about one session are not read.
+const REFUSALS_SHOWN: usize = 10;
 
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -23,7 +16,7 @@ struct Sessions(Vec<Session>);
 
 impl Shown for Sessions {
     fn to_text(&self) -> String {
-        sessions_table(&self.0)
+        sessions_text(&self.0)
     }
 }
 
@@ -37,7 +30,8 @@ pub(super) async fn intercepts(context: &Context<'_>) -> Result<(), CliError> {
     context.output.show(&Sessions(sessions))
 }
 
-pub(super) fn sessions_table(sessions: &[Session]) -> String {
+/// Returns the table of sessions, and below it what there is to say about each.
+pub(super) fn sessions_text(sessions: &[Session]) -> String {
     let rows = sessions.iter().map(|session| {
         [
             session.id.to_string(),
@@ -48,7 +42,10 @@ pub(super) fn sessions_table(sessions: &[Session]) -> String {
             session.teamspace.name.clone(),
         ]
     });
-    table(["SESSION", "KIND", "WHAT", "PHASE", "WHERE", "TEAMSPACE"], rows, "No sessions.")
+    let headings = ["SESSION", "KIND", "WHAT", "PHASE", "WHERE", "TEAMSPACE"];
+    let mut text = table(headings, rows, "No sessions.");
+    text.extend(sessions.iter().map(about));
+    text
 }
 
 fn where_to(session: &Session) -> String {
@@ -60,67 +57,76 @@ fn where_to(session: &Session) -> String {
     }
 }
 
-/// Waits until bytes have passed. Ctrl-C ends the session; what was not proven is not left behind.
-pub(super) async fn wait_until_proven(
-    context: &Context<'_>,
-    session: Session,
-    patience: Duration,
-) -> Result<Session, CliError> {
-    let id = session.id;
-    let proven = tokio::select! {
-        proven = watch(context, session, patience) => proven?,
-        _ = tokio::signal::ctrl_c() => {
-            context.parts.ask_daemon(Request::Leave { session: id }).await?;
-            return Err(CliError::Interrupted);
-        }
-    };
-    match proven.phase {
-        Phase::Refused | Phase::Ended => Err(over(proven)),
-        Phase::Active => Ok(proven),
-        Phase::Preparing | Phase::Away | Phase::Contested => {
-            context.output.warn(format!(
-                "not proven to work yet ({}{}); fairlead status shows when it is",
-                proven.phase,
-                proven.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default()
-            ));
-            Ok(proven)
-        }
+/// Says why a session is in its phase, and which of its services were not reached.
+fn about(session: &Session) -> String {
+    let detail = session.detail.as_deref().unwrap_or_default();
+    let refusals = session.services.iter().filter_map(|reached| reached.refusal.as_deref());
+    let refusals: Vec<&str> = refusals.filter(|refusal| !detail.contains(refusal)).collect();
+    let mut lines: Vec<String> = [detail]
+        .into_iter()
+        .chain(refusals.iter().copied())
+        .filter(|line| !line.is_empty())
+        .take(REFUSALS_SHOWN)
+        .map(|line| format!("  {line}\n"))
+        .collect();
+    if refusals.len() > REFUSALS_SHOWN {
+        lines.push(format!(
+            "  and {} more: fairlead list -o json\n",
+            refusals.len() - REFUSALS_SHOWN
+        ));
     }
+    let hint = session.failure.as_ref().and_then(|failure| failure.hint.as_ref());
+    lines.extend(hint.map(|hint| format!("  hint: {hint}\n")));
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\n{} {}\n{}", session.kind, session.wanted.join(" "), lines.concat())
 }
 
-fn over(session: Session) -> CliError {
-    if let Some(failure) = session.failure {
-        return failure.into();
-    }
-    let message = format!("the {} of {} {}", session.kind, session.wanted.join(" "), why(&session));
-    let hint = match session.kind {
-        SessionKind::Consume => "fairlead services shows what you may reach",
-        SessionKind::Intercept => "fairlead services shows what can be taken over, and who has it",
-    };
-    CliError::new(FailureKind::Conflict, message, hint)
-}
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
 
-fn why(session: &Session) -> String {
-    let verb = if session.phase == Phase::Refused { "was refused" } else { "has ended" };
-    match &session.detail {
-        Some(detail) => format!("{verb}: {detail}"),
-        None => verb.to_owned(),
-    }
-}
+    use fairlead_model::{Phase, Port, SessionId, TeamspaceId};
+    use laptop_ipc::daemon::{Reached, Teamspace};
 
-async fn watch(
-    context: &Context<'_>,
-    mut session: Session,
-    patience: Duration,
-) -> Result<Session, CliError> {
-    let deadline = Instant::now() + patience;
-    while matches!(session.phase, Phase::Preparing | Phase::Away) && Instant::now() < deadline {
-        sleep(LOOK_EVERY).await;
-        let sessions = context.parts.status().await?.sessions;
-        match sessions.into_iter().find(|other| other.id == session.id) {
-            Some(seen) => session = seen,
-            None => session.phase = Phase::Ended,
+    use super::*;
+
+    fn reached(service: &str, refusal: Option<&str>) -> Reached {
+        Reached {
+            service: service.parse().expect("valid"),
+            address: Ipv4Addr::new(127, 72, 1, 2),
+            ports: vec![Port::new(80).expect("not 0")],
+            refusal: refusal.map(str::to_owned),
         }
     }
-    Ok(session)
+
+    #[test]
+    fn why_a_service_was_not_reached_stands_below_the_table_once() {
+        let session = Session {
+            id: SessionId::generate(),
+            kind: SessionKind::Consume,
+            teamspace: Teamspace { id: TeamspaceId::generate(), name: "staging".to_owned() },
+            phase: Phase::Preparing,
+            detail: Some("shop/cart has no pods (and 1 more do not answer)".to_owned()),
+            failure: None,
+            wanted: vec!["shop/*".to_owned()],
+            services: vec![
+                reached("shop/cart", Some("shop/cart has no pods")),
+                reached("shop/pay", Some("shop/pay: a NetworkPolicy keeps the agent out")),
+                reached("shop/web", None),
+            ],
+            ports: Vec::new(),
+            carriers: 1,
+        };
+        let text = sessions_text(&[session]);
+        assert_eq!(text.matches("shop/cart has no pods").count(), 1, "{text}");
+        assert!(
+            text.ends_with(
+                "\nconsume shop/*\n  shop/cart has no pods (and 1 more do not answer)\n  \
+             shop/pay: a NetworkPolicy keeps the agent out\n"
+            ),
+            "{text}"
+        );
+    }
 }

@@ -8,6 +8,7 @@ mod leave;
 mod list;
 mod login;
 mod logout;
+mod proof;
 mod services;
 mod start;
 mod status;

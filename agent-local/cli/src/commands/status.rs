@@ -1,6 +1,6 @@
 //! `fairlead status`: what is connected, and what has been proven to work.
 
-use laptop_ipc::daemon::{Laptop, Link, Session, Status};
+use laptop_ipc::daemon::{Laptop, Link, Status};
 use serde::Serialize;
 
 use super::{Context, list};
@@ -24,10 +24,7 @@ impl Shown for StatusView {
             laptop(&self.status.laptop),
         );
         text.push('\n');
-        text.push_str(&list::sessions_table(&self.status.sessions));
-        for session in &self.status.sessions {
-            text.push_str(&detail(session));
-        }
+        text.push_str(&list::sessions_text(&self.status.sessions));
         text
     }
 }
@@ -48,13 +45,6 @@ fn laptop(laptop: &Laptop) -> String {
         Laptop::Proven => "names and redirects proven to work".to_owned(),
         Laptop::Broken { reason } => format!("broken: {reason}"),
     }
-}
-
-fn detail(session: &Session) -> String {
-    let Some(detail) = &session.detail else { return String::new() };
-    let hint = session.failure.as_ref().and_then(|failure| failure.hint.as_ref());
-    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    format!("\n{} {}: {detail}\n{hint}", session.kind, session.wanted.join(" "))
 }
 
 pub(super) async fn run(context: &Context<'_>) -> Result<(), CliError> {

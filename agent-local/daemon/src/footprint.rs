@@ -1,0 +1,143 @@
+//! Names and redirects follow the sessions: one task reads what should be, has the supervisor put it there, and takes
+//! note of where each name leads.
+//!
+//! One task, because commands, the link and the proof all change what should be: whoever put it there last must also be
+//! the one who read it last. What comes while it works is done together in the next round.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use laptop_ipc::{Failure, FailureKind, supervisor::Reached};
+use tokio::sync::watch;
+
+use crate::{
+    footing::{Footing, SetReply},
+    sessions::Sessions,
+};
+
+/// A hold on the task.
+#[derive(Debug)]
+pub(crate) struct Footprint {
+    wanted_tx: watch::Sender<u64>,
+    done_rx: watch::Receiver<Done>,
+}
+
+/// How the last round ended, and up to which wish it went.
+#[derive(Debug, Clone)]
+struct Done {
+    revision: u64,
+    outcome: Result<(), Failure>,
+}
+
+impl Footprint {
+    /// Starts the task.
+    pub(crate) fn begin(sessions: Arc<Mutex<Sessions>>, footing: Arc<Footing>) -> Self {
+        Self::begin_with(sessions, move |wanted| {
+            let footing = Arc::clone(&footing);
+            async move { footing.set(wanted).await }
+        })
+    }
+
+    fn begin_with<F>(
+        sessions: Arc<Mutex<Sessions>>,
+        set: impl Fn(Vec<Reached>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = SetReply> + Send + 'static,
+    {
+        let (wanted_tx, mut wanted_rx) = watch::channel(0_u64);
+        let (done_tx, done_rx) = watch::channel(Done { revision: 0, outcome: Ok(()) });
+        tokio::spawn(async move {
+            while wanted_rx.changed().await.is_ok() {
+                let revision = *wanted_rx.borrow_and_update();
+                let outcome = follow(&sessions, &set).await;
+                done_tx.send_replace(Done { revision, outcome });
+            }
+        });
+        Self { wanted_tx, done_rx }
+    }
+
+    /// Waits until names and redirects are what the sessions need at this moment, or says why they are not.
+    pub(crate) async fn follow_sessions(&self) -> Result<(), Failure> {
+        let mut mine = 0;
+        self.wanted_tx.send_modify(|revision| {
+            *revision += 1;
+            mine = *revision;
+        });
+        let mut done_rx = self.done_rx.clone();
+        match done_rx.wait_for(|done| done.revision >= mine).await {
+            Ok(done) => done.outcome.clone(),
+            Err(_) => Err(Failure::new(FailureKind::Internal, "the daemon is ending")),
+        }
+    }
+}
+
+async fn follow<F: Future<Output = SetReply>>(
+    sessions: &Mutex<Sessions>,
+    set: impl Fn(Vec<Reached>) -> F,
+) -> Result<(), Failure> {
+    let locked = || sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    let wanted = locked().reached();
+    let addresses = set(wanted.clone()).await?;
+    locked().place(wanted, &addresses);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    use fairlead_model::Phase;
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+    use crate::sessions::tests::consume;
+
+    #[tokio::test]
+    async fn what_ended_while_names_were_being_put_is_gone_afterwards() {
+        let sessions = Arc::new(Mutex::new(Sessions::new()));
+        let session = consume(fairlead_model::TeamspaceId::generate());
+        let id = session.desired.id;
+        sessions.lock().expect("unpoisoned").insert(session);
+        // A supervisor that takes its time, and tells what it was asked for.
+        let gate = Arc::new(Semaphore::new(0));
+        let (asked_tx, mut asked_rx) = mpsc::unbounded_channel();
+        let footprint = {
+            let gate = Arc::clone(&gate);
+            Footprint::begin_with(Arc::clone(&sessions), move |wanted: Vec<Reached>| {
+                let (gate, asked_tx) = (Arc::clone(&gate), asked_tx.clone());
+                async move {
+                    asked_tx.send(wanted.len()).expect("heard");
+                    gate.acquire().await.expect("open").forget();
+                    Ok((0..wanted.len()).map(|_| Ipv4Addr::new(127, 72, 1, 2)).collect())
+                }
+            })
+        };
+        let (begun, ended) = tokio::join!(footprint.follow_sessions(), async {
+            assert_eq!(asked_rx.recv().await, Some(2));
+            sessions.lock().expect("unpoisoned").end(id, Phase::Ended, None);
+            gate.add_permits(2);
+            footprint.follow_sessions().await
+        });
+        assert_eq!((begun, ended), (Ok(()), Ok(())));
+        assert_eq!(asked_rx.recv().await, Some(0), "what should be was read again");
+        let address = SocketAddrV4::new(Ipv4Addr::new(127, 72, 1, 2), 80);
+        assert!(sessions.lock().expect("unpoisoned").route(address).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_reaches_whoever_waits_and_the_next_round_is_another() {
+        let sessions = Arc::new(Mutex::new(Sessions::new()));
+        let refuses = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let footprint = {
+            let refuses = Arc::clone(&refuses);
+            Footprint::begin_with(sessions, move |_| {
+                let refused = refuses.load(std::sync::atomic::Ordering::SeqCst);
+                let failure = Failure::new(FailureKind::LaptopNetwork, "full");
+                async move { if refused { Err(failure) } else { Ok(Vec::new()) } }
+            })
+        };
+        assert!(footprint.follow_sessions().await.is_err());
+        refuses.store(false, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(footprint.follow_sessions().await, Ok(()));
+    }
+}

@@ -1,0 +1,113 @@
+//! What the hub says over the link, and what follows from it here.
+
+use std::sync::Arc;
+
+use fairlead_model::{Phase, SessionId, SessionKind};
+use fairlead_wire::link::v1::{self, laptop_down::Message as Down};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::{desired::Wish, granted, intercept, keeper::Keeper, link::Said};
+
+/// Hears what the hub says, for as long as the daemon lives.
+pub(crate) async fn follow_link(keeper: Arc<Keeper>, mut said_rx: mpsc::Receiver<Said>) {
+    while let Some(said) = said_rx.recv().await {
+        match said {
+            Said::Welcome(welcome) => end_all_but(&keeper, &welcome.live_sessions).await,
+            Said::Message(message) => hear(&keeper, message).await,
+        }
+    }
+}
+
+/// The hub says what lives; the rest has ended while we were away.
+async fn end_all_but(keeper: &Keeper, live: &[String]) {
+    let over = keeper.sessions().missing_from(live);
+    for id in over {
+        let detail = "it ended at the hub while this laptop was away".to_owned();
+        keeper.end_here(id, Phase::Ended, Some(detail)).await;
+    }
+}
+
+async fn hear(keeper: &Arc<Keeper>, message: Down) {
+    match message {
+        Down::Carrier(offer) => {
+            if let Some(offer) = keeper.offers.take(offer)
+                && offer.kind() == v1::SessionKind::Intercept
+            {
+                tokio::spawn(intercept::take_carrier(Arc::clone(keeper), offer));
+            }
+        }
+        Down::CarrierRefused(refused) => keeper.offers.refuse(refused.request_id, refused.reason),
+        Down::Grant(grant) => hear_grant(keeper, grant).await,
+        Down::Revoked(revoked) => {
+            if let Ok(id) = revoked.session_id.parse()
+                && !is_leaving(keeper, id)
+            {
+                keeper.end_here(id, Phase::Ended, Some(revoked.reason)).await;
+            }
+        }
+        Down::Observed(observed) => hear_observed(keeper, observed).await,
+        // These belong to the beginning of a link; the link's task has read them.
+        Down::Challenge(_) | Down::Welcome(_) | Down::Heartbeat(_) => {}
+    }
+}
+
+/// A renewed grant replaces the one before; it may name services that are new, and lack others.
+async fn hear_grant(keeper: &Keeper, grant: v1::Grant) {
+    let Ok(id) = grant.session_id.parse::<SessionId>() else { return };
+    let granted = granted::services_in(&grant.grant);
+    let changed = {
+        let mut sessions = keeper.sessions();
+        let Some(session) = sessions.live_mut(id) else { return };
+        session.desired.grant.clone_from(&grant.grant);
+        session.grant.send_replace(grant.grant);
+        match (&mut session.desired.wish, granted) {
+            (Wish::Consume { services, .. }, Some(granted)) if *services != granted => {
+                session.refusals.retain(|service, _| granted.iter().any(|(s, _)| s == service));
+                *services = granted;
+                true
+            }
+            _ => false,
+        }
+    };
+    keeper.persist();
+    if changed && let Err(failure) = keeper.apply().await {
+        warn!("Names and redirects could not be changed: {failure}");
+    }
+}
+
+/// Whoever leaves a session ends it; what the hub says about that end comes too late or too early.
+fn is_leaving(keeper: &Keeper, id: SessionId) -> bool {
+    keeper.sessions().live(id).is_some_and(|session| session.is_leaving)
+}
+
+async fn hear_observed(keeper: &Keeper, observed: v1::SessionObserved) {
+    let Ok(id) = observed.session_id.parse::<SessionId>() else { return };
+    let Some(phase) = model_phase(observed.phase()) else { return };
+    let is_intercept =
+        keeper.sessions().live(id).is_some_and(|s| s.kind() == SessionKind::Intercept);
+    // Of a consume we know more than anybody.
+    if !is_intercept {
+        return;
+    }
+    let detail = Some(observed.detail).filter(|detail| !detail.is_empty());
+    match phase {
+        Phase::Refused | Phase::Ended if is_leaving(keeper, id) => {}
+        Phase::Refused | Phase::Ended => keeper.end_here(id, phase, detail).await,
+        Phase::Preparing | Phase::Active | Phase::Away | Phase::Contested => {
+            keeper.observe(id, phase, detail);
+        }
+    }
+}
+
+const fn model_phase(phase: v1::Phase) -> Option<Phase> {
+    match phase {
+        v1::Phase::Unspecified => None,
+        v1::Phase::Preparing => Some(Phase::Preparing),
+        v1::Phase::Active => Some(Phase::Active),
+        v1::Phase::Away => Some(Phase::Away),
+        v1::Phase::Contested => Some(Phase::Contested),
+        v1::Phase::Refused => Some(Phase::Refused),
+        v1::Phase::Ended => Some(Phase::Ended),
+    }
+}

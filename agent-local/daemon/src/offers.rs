@@ -1,0 +1,79 @@
+//! Asking the hub for a carrier: which questions are open, and what answers them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use fairlead_model::{SessionId, timers::LAPTOP_OFFER};
+use fairlead_wire::link::v1::{CarrierOffer, CarrierRequest, laptop_up::Message as Up};
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::link::LinkHandle;
+
+type Reply = Result<CarrierOffer, String>;
+
+/// The open questions of this daemon.
+#[derive(Debug)]
+pub(crate) struct Offers {
+    link: LinkHandle,
+    requests: AtomicU64,
+    pending: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
+}
+
+/// Forgets a question that nobody waits for any more.
+struct Asked<'a> {
+    offers: &'a Offers,
+    request_id: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.offers.pending().remove(&self.request_id);
+    }
+}
+
+impl Offers {
+    pub(crate) fn new(link: LinkHandle) -> Self {
+        Self { link, requests: AtomicU64::new(1), pending: Mutex::default() }
+    }
+
+    /// Asks for a carrier to a replica (to any, when it is not named) and waits for the offer.
+    pub(crate) async fn ask(&self, session: SessionId, replica: &str) -> Reply {
+        let request_id = self.requests.fetch_add(1, Ordering::Relaxed);
+        let (reply_tx, reply_rx) = oneshot::channel();
+        self.pending().insert(request_id, reply_tx);
+        let _asked = Asked { offers: self, request_id };
+        let session_id = session.to_string();
+        let request = CarrierRequest { session_id, replica: replica.to_owned(), request_id };
+        if !self.link.say(Up::Carrier(request)) {
+            return Err("the hub is not connected".to_owned());
+        }
+        match timeout(LAPTOP_OFFER, reply_rx).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(_)) | Err(_) => Err("the hub offered no carrier in time".to_owned()),
+        }
+    }
+
+    /// Takes an offer to whoever asked for it; returns one that nobody asked for.
+    pub(crate) fn take(&self, offer: CarrierOffer) -> Option<CarrierOffer> {
+        let Some(reply_tx) = self.pending().remove(&offer.request_id) else { return Some(offer) };
+        // Who asked may have given up.
+        drop(reply_tx.send(Ok(offer)));
+        None
+    }
+
+    /// Takes a refusal to whoever asked.
+    pub(crate) fn refuse(&self, request_id: u64, reason: String) {
+        if let Some(reply_tx) = self.pending().remove(&request_id) {
+            drop(reply_tx.send(Err(reason)));
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,135 @@
+//! Proof that bytes pass: a probe through the whole path to a service, again and again until one came through.
+//!
+//! That one service has no pods is that service's affair; the session is active when any of them answers. Why the others
+//! did not is kept for whoever looks.
+
+use fairlead_model::{Phase, Port, ServiceRef, SessionId, timers::LAPTOP_BEAT};
+use fairlead_tunnel::{OpenFailed, Opener};
+use fairlead_wire::open::OpenRequest;
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::keeper::Keeper;
+
+/// Tried together; the others have their turn in the next rounds.
+const PROBES_MAX: usize = 5;
+
+/// Probes until bytes have passed. Returns never: from then on the carrier's beat is the proof.
+pub(crate) async fn keep_proving(keeper: &Keeper, id: SessionId, opener: &Opener) {
+    let mut round = 0;
+    while let Err(reason) = probe(keeper, id, opener, round).await {
+        keeper.observe(id, Phase::Preparing, Some(reason));
+        round += 1;
+        sleep(LAPTOP_BEAT).await;
+    }
+    std::future::pending().await
+}
+
+/// Probes a few services, and shows the session as active at the first answer.
+async fn probe(
+    keeper: &Keeper,
+    id: SessionId,
+    opener: &Opener,
+    round: usize,
+) -> Result<(), String> {
+    let granted = keeper.sessions().granted(id);
+    let mut probes = JoinSet::new();
+    for (service, port) in of_round(&granted, round) {
+        let (opener, wish) =
+            (opener.clone(), OpenRequest { session: id, service, port, probe: true });
+        probes.spawn(async move {
+            let opened = opener.open(&wish).await.map(drop);
+            (wish.service, opened)
+        });
+    }
+    let (mut has_passed, mut refusals) = (false, Vec::new());
+    while let Some(probed) = probes.join_next().await {
+        let (service, opened) = probed.expect("a probe does not panic");
+        let refusal = opened.err().map(|error| in_words(&service, &error));
+        keeper.sessions().note(id, &service, refusal.clone());
+        match refusal {
+            Some(refusal) => refusals.push(refusal),
+            None => {
+                has_passed = true;
+                keeper.observe(id, Phase::Active, None);
+            }
+        }
+    }
+    if has_passed { Ok(()) } else { Err(summary(&refusals)) }
+}
+
+/// Picks the services of one round, each with its first port.
+fn of_round(granted: &[(ServiceRef, Vec<Port>)], round: usize) -> Vec<(ServiceRef, Port)> {
+    let with_port: Vec<_> = granted
+        .iter()
+        .filter_map(|(service, ports)| Some((service.clone(), *ports.first()?)))
+        .collect();
+    let count = with_port.len().min(PROBES_MAX);
+    let begin = if with_port.is_empty() { 0 } else { round * PROBES_MAX % with_port.len() };
+    with_port.into_iter().cycle().skip(begin).take(count).collect()
+}
+
+/// Says why a service was not reached; the agent names it where the agent refused.
+pub(crate) fn in_words(service: &ServiceRef, error: &OpenFailed) -> String {
+    let said = error.to_string();
+    if said.contains(&service.to_string()) { said } else { format!("{service}: {said}") }
+}
+
+fn summary(refusals: &[String]) -> String {
+    match refusals {
+        [] => "no service is granted at this moment".to_owned(),
+        [only] => only.clone(),
+        [first, others @ ..] => format!("{first} (and {} more do not answer)", others.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_model::TeamspaceId;
+    use fairlead_wire::open::Refusal;
+
+    use super::*;
+    use crate::stage::{self, Agent};
+
+    #[tokio::test]
+    async fn a_consume_is_active_only_after_bytes_have_passed() {
+        let (_folder, keeper) = stage::keeper();
+        let id = stage::consume(&keeper, TeamspaceId::generate());
+        let agent = Agent::which_refuses(Refusal::Unreachable, "a NetworkPolicy keeps it out");
+        let opener = agent.opener().await;
+        let reason = probe(&keeper, id, &opener, 0).await.expect_err("nothing passed");
+        assert!(reason.contains("NetworkPolicy") && reason.contains("1 more"), "{reason}");
+        let seen = keeper.sessions().live(id).expect("lives").phase;
+        assert_eq!(seen, Phase::Preparing);
+        let refusals = keeper.sessions().live(id).expect("lives").refusals.clone();
+        assert_eq!(refusals.len(), 2, "{refusals:?}");
+
+        agent.refuses_only("shop/cart");
+        probe(&keeper, id, &opener, 1).await.expect("one passed");
+        assert_eq!(keeper.sessions().live(id).expect("lives").phase, Phase::Active);
+        let refused: Vec<_> = keeper
+            .sessions()
+            .live(id)
+            .expect("lives")
+            .refusals
+            .keys()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(refused, ["shop/cart"]);
+    }
+
+    #[test]
+    fn every_service_has_its_turn() {
+        let port = Port::new(80).expect("not 0");
+        let granted: Vec<_> =
+            (0..12).map(|n| (format!("shop/s{n}").parse().expect("valid"), vec![port])).collect();
+        let mut tried: Vec<String> = (0..3)
+            .flat_map(|round| of_round(&granted, round))
+            .map(|(service, _)| service.to_string())
+            .collect();
+        tried.sort();
+        tried.dedup();
+        assert_eq!(tried.len(), 12);
+        assert_eq!(of_round(&granted[..2], 7).len(), 2);
+        assert_eq!(of_round(&[], 3), []);
+    }
+}

@@ -1,0 +1,121 @@
+//! For tests: a keeper without a hub and without a supervisor, and an agent at the other end of a carrier.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
+
+use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId, UserId};
+use fairlead_tunnel::{Acceptor, Incoming, Opener, PeerExpectation, TlsIdentity};
+use fairlead_wire::{
+    authority::{DeviceRequest, OrganizationAuthority, TeamspaceAuthority},
+    identity::DeviceName,
+    key::Key,
+    open::Refusal,
+};
+use laptop_account::Accounts;
+use laptop_ipc::supervisor::DaemonFolders;
+use tokio::sync::Notify;
+
+use crate::{
+    desired::Desired,
+    footing::Footing,
+    intercept,
+    keeper::Keeper,
+    link,
+    sessions::{Origin, tests},
+};
+
+/// Returns a keeper that is signed in nowhere.
+pub(crate) fn keeper() -> (tempfile::TempDir, Arc<Keeper>) {
+    let folder = tempfile::tempdir().expect("folder");
+    let here = folder.path().to_owned();
+    let accounts = Accounts::new(here.clone());
+    let folders = DaemonFolders { config: here.clone(), state: here.clone() };
+    let (footing, _) = Footing::begin(here.join("no.sock"), folders);
+    let (link, _) = link::begin(accounts.clone());
+    let desired = Desired::new(here.join("sessions.json"));
+    let keeper = Keeper::new(accounts, desired, footing, link, Arc::new(Notify::new()));
+    (folder, Arc::new(keeper))
+}
+
+/// Keeps a consume of `shop/cart` and `shop/frontend`.
+pub(crate) fn consume(keeper: &Keeper, teamspace: TeamspaceId) -> SessionId {
+    let desired = tests::consume(teamspace).desired;
+    let id = desired.id;
+    keeper.keep(desired, Origin::Begun);
+    id
+}
+
+/// Which service is refused (`None`: each), and how.
+type Refusing = Arc<Mutex<(Option<String>, Refusal, &'static str)>>;
+
+/// An agent that refuses streams.
+pub(crate) struct Agent(Refusing);
+
+impl Agent {
+    pub(crate) fn which_refuses(refusal: Refusal, reason: &'static str) -> Self {
+        Self(Arc::new(Mutex::new((None, refusal, reason))))
+    }
+
+    pub(crate) fn refuses_only(&self, service: &str) {
+        self.0.lock().expect("unpoisoned").0 = Some(service.to_owned());
+    }
+
+    /// Makes a carrier to it.
+    pub(crate) async fn opener(&self) -> Opener {
+        let now = SystemTime::now();
+        let new = || Key::generate().expect("made");
+        let teamspace = TeamspaceAuthority::create(new(), now).expect("made");
+        let organization =
+            OrganizationAuthority::create(OrgId::generate(), new(), now).expect("made");
+        let (device, replica) = (new(), new());
+        let request = DeviceRequest::make_pem(&device).expect("made");
+        let request = DeviceRequest::parse_pem(&request).expect("ours");
+        let name = DeviceName {
+            organization: OrgId::generate(),
+            user: UserId::generate(),
+            device: DeviceId::generate(),
+        };
+        let signed = organization.sign_device(&request, name, now).expect("signed");
+        let ours = TlsIdentity::new(vec![signed.certificate], &device).expect("fits");
+        let leaf = teamspace.sign_replica(&replica, "agent-0", now).expect("signed");
+        let theirs = TlsIdentity::new(vec![leaf], &replica).expect("fits");
+        let expects_replica =
+            PeerExpectation::replica(teamspace.certificate().clone(), &teamspace.thumbprint());
+        let expects_device =
+            PeerExpectation::device(organization.certificate().clone(), device.thumbprint());
+
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let refusing = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let accepted = Acceptor::handshake(far, &theirs, &expects_device).await;
+            let (mut acceptor, driver) = accepted.expect("the laptop is who it is");
+            tokio::spawn(driver);
+            while let Some(incoming) = acceptor.next().await {
+                answer(incoming, &refusing);
+            }
+        });
+        let (opener, driver) = Opener::handshake(near, &ours, &expects_replica.expect("fits"))
+            .await
+            .expect("the agent is who it is");
+        tokio::spawn(driver);
+        opener
+    }
+}
+
+fn answer(incoming: Incoming, refusing: &Refusing) {
+    let (only, refusal, reason) = refusing.lock().expect("unpoisoned").clone();
+    match incoming {
+        Incoming::Grant(grant) => grant.refuse("not asked for"),
+        Incoming::Open(offered) => {
+            let service = offered.request().service.to_string();
+            if only.is_none_or(|only| only == service) {
+                offered.refuse(refusal, reason);
+            } else {
+                let stream = offered.accept().expect("the laptop waits");
+                tokio::spawn(intercept::answer_probe(stream));
+            }
+        }
+    }
+}
