@@ -115,13 +115,14 @@ fn when_all_are_killed_cleanup_finds_it_in_the_journal() {
     let said = machine.fairlead(ADA, &["cleanup"]);
     assert_eq!(said.code, Some(90), "{said}");
     assert!(said.stderr.contains("sudo"), "{said}");
-    let mut dry_run = machine.root("/mnt/bin/fairlead-supervisor");
-    dry_run.args(["--state-dir", "/mnt/lib", "cleanup", "--dry-run"]);
-    let said = say(dry_run).expect("runs").ok().expect("looks");
-    assert!(said.stdout.contains("/etc/hosts") && said.stdout.contains("nftables"), "{said}");
+    let mut dry_run = machine.root("/mnt/bin/fairlead");
+    dry_run.args(["cleanup", "--dry-run", "-o", "json"]);
+    let found = say(dry_run).expect("runs").ok().expect("looks").json().expect("JSON");
+    let found = found.to_string();
+    assert!(found.contains("/etc/hosts") && found.contains("nftables"), "{found}");
     assert!(machine.hosts().contains("# fairlead"), "a dry run changes nothing");
-    let mut cleanup = machine.root("/mnt/bin/fairlead-supervisor");
-    cleanup.args(["--state-dir", "/mnt/lib", "cleanup"]);
+    let mut cleanup = machine.root("/mnt/bin/fairlead");
+    cleanup.arg("cleanup");
     say(cleanup).expect("runs").ok().expect("cleans up");
     machine.leaves_nothing();
 }

@@ -2,16 +2,9 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use fairlead_tests::say;
 use laptop_ipc::{FailureKind, supervisor::Answer};
 
 use crate::machine::{Attached, HOSTS, Machine};
-
-fn root_does(machine: &Machine, script: &str) {
-    let mut sh = machine.root("sh");
-    sh.args(["-c", script]);
-    say(sh).expect("runs").ok().expect(script);
-}
 
 fn refused(machine: &Machine) -> laptop_ipc::Failure {
     let failure = Attached::to(machine).sets(&["shop/cart"]).expect_err("refused");
@@ -24,7 +17,7 @@ fn refused(machine: &Machine) -> laptop_ipc::Failure {
 #[test]
 fn a_bind_mounted_hosts_file_is_written_in_place() {
     let machine = Machine::with_supervisor();
-    root_does(&machine, "cp /etc/hosts /mnt/hosts && mount --bind /mnt/hosts /etc/hosts");
+    machine.root_does("cp /etc/hosts /mnt/hosts && mount --bind /mnt/hosts /etc/hosts");
     let inode = || std::fs::metadata(machine.path("/etc/hosts")).expect("there").ino();
     let before = inode();
     let mut attached = Attached::to(&machine);
@@ -39,10 +32,7 @@ fn a_bind_mounted_hosts_file_is_written_in_place() {
 #[test]
 fn a_read_only_hosts_file_says_so_and_nothing_is_half_done() {
     let machine = Machine::with_supervisor();
-    root_does(
-        &machine,
-        "mount --bind /etc/hosts /etc/hosts && mount -o remount,ro,bind /etc/hosts",
-    );
+    machine.makes_hosts_read_only();
     let failure = refused(&machine);
     assert!(failure.message.contains("read-only"), "{failure}");
 }
@@ -50,10 +40,10 @@ fn a_read_only_hosts_file_says_so_and_nothing_is_half_done() {
 #[test]
 fn a_full_disk_says_so_and_nothing_is_half_done() {
     let machine = Machine::with_supervisor();
-    root_does(&machine, "cat /dev/zero > /mnt/filler 2>/dev/null || true");
+    machine.root_does("cat /dev/zero > /mnt/filler 2>/dev/null || true");
     let failure = refused(&machine);
     assert!(failure.message.contains("full"), "{failure}");
-    root_does(&machine, "rm /mnt/filler");
+    machine.root_does("rm /mnt/filler");
     let mut attached = Attached::to(&machine);
     attached.sets(&["shop/cart"]).expect("there is room again");
     drop(attached);
@@ -63,7 +53,7 @@ fn a_full_disk_says_so_and_nothing_is_half_done() {
 #[test]
 fn a_full_disk_below_the_journal_says_so_before_anything_is_changed() {
     let machine = Machine::with_supervisor();
-    root_does(&machine, "cat /dev/zero > /mnt/lib/filler 2>/dev/null || true");
+    machine.root_does("cat /dev/zero > /mnt/lib/filler 2>/dev/null || true");
     let failure = refused(&machine);
     assert!(failure.hint.is_some_and(|hint| hint.contains("full")));
 }
@@ -72,9 +62,7 @@ fn a_full_disk_below_the_journal_says_so_before_anything_is_changed() {
 fn a_full_disk_below_a_a_bind_mounted_hosts_file_leaves_its_bytes() {
     let machine = Machine::with_supervisor();
     // A file system of its own, filled to the last byte: not even the first page can grow.
-    root_does(
-        &machine,
-        "mkdir /mnt/small && mount -t tmpfs -o size=8k tmpfs /mnt/small && cp /etc/hosts /mnt/small/hosts \
+    machine.root_does("mkdir /mnt/small && mount -t tmpfs -o size=8k tmpfs /mnt/small && cp /etc/hosts /mnt/small/hosts \
          && mount --bind /mnt/small/hosts /etc/hosts && (cat /dev/zero > /mnt/small/filler 2>/dev/null || true)",
     );
     let many: Vec<String> = (0..200).map(|n| format!("shop/service-{n}")).collect();
@@ -89,7 +77,7 @@ fn edits_of_another_hand_survive() {
     let machine = Machine::with_supervisor();
     let mut attached = Attached::to(&machine);
     attached.sets(&["shop/cart"]).expect("set");
-    root_does(&machine, "printf '\\n10.9.9.9 added' >> /etc/hosts");
+    machine.root_does("printf '\\n10.9.9.9 added' >> /etc/hosts");
     attached.sets(&["shop/cart", "shop/pay"]).expect("set");
     assert!(machine.hosts().contains("pay.shop"));
     attached.sets(&[]).expect("set");

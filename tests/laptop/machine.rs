@@ -6,6 +6,7 @@ use std::{
     os::unix::{fs::chown, net::UnixStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use laptop_ipc::{
     Call,
     supervisor::{Answer, DaemonFolders, Reached, Reply, Request},
 };
+use nix::sched::{CloneFlags, setns};
 
 /// What the hosts file says before anybody comes; the last line has no line break, as some do.
 pub(crate) const HOSTS: &str = "127.0.0.1\tlocalhost\n::1 localhost\n# mine\n10.1.2.3 db";
@@ -29,6 +31,9 @@ set -e
 mount -t tmpfs -o size=4m tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/bin /mnt/home /mnt/lib
 mount -t tmpfs -o size=1m tmpfs /mnt/lib
+mount -t tmpfs tmpfs /var/lib
+mkdir /var/lib/fairlead
+mount --bind /mnt/lib /var/lib/fairlead
 for user in 7001 7002; do mkdir /mnt/home/$user; chown $user:$user /mnt/home/$user; done
 mount --bind \"$1\" /mnt/bin
 mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
@@ -72,7 +77,7 @@ impl Machine {
 
     pub(crate) fn start_supervisor(&mut self, flags: &[&str]) {
         let mut command = self.root("/mnt/bin/fairlead-supervisor");
-        command.args(["--state-dir", "/mnt/lib"]).args(flags).arg("run").stdin(Stdio::null());
+        command.args(flags).arg("run").stdin(Stdio::null());
         command.stderr(fs::File::create(self.path("/mnt/supervisor.log")).expect("log"));
         self.supervisor = Some(command.spawn().expect("starts"));
         eventually(SOON, "the supervisor answers", || Ok(self.worker().is_some())).expect("up");
@@ -96,6 +101,27 @@ impl Machine {
         command.env("HOME", format!("/mnt/home/{uid}"));
         command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
         command
+    }
+
+    /// Runs a closure in the machine's network.
+    pub(crate) fn inside<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
+        let network = fs::File::open(format!("/proc/{}/ns/net", self.init.id())).expect("there");
+        // A thread of its own: whoever enters a namespace stays there.
+        let entered = thread::spawn(move || {
+            setns(network, CloneFlags::CLONE_NEWNET).expect("root may");
+            act()
+        });
+        entered.join().expect("acted")
+    }
+
+    pub(crate) fn root_does(&self, script: &str) {
+        let mut sh = self.root("sh");
+        sh.args(["-c", script]);
+        say(sh).expect("runs").ok().expect(script);
+    }
+
+    pub(crate) fn makes_hosts_read_only(&self) {
+        self.root_does("mount --bind /etc/hosts /etc/hosts && mount -o remount,ro,bind /etc/hosts");
     }
 
     /// Runs the fairlead command as a user.
@@ -247,7 +273,7 @@ impl Attached {
     }
 }
 
-const TEAMSPACE: &str = "01980a3f-0000-7000-8000-00000000000a";
+pub(crate) const TEAMSPACE: &str = "01980a3f-0000-7000-8000-00000000000a";
 
 fn reference(name: &str) -> ServiceRef {
     name.parse().expect("a service")

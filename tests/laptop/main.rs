@@ -1,10 +1,12 @@
 //! The laptop's side on a real kernel: hosts file, nftables, journal, and every process killed. Needs root.
 //!
-//! Each test has a machine of its own: a network and a mount namespace with its own `/etc` and `/run`. No hub is
-//! needed: a daemon that finds sessions of before takes them up before it knows whether they live.
+//! Each test has a machine of its own: a network and a mount namespace with its own `/etc` and `/run`. Most need no hub:
+//! a daemon that finds sessions of before takes them up before it knows whether they live.
 
+mod bad_days;
 mod command_line;
 mod deaths;
 mod hosts;
+mod hub;
 mod machine;
 mod users;
