@@ -156,6 +156,9 @@ mod tests {
             keeper.observe(id, Phase::Preparing, Some("dialling".to_owned()));
             tokio::task::yield_now().await;
             keeper.observe(id, Phase::Active, None);
+            tokio::task::yield_now().await;
+            // Whoever looks later sees this.
+            keeper.observe(id, Phase::Preparing, None);
         });
         let Ok(Answer::Awaited { session }) = awaited else { panic!() };
         assert_eq!(session.expect("there").phase, Phase::Active);
