@@ -109,10 +109,12 @@ impl Consume {
             Ok(address) => address,
             Err((refusal, reason)) => return offer.refuse(refusal, reason),
         };
-        let is_first = used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((request.service.clone(), request.port));
+        // A probe is no use: nobody asked for the service.
+        let is_first = !request.probe
+            && used
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert((request.service.clone(), request.port));
         if is_first {
             let (session, service, port) = (self.session, request.service.clone(), request.port);
             self.first_uses.tell(FirstUse { session, service, port });
