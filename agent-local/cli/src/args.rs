@@ -9,13 +9,15 @@ use laptop_ipc::RunFolder;
 
 use crate::{commands::intercept::Target, errors::EXIT_CODES, output::Format};
 
+const HELP_WIDTH: usize = 100;
+
 /// Run one service on your laptop while everything else stays in the cluster.
 #[derive(Debug, Parser)]
 #[command(
     name = "fairlead",
     version,
     disable_help_subcommand = true,
-    max_term_width = 100,
+    max_term_width = HELP_WIDTH,
     after_help = "\
 A first session:
   fairlead login https://hub.example.com    sign in, in the browser
@@ -75,8 +77,9 @@ Examples:
     Whoami,
     /// Start the daemon
     #[command(after_help = "\
-The daemon runs as you. A small supervisor runs as root: it adds names to /etc/hosts and redirects to nftables,
-and takes both back. Without a running supervisor, `fairlead start` starts one with sudo.")]
+The daemon runs as you. A small supervisor runs as root: it adds names to /etc/hosts and redirects
+to nftables, and takes both back. Without a running supervisor, `fairlead start` starts one with
+sudo.")]
     Start,
     /// End all sessions, give everything back, and stop the daemon
     Stop,
@@ -121,9 +124,9 @@ Examples:
   fairlead consume list
   fairlead consume clear
 
-Names: frontend.shop, frontend.shop.svc, frontend.shop.svc.cluster.local; with one namespace also frontend.
-What is consumed already stays; a service that you intercept is left out. When no service answers within 20 s the exit
-code is 70: the consume stands and goes on trying."
+Names: frontend.shop, frontend.shop.svc, frontend.shop.svc.cluster.local; with one namespace also
+frontend. What is consumed already stays; a service that you intercept is left out. When no
+service answers within 20 s the exit code is 70: the consume stands and goes on trying."
     )]
     Consume {
         #[command(subcommand)]
@@ -146,8 +149,8 @@ Examples:
   fairlead intercept list
   fairlead leave shop/cart                      give it back
 
-While nothing listens on the port, and when this laptop is away, the pods answer.
-Whatever program listens there gets the requests; Fairlead itself takes no port of this laptop that could be in use."
+While nothing listens on the port, and when this laptop is away, the pods answer. Whatever program
+listens there gets the requests; Fairlead itself takes no port that could be in use."
     )]
     Intercept {
         #[command(subcommand)]
@@ -182,8 +185,9 @@ Examples:
     },
     /// Take back whatever Fairlead changed on this laptop
     #[command(after_help = "\
-Your sessions end, and your names and redirects go. As root: those of every user, whose daemons end.
-What could not be taken back stays in the journal and is tried again by the next clean-up or start.")]
+Your sessions end, and your names and redirects go. As root: those of every user, whose daemons
+end. What could not be taken back stays in the journal and is tried again by the next clean-up or
+start.")]
     Cleanup {
         /// Only show what would be taken back
         #[arg(long)]
@@ -214,9 +218,13 @@ pub(crate) enum TeamspaceVerb {
     /// List the teamspaces you may see
     List,
     /// Choose the teamspace that commands mean
-    Use { name: String },
+    Use {
+        /// Name of the teamspace
+        name: String,
+    },
     /// Accept another key of a teamspace, after comparing it with the one in the agent's log
     Trust {
+        /// Name of the teamspace
         name: String,
         /// The key's thumbprint, `SHA256:…`
         thumbprint: fairlead_model::Thumbprint,
@@ -251,6 +259,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn no_line_of_a_help_text_is_broken_by_the_terminal() {
+        let mut command = Args::command();
+        command.build();
+        for verb in command.get_subcommands() {
+            for line in
+                verb.get_after_help().map(ToString::to_string).iter().flat_map(|h| h.lines())
+            {
+                assert!(line.chars().count() <= HELP_WIDTH, "{}: {line}", verb.get_name());
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::{config::colour_is_welcome, errors::CliError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
     Table,
     Json,
     Yaml,

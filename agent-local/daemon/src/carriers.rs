@@ -91,6 +91,10 @@ pub(crate) fn begin(keeper: &Arc<Keeper>, id: SessionId) {
 async fn keep_for_consume(keeper: Arc<Keeper>, id: SessionId) {
     let mut attempts = Attempts::default();
     loop {
+        if !keeper.link.is_connected() {
+            let reason = "the hub is not connected: fairlead status says why".to_owned();
+            keeper.observe(id, Phase::Preparing, Some(reason));
+        }
         keeper.link.connected().await;
         match open_for_consume(&keeper, id).await {
             Ok(opener) => {

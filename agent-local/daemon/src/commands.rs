@@ -93,8 +93,7 @@ async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
                     Failure::new(FailureKind::NotFound, message).hint("list them: fairlead list")
                 );
             }
-            keeper.leave(session).await?;
-            Ok(Answer::Left { sessions: vec![session] })
+            Ok(Answer::Left { sessions: keeper.leave_each(vec![session]).await? })
         }
         Request::LeaveIntercepts => {
             let _acting = keeper.acting.lock().await;

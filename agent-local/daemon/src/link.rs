@@ -57,6 +57,10 @@ impl LinkHandle {
         up_tx.is_some_and(|up_tx| up_tx.try_send(LaptopUp { message: Some(message) }).is_ok())
     }
 
+    pub(crate) fn is_connected(&self) -> bool {
+        self.up_rx.borrow().is_some()
+    }
+
     /// Waits until the hub has welcomed us.
     pub(crate) async fn connected(&self) {
         let mut up_rx = self.up_rx.clone();

@@ -20,6 +20,20 @@ impl Shown for Sessions {
     }
 }
 
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Intercepts(Vec<Session>);
+
+impl Shown for Intercepts {
+    fn to_text(&self) -> String {
+        if self.0.is_empty() {
+            "Nothing is intercepted.".to_owned()
+        } else {
+            sessions_text(&self.0)
+        }
+    }
+}
+
 pub(super) async fn all(context: &Context<'_>) -> Result<(), CliError> {
     context.output.show(&Sessions(context.parts.status().await?.sessions))
 }
@@ -27,7 +41,7 @@ pub(super) async fn all(context: &Context<'_>) -> Result<(), CliError> {
 pub(super) async fn intercepts(context: &Context<'_>) -> Result<(), CliError> {
     let mut sessions = context.parts.status().await?.sessions;
     sessions.retain(|session| session.kind == SessionKind::Intercept);
-    context.output.show(&Sessions(sessions))
+    context.output.show(&Intercepts(sessions))
 }
 
 /// Returns the table of sessions, and below it what there is to say about each.
