@@ -172,8 +172,7 @@ impl Machine {
     /// Asks the supervisor on a connection of its own, as root.
     pub(crate) fn asks(&self, request: Request) -> anyhow::Result<Reply> {
         let mut stream = self.connection()?;
-        laptop_ipc::write_blocking(&mut stream, &Call::new(request))?;
-        Ok(laptop_ipc::read_blocking(&mut stream)?)
+        Ok(laptop_ipc::ask_blocking(&mut stream, request)?)
     }
 
     pub(crate) fn connection(&self) -> anyhow::Result<UnixStream> {
