@@ -100,11 +100,12 @@ fn join(init: i32, host: Option<Host>) -> anyhow::Result<()> {
 }
 
 /// Returns where a path of the lab's inside is seen from outside.
-fn within(process: &Path, path: &Path) -> PathBuf {
+pub(crate) fn within(process: &Path, path: &Path) -> PathBuf {
     process.join("root").join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn mounts_of(process: &Path, host: Host) -> anyhow::Result<PathBuf> {
+/// Returns the file of a furnished host's mount namespace, as it is seen from outside the lab.
+pub(crate) fn mounts_of(process: &Path, host: Host) -> anyhow::Result<PathBuf> {
     let holder = std::fs::read_to_string(within(process, &Place::mounts(host)))
         .with_context(|| format!("{host} is not furnished: is the lab gone?"))?;
     Ok(within(process, Path::new("/proc")).join(holder).join("ns/mnt"))
@@ -169,6 +170,36 @@ fn become_program(
     // After the user: changing it forgets this.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let [program, arguments @ ..] = arguments.as_slice() else { bail!("no program") };
-    let error = Command::new(program).args(arguments).exec();
-    Err(error).with_context(|| format!("cannot run {}", program.display()))
+    let mut program = Command::new(program);
+    if let Some(home) = entry.uid.and_then(home_of) {
+        program.env("HOME", home);
+    }
+    let error = program.args(arguments).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.get_program().display()))
+}
+
+/// Returns the home of a user, by the host's own list of people.
+fn home_of(uid: u32) -> Option<PathBuf> {
+    let people = std::fs::read_to_string("/etc/passwd").ok()?;
+    home_in(&people, uid)
+}
+
+fn home_in(people: &str, uid: u32) -> Option<PathBuf> {
+    let uid = uid.to_string();
+    people.lines().find_map(|line| match line.split(':').collect::<Vec<_>>()[..] {
+        [_, _, id, _, _, home, ..] if id == uid => Some(PathBuf::from(home)),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_at_home_where_the_list_says() {
+        let people = "root:x:0:0:root:/root:/bin/sh\nada:x:7001:7001::/home/ada:/bin/sh\n";
+        assert_eq!(home_in(people, 7001), Some("/home/ada".into()));
+        assert_eq!(home_in(people, 700), None);
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Counters, Host, Issuer, IssuerOptions, Options, Step,
-    enter::Entry,
+    enter::{Entry, mounts_of, within},
     fence, keep,
     place::Place,
     plan::{News, Plan, State},
@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::{Context, bail, ensure};
 use nix::{
-    sched::{CloneFlags, setns},
+    sched::{CloneFlags, setns, unshare},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -41,10 +41,7 @@ impl Lab {
     /// Starts a lab and returns when both nodes are ready and names are answered. Tells each step on standard error.
     pub fn up(options: &Options) -> anyhow::Result<Self> {
         let place = Place::of(&options.name)?;
-        ensure!(
-            crate::is_root(),
-            "the lab makes namespaces and needs root: run this with sudo, or use another cluster with --kubeconfig FILE"
-        );
+        ensure!(crate::is_root(), "the lab makes namespaces and needs root: run this with sudo");
         ensure!(keep::door(&place)?.is_none(), "a lab named `{}` runs already", options.name);
         let program = programs::sibling("fairlead-lab")?;
         let plan = Plan {
@@ -191,17 +188,34 @@ impl Lab {
         host: Host,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<JoinHandle<T>> {
-        let inside = Path::new("/proc").join(self.state.init.to_string()).join("root");
-        let network = Place::network(host);
-        let network = File::open(inside.join(network.strip_prefix("/").unwrap_or(&network)))?;
-        let (joined_tx, joined_rx) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let joined = setns(network, CloneFlags::CLONE_NEWNET);
-            joined_tx.send(joined).expect("the starter waits for this");
-            work()
-        });
-        joined_rx.recv()?.context("cannot join the host's network: this needs root")?;
-        Ok(thread)
+        let network = self.network_of(host)?;
+        on_a_thread(move || setns(network, CloneFlags::CLONE_NEWNET), work)
+    }
+
+    /// Runs work on a thread of its own that is at home on a host: it has the host's network and the host's files, so
+    /// that a name means there what it means to the host's programs. Threads that it starts are at home there, too.
+    pub fn at_home_on<T: Send + 'static>(
+        &self,
+        host: Host,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> anyhow::Result<JoinHandle<T>> {
+        let network = self.network_of(host)?;
+        let mounts = File::open(mounts_of(&self.init(), host)?)?;
+        let join = move || {
+            setns(network, CloneFlags::CLONE_NEWNET)?;
+            // The kernel lets a thread change its mounts only when it shares its folder with no other.
+            unshare(CloneFlags::CLONE_FS)?;
+            setns(mounts, CloneFlags::CLONE_NEWNS)
+        };
+        on_a_thread(join, work)
+    }
+
+    fn network_of(&self, host: Host) -> anyhow::Result<File> {
+        Ok(File::open(within(&self.init(), &Place::network(host)))?)
+    }
+
+    fn init(&self) -> PathBuf {
+        Path::new("/proc").join(self.state.init.to_string())
     }
 
     fn import_on(&self, node: Host, archive: &Path) -> anyhow::Result<()> {
@@ -250,6 +264,19 @@ impl Drop for Lab {
             let _ended = self.end();
         }
     }
+}
+
+fn on_a_thread<T: Send + 'static>(
+    join: impl FnOnce() -> nix::Result<()> + Send + 'static,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    let (joined_tx, joined_rx) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        joined_tx.send(join()).expect("the starter waits for this");
+        work()
+    });
+    joined_rx.recv()?.context("cannot join the host's namespaces: this needs root")?;
+    Ok(thread)
 }
 
 fn follow(news: impl BufRead) -> anyhow::Result<()> {
