@@ -85,10 +85,13 @@ fn line(entry: &HostEntry, taken: &HashSet<String>) -> Option<String> {
 /// Splits the file at the first line of ours, and drops every line of ours from both parts.
 fn around_section(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut before, mut after) = (Vec::with_capacity(file.len()), Vec::new());
-    let mut seen = false;
+    let (mut seen, mut is_open) = (false, false);
     for line in lines(file) {
         if is_ours(line) {
             seen = true;
+            is_open = !line.starts_with(END.as_bytes());
+        } else if is_open && is_torn(line) {
+            // A writer was killed in the middle of its last line.
         } else if seen {
             after.extend_from_slice(line);
         } else {
@@ -107,6 +110,18 @@ fn is_ours(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     str::from_utf8(line).is_ok_and(|line| line == BEGIN || line == END || is_entry(line))
+}
+
+/// Says whether a last line without a line break is the beginning of one that we write. Asked only where the line before
+/// it is ours and the section has no end.
+fn is_torn(line: &[u8]) -> bool {
+    let Some(line) = str::from_utf8(line).ok().filter(|line| !line.ends_with('\n')) else {
+        return false;
+    };
+    let address = line.split(' ').next().unwrap_or_default();
+    let is_whole = address.parse::<Ipv4Addr>().is_ok_and(addresses::is_ours);
+    let is_cut = !line.contains(' ') && line.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    is_whole || is_cut || END.starts_with(line)
 }
 
 fn is_entry(line: &str) -> bool {
@@ -198,6 +213,18 @@ mod tests {
         ] {
             assert_eq!(text(&without_section(damaged.as_bytes())), "a\nb\n", "{damaged}");
         }
+    }
+
+    #[test]
+    fn a_section_that_was_torn_anywhere_is_removed_whole() {
+        let file = with_section(PLAIN, &[entry(2, &["cart.shop"]), entry(3, &["pay.shop"])]);
+        let begun = PLAIN.len() + BEGIN.len() + 1;
+        for torn in begun..file.len() {
+            assert_eq!(text(&without_section(&file[..torn])), text(PLAIN), "torn at {torn}");
+        }
+        // The same words after the end of the section are of another hand.
+        let theirs = [&file[..], b"127.72.1.9 mine"].concat();
+        assert!(text(&without_section(&theirs)).ends_with("127.72.1.9 mine"));
     }
 
     #[test]

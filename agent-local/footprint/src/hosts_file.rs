@@ -2,9 +2,9 @@
 //!
 //! The way is a temporary file in the same folder and a rename. Where the file is a mount point of its own (in
 //! containers) a rename is refused; there the space is reserved first and what differs is then written in place. That
-//! is as whole as one write is: a kill or a power cut in its middle may leave a line of ours torn, and when our section
-//! does not stand at the end, also lines behind it. An edit of another hand in the microseconds between the last look
-//! and the write is lost.
+//! is as whole as one write is: of a section at the end a kill may leave the beginning, which is recognised and removed;
+//! when other lines stand behind the section, they may be torn, too. An edit of another hand in the microseconds between
+//! the last look and the write is lost.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
