@@ -117,7 +117,7 @@ impl Account {
 
     #[must_use]
     pub fn pins(&self) -> Pins {
-        Pins { path: self.folder.join("pins.json") }
+        Pins { path: self.folder.join("pins.json"), names: self.folder.join("pinned-names.json") }
     }
 
     /// Forgets tokens and certificate. The key stays: the same laptop signs in again as the same device.
@@ -167,9 +167,13 @@ pub struct PinChanged {
 }
 
 /// The teamspace keys that this laptop has seen: trusted at first sight, never replaced silently.
+///
+/// A key belongs to an id, and the name remembers the id: the hub gives out both, and a known name under an id made up for
+/// the occasion is no first sight.
 #[derive(Debug, Clone)]
 pub struct Pins {
     path: PathBuf,
+    names: PathBuf,
 }
 
 impl Pins {
@@ -180,16 +184,13 @@ impl Pins {
         name: &str,
         presented: Thumbprint,
     ) -> Result<(), AccountError> {
-        let mut pins = self.read()?;
-        match pins.get(&teamspace.to_string()) {
-            Some(known) if *known == presented => Ok(()),
-            Some(known) => {
-                Err(PinChanged { name: name.to_owned(), known: *known, presented }.into())
+        let pins = self.read()?;
+        let named = self.names()?.get(name).and_then(|id| pins.get(id).copied());
+        match pins.get(&teamspace.to_string()).copied().or(named) {
+            Some(known) if known != presented => {
+                Err(PinChanged { name: name.to_owned(), known, presented }.into())
             }
-            None => {
-                pins.insert(teamspace.to_string(), presented);
-                files::write_json(&self.path, &pins)
-            }
+            Some(_) | None => self.trust(teamspace, name, presented),
         }
     }
 
@@ -198,14 +199,31 @@ impl Pins {
     }
 
     /// Trusts a key because a person said so.
-    pub fn trust(&self, teamspace: TeamspaceId, key: Thumbprint) -> Result<(), AccountError> {
-        let mut pins = self.read()?;
-        pins.insert(teamspace.to_string(), key);
-        files::write_json(&self.path, &pins)
+    pub fn trust(
+        &self,
+        teamspace: TeamspaceId,
+        name: &str,
+        key: Thumbprint,
+    ) -> Result<(), AccountError> {
+        let (mut pins, mut names) = (self.read()?, self.names()?);
+        let is_new_pin = pins.insert(teamspace.to_string(), key) != Some(key);
+        let is_new_name =
+            names.insert(name.to_owned(), teamspace.to_string()) != Some(teamspace.to_string());
+        if is_new_pin {
+            files::write_json(&self.path, &pins)?;
+        }
+        if is_new_name {
+            files::write_json(&self.names, &names)?;
+        }
+        Ok(())
     }
 
     fn read(&self) -> Result<BTreeMap<String, Thumbprint>, AccountError> {
         Ok(files::read_json(&self.path)?.unwrap_or_default())
+    }
+
+    fn names(&self) -> Result<BTreeMap<String, String>, AccountError> {
+        Ok(files::read_json(&self.names)?.unwrap_or_default())
     }
 }
 
@@ -243,7 +261,22 @@ mod tests {
         );
 
         pins.check(TeamspaceId::generate(), "other", other).expect("another teamspace");
-        pins.trust(teamspace, other).expect("written");
+        pins.trust(teamspace, "staging", other).expect("written");
         pins.check(teamspace, "staging", other).expect("trusted by a person");
+    }
+
+    #[test]
+    fn a_known_name_under_another_id_is_no_first_sight() {
+        let (_folder, _, account) = account();
+        let (teamspace, pins) = (TeamspaceId::generate(), account.pins());
+        let (first, other) = (Thumbprint::of_spki(b"first"), Thumbprint::of_spki(b"other"));
+        pins.check(teamspace, "staging", first).expect("first sight");
+        let made_up = TeamspaceId::generate();
+        pins.check(made_up, "staging", other).expect_err("the name had another key");
+        assert_eq!(pins.of(made_up).expect("read"), None);
+        pins.check(made_up, "staging", first).expect("made anew in the same cluster");
+        pins.check(teamspace, "renamed", first).expect("the id is known");
+        pins.trust(made_up, "staging", other).expect("a person said so");
+        pins.check(made_up, "staging", other).expect("trusted");
     }
 }

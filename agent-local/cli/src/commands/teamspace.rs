@@ -57,7 +57,7 @@ pub(super) async fn trust(
 ) -> Result<(), CliError> {
     let hub = context.hub()?;
     let teamspace = named(hub.teamspaces().await?, name)?;
-    hub.account().pins().trust(teamspace.id, thumbprint)?;
+    hub.account().pins().trust(teamspace.id, &teamspace.name, thumbprint)?;
     context.output.say(format!("Teamspace `{}` is trusted with key {thumbprint}.", teamspace.name));
     Ok(())
 }
