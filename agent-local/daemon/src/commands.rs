@@ -167,4 +167,16 @@ mod tests {
         };
         assert_eq!(session, None);
     }
+
+    #[tokio::test]
+    async fn whoever_awaits_a_proof_hears_why_there_is_none() {
+        let (_folder, keeper) = stage::keeper();
+        let id = stage::consume(&keeper, TeamspaceId::generate());
+        let ask = Request::AwaitProof { session: id, patience_ms: u64::MAX };
+        let denied = Failure::new(FailureKind::Denied, "the agent does not accept the grant");
+        let (awaited, ()) = tokio::join!(answer(ask, &keeper), keeper.refuse(id, denied.clone()));
+        let Ok(Answer::Awaited { session: Some(session) }) = awaited else { panic!() };
+        assert_eq!((session.phase, session.failure), (Phase::Refused, Some(denied)));
+        assert_eq!(keeper.before(), [], "a daemon that comes after this one does not try again");
+    }
 }

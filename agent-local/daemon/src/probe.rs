@@ -31,9 +31,9 @@ async fn probe(
     opener: &Opener,
     round: usize,
 ) -> Result<(), String> {
-    let granted = keeper.sessions().granted(id);
+    let provable = keeper.sessions().provable(id);
     let mut probes = JoinSet::new();
-    for (service, port) in of_round(&granted, round) {
+    for (service, port) in of_round(&provable, round) {
         let (opener, wish) =
             (opener.clone(), OpenRequest { session: id, service, port, probe: true });
         probes.spawn(async move {
@@ -58,8 +58,8 @@ async fn probe(
 }
 
 /// Picks the services of one round, each with its first port.
-fn of_round(granted: &[(ServiceRef, Vec<Port>)], round: usize) -> Vec<(ServiceRef, Port)> {
-    let with_port: Vec<_> = granted
+fn of_round(provable: &[(ServiceRef, Vec<Port>)], round: usize) -> Vec<(ServiceRef, Port)> {
+    let with_port: Vec<_> = provable
         .iter()
         .filter_map(|(service, ports)| Some((service.clone(), *ports.first()?)))
         .collect();

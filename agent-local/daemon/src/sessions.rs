@@ -190,12 +190,19 @@ impl Sessions {
         };
     }
 
-    /// Returns the services that a consume was granted.
-    pub(crate) fn granted(&self, id: SessionId) -> Vec<(ServiceRef, Vec<Port>)> {
-        match self.live(id).map(|session| &session.desired.wish) {
-            Some(Wish::Consume { services, .. }) => services.clone(),
-            Some(Wish::Intercept { .. }) | None => Vec::new(),
-        }
+    /// Returns the services by which a consume can be proven: what was granted, without what leads back to this laptop
+    /// unless there is nothing else.
+    pub(crate) fn provable(&self, id: SessionId) -> Vec<(ServiceRef, Vec<Port>)> {
+        let Some(session) = self.live(id) else { return Vec::new() };
+        let Wish::Consume { services, .. } = &session.desired.wish else { return Vec::new() };
+        let is_mine = |service: &ServiceRef| {
+            self.all_live().any(|other| {
+                other.desired.teamspace.id == session.desired.teamspace.id
+                    && matches!(&other.desired.wish, Wish::Intercept { service: mine, .. } if mine == service)
+            })
+        };
+        let others: Vec<_> = services.iter().filter(|(s, _)| !is_mine(s)).cloned().collect();
+        if others.is_empty() { services.clone() } else { others }
     }
 
     /// Returns a session that is not over.
@@ -373,7 +380,7 @@ pub(crate) mod tests {
         Port::new(number).expect("not 0")
     }
 
-    fn session(teamspace: TeamspaceId, wish: Wish) -> Session {
+    fn session_of(teamspace: TeamspaceId, wish: Wish) -> Session {
         let teamspace = Teamspace { id: teamspace, name: "staging".to_owned() };
         let id = SessionId::generate();
         let desired = DesiredSession { id, teamspace, grant: String::new(), wish };
@@ -384,12 +391,15 @@ pub(crate) mod tests {
         let service = |name: &str| (name.parse().expect("valid"), vec![port(80)]);
         let patterns = Patterns::new(vec!["shop/*".parse().expect("valid")]).expect("valid");
         let services = vec![service("shop/cart"), service("shop/frontend")];
-        session(teamspace, Wish::Consume { patterns, services })
+        session_of(teamspace, Wish::Consume { patterns, services })
     }
 
     fn intercept(teamspace: TeamspaceId) -> Session {
         let ports = vec!["3000:80".parse().expect("valid")];
-        session(teamspace, Wish::Intercept { service: "shop/cart".parse().expect("valid"), ports })
+        session_of(
+            teamspace,
+            Wish::Intercept { service: "shop/cart".parse().expect("valid"), ports },
+        )
     }
 
     fn place(sessions: &mut Sessions) {
@@ -412,6 +422,21 @@ pub(crate) mod tests {
         place(&mut sessions);
         assert_eq!(sessions.route(cart).expect("routed").service.to_string(), "shop/frontend");
         assert_eq!(sessions.views().iter().map(|view| view.services.len()).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn what_i_intercept_proves_nothing_unless_there_is_nothing_else() {
+        let (teamspace, mut sessions) = (TeamspaceId::generate(), Sessions::new());
+        let session = consume(teamspace);
+        let id = session.desired.id;
+        sessions.insert(session);
+        assert_eq!(sessions.provable(id).len(), 2);
+        sessions.insert(intercept(teamspace));
+        let names: Vec<_> = sessions.provable(id).iter().map(|(s, _)| s.to_string()).collect();
+        assert_eq!(names, ["shop/frontend"]);
+        let service = "shop/frontend".parse().expect("valid");
+        sessions.insert(session_of(teamspace, Wish::Intercept { service, ports: Vec::new() }));
+        assert_eq!(sessions.provable(id).len(), 2);
     }
 
     #[test]
