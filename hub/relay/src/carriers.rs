@@ -3,13 +3,7 @@
 //! Of a ticket only its hash is kept. Hashes are looked up in a map and compared in constant time, so that neither a
 //! copy of this memory nor the time of an answer helps anybody to a ticket.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::collections::HashMap;
 
 use fairlead_model::{CarrierId, OrgId, timers::TICKET_LIFE};
 use fairlead_wire::{preface::Side, ticket::Ticket};
@@ -17,7 +11,7 @@ use subtle::ConstantTimeEq;
 use tokio::{net::TcpStream, sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::nouns::{CarrierInfo, CarrierMeta, Limits, Offer, OfferRefused};
+use crate::nouns::{CarrierMeta, Limits, Offer, OfferRefused};
 
 /// Why a ticket was not redeemed. For the log only: the bearer learns nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,13 +26,6 @@ pub(crate) enum TicketRefused {
     Alone,
 }
 
-/// Bytes in each direction, counted as they pass.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) to_cluster: AtomicU64,
-    pub(crate) to_laptop: AtomicU64,
-}
-
 /// What a redeemed ticket entitles to.
 pub(crate) enum Redeemed {
     /// Wait until `deadline` for the other half to come.
@@ -51,7 +38,6 @@ pub(crate) enum Redeemed {
 pub(crate) struct Waiting {
     pub(crate) meta: CarrierMeta,
     pub(crate) second: oneshot::Receiver<TcpStream>,
-    pub(crate) counters: Arc<Counters>,
     pub(crate) cut: CancellationToken,
 }
 
@@ -72,22 +58,7 @@ struct Carrier {
     meta: CarrierMeta,
     state: State,
     expires_at: Instant,
-    counters: Arc<Counters>,
     cut: CancellationToken,
-}
-
-impl Carrier {
-    fn info(&self) -> CarrierInfo {
-        info(self.meta, &self.counters)
-    }
-}
-
-pub(crate) fn info(meta: CarrierMeta, counters: &Counters) -> CarrierInfo {
-    CarrierInfo {
-        meta,
-        bytes_to_cluster: counters.to_cluster.load(Ordering::Relaxed),
-        bytes_to_laptop: counters.to_laptop.load(Ordering::Relaxed),
-    }
 }
 
 /// All carriers of one relay.
@@ -127,13 +98,8 @@ impl Carriers {
         }
         *of_organization += 1;
         let expires_at = now + TICKET_LIFE;
-        let offered = Carrier {
-            meta,
-            state: State::Offered,
-            expires_at,
-            counters: Arc::default(),
-            cut: CancellationToken::new(),
-        };
+        let offered =
+            Carrier { meta, state: State::Offered, expires_at, cut: CancellationToken::new() };
         self.carriers.insert(meta.carrier, offered);
         Ok(Offer {
             laptop: self.issue(meta.carrier, Side::Laptop, expires_at),
@@ -165,6 +131,7 @@ impl Carriers {
             return Err(TicketRefused::OtherSide);
         }
         if now >= entry.expires_at {
+            self.forget_unless_taken_up(entry.carrier);
             return Err(TicketRefused::Expired);
         }
         let carrier = self.carriers.get_mut(&entry.carrier).ok_or(TicketRefused::Alone)?;
@@ -173,12 +140,8 @@ impl Carriers {
             State::Offered => {
                 let (second_tx, second_rx) = oneshot::channel();
                 carrier.state = State::HalfHere(second_tx);
-                let wait = Waiting {
-                    meta: carrier.meta,
-                    second: second_rx,
-                    counters: Arc::clone(&carrier.counters),
-                    cut: carrier.cut.clone(),
-                };
+                let wait =
+                    Waiting { meta: carrier.meta, second: second_rx, cut: carrier.cut.clone() };
                 Ok(Redeemed::First { wait, deadline: carrier.expires_at })
             }
             State::Joined => Err(TicketRefused::Alone),
@@ -212,11 +175,6 @@ impl Carriers {
         ids.len()
     }
 
-    pub(crate) fn joined(&self) -> Vec<CarrierInfo> {
-        let joined = |carrier: &&Carrier| matches!(carrier.state, State::Joined);
-        self.carriers.values().filter(joined).map(Carrier::info).collect()
-    }
-
     /// Refuses further offers, and forgets those that nobody has taken up yet.
     pub(crate) fn stop(&mut self) {
         self.stopping = true;
@@ -241,11 +199,15 @@ impl Carriers {
         let expired: Vec<TicketEntry> =
             self.tickets.extract_if(|_, entry| now >= entry.expires_at).map(|(_, e)| e).collect();
         for ticket in expired {
-            let carrier = self.carriers.get(&ticket.carrier);
-            // A half that waits sees to its deadline itself.
-            if carrier.is_some_and(|carrier| matches!(carrier.state, State::Offered)) {
-                self.remove(ticket.carrier);
-            }
+            self.forget_unless_taken_up(ticket.carrier);
+        }
+    }
+
+    /// Removes a carrier whose time is over. A half that waits sees to its deadline itself.
+    fn forget_unless_taken_up(&mut self, id: CarrierId) {
+        let carrier = self.carriers.get(&id);
+        if carrier.is_some_and(|carrier| matches!(carrier.state, State::Offered)) {
+            self.remove(id);
         }
     }
 }
@@ -264,6 +226,11 @@ mod tests {
         }
     }
 
+    fn joined(carriers: &Carriers) -> usize {
+        let states = carriers.carriers.values().map(|carrier| &carrier.state);
+        states.filter(|state| matches!(state, State::Joined)).count()
+    }
+
     fn carriers() -> Carriers {
         Carriers::new(Limits { carriers: 3, carriers_per_organization: 2, ..Limits::default() })
     }
@@ -274,10 +241,10 @@ mod tests {
         let offer = carriers.offer(meta(), now).expect("offered");
         let first = carriers.redeem(&offer.cluster, Side::Cluster, now);
         assert!(matches!(first, Ok(Redeemed::First { .. })));
-        assert!(carriers.joined().is_empty());
+        assert_eq!(joined(&carriers), 0);
         let second = carriers.redeem(&offer.laptop, Side::Laptop, now);
         assert!(matches!(second, Ok(Redeemed::Second(_))));
-        assert_eq!(carriers.joined().len(), 1);
+        assert_eq!(joined(&carriers), 1);
     }
 
     #[test]
@@ -333,6 +300,17 @@ mod tests {
         assert!(carriers.offer(meta(), now).is_err());
         assert!(carriers.offer(meta(), now + TICKET_LIFE).is_ok());
         assert_eq!((carriers.carriers.len(), carriers.tickets.len()), (1, 2));
+    }
+
+    #[test]
+    fn an_offer_that_both_ends_took_up_too_late_counts_no_longer() {
+        let (mut carriers, now) = (carriers(), Instant::now());
+        let offer = carriers.offer(meta(), now).expect("offered");
+        let late = now + TICKET_LIFE;
+        let laptop = carriers.redeem(&offer.laptop, Side::Laptop, late).err();
+        let cluster = carriers.redeem(&offer.cluster, Side::Cluster, late).err();
+        assert_eq!((laptop, cluster), (Some(TicketRefused::Expired), Some(TicketRefused::Expired)));
+        assert!(carriers.is_empty() && carriers.per_organization.is_empty());
     }
 
     #[test]

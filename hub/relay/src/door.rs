@@ -13,8 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    carriers::{Redeemed, Waiting, info},
-    nouns::{CarrierEvent, EndedBy},
+    carriers::{Redeemed, Waiting},
     relay::Relay,
     splice::splice,
 };
@@ -87,7 +86,7 @@ async fn seat(relay: &Relay, preface: &Preface, mut tcp: TcpStream) {
     match relay.redeem(preface) {
         Ok(Redeemed::First { wait, deadline }) => {
             let _forget = Forget { relay, carrier: wait.meta.carrier };
-            wait_and_join(relay, wait, deadline, preface.side, tcp).await;
+            wait_and_join(wait, deadline, preface.side, tcp).await;
         }
         Ok(Redeemed::Second(first)) => {
             if let Err(mut tcp) = first.send(tcp) {
@@ -102,20 +101,14 @@ async fn seat(relay: &Relay, preface: &Preface, mut tcp: TcpStream) {
     }
 }
 
-async fn wait_and_join(
-    relay: &Relay,
-    mut wait: Waiting,
-    deadline: Instant,
-    side: Side,
-    mut first: TcpStream,
-) {
+async fn wait_and_join(mut wait: Waiting, deadline: Instant, side: Side, mut first: TcpStream) {
     let second = tokio::select! {
         second = timeout_at(deadline, &mut wait.second) => second.ok().and_then(Result::ok),
         () = wait.cut.cancelled() => None,
         () = hung_up(&first) => None,
     };
     if let Some(second) = second {
-        join(relay, &wait, side, first, second).await;
+        join(&wait, side, first, second).await;
     } else {
         tracing::debug!(carrier = %wait.meta.carrier, "The other half of a carrier did not come");
         answer(&mut first, Answer::Refused).await;
@@ -123,35 +116,25 @@ async fn wait_and_join(
 }
 
 /// Joins the halves until one of them ends or somebody cuts them.
-async fn join(
-    relay: &Relay,
-    carrier: &Waiting,
-    first_side: Side,
-    mut first: TcpStream,
-    mut second: TcpStream,
-) {
+async fn join(carrier: &Waiting, first_side: Side, mut first: TcpStream, mut second: TcpStream) {
     answer(&mut first, Answer::Paired).await;
     answer(&mut second, Answer::Paired).await;
     let (laptop, cluster) = match first_side {
         Side::Laptop => (first, second),
         Side::Cluster => (second, first),
     };
-    relay.tell(CarrierEvent::Began(info(carrier.meta, &carrier.counters)));
-    let ended_by = tokio::select! {
-        ended = splice(&laptop, &cluster, &carrier.counters) => {
+    tokio::select! {
+        ended = splice(&laptop, &cluster) => {
             if let Err(error) = ended {
                 tracing::debug!(%error, carrier = %carrier.meta.carrier, "A carrier broke");
             }
-            EndedBy::End
         }
         () = carrier.cut.cancelled() => {
             // What is on its way must not arrive any more.
             abort_on_close(&laptop);
             abort_on_close(&cluster);
-            EndedBy::Cut
         }
-    };
-    relay.tell(CarrierEvent::Ended(info(carrier.meta, &carrier.counters), ended_by));
+    }
 }
 
 /// Returns when a half that waits for the other has closed. It has nothing to say before it is answered.

@@ -1,5 +1,4 @@
-//! What is carried: redeems two tickets, splices the two halves without looking at them, counts bytes, cuts on
-//! revocation.
+//! What is carried: redeems two tickets, splices the two halves without looking at them, cuts on revocation.
 //!
 //! ```text
 //! offer ──▶ two tickets ──▶ laptop  ─ preface ─▶ ┐
@@ -16,5 +15,5 @@ mod nouns;
 mod relay;
 mod splice;
 
-pub use nouns::{CarrierEvent, CarrierInfo, CarrierMeta, EndedBy, Limits, Offer, OfferRefused};
+pub use nouns::{CarrierMeta, Limits, Offer, OfferRefused};
 pub use relay::Relay;

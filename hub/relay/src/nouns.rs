@@ -1,4 +1,4 @@
-//! What the holder of a relay says to it and hears from it.
+//! What the holder of a relay says to it.
 
 use fairlead_model::{CarrierId, OrgId, SessionId};
 use fairlead_wire::ticket::Ticket;
@@ -12,13 +12,11 @@ pub struct Limits {
     pub carriers_per_organization: usize,
     /// Connections that have not shown a ticket yet. Further ones are closed at once.
     pub strangers: usize,
-    /// Events that a slow listener may be behind; then it is told that it missed some.
-    pub events: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { carriers: 20_000, carriers_per_organization: 5_000, strangers: 1024, events: 1024 }
+        Self { carriers: 20_000, carriers_per_organization: 5_000, strangers: 1024 }
     }
 }
 
@@ -47,26 +45,4 @@ pub enum OfferRefused {
     Known,
     #[error("the relay is stopping")]
     Stopping,
-}
-
-/// A carrier whose halves are joined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CarrierInfo {
-    pub meta: CarrierMeta,
-    pub bytes_to_cluster: u64,
-    pub bytes_to_laptop: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
-    /// One of the ends closed, or its network failed.
-    End,
-    /// Somebody with a [`crate::Relay`] cut it.
-    Cut,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CarrierEvent {
-    Began(CarrierInfo),
-    Ended(CarrierInfo, EndedBy),
 }

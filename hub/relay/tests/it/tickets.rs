@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::world::{World, in_time};
+use crate::world::{PATIENCE, World, in_time};
 
 fn refused(result: Result<TcpStream, RelayError>) -> bool {
     matches!(result, Err(RelayError::Refused))
@@ -25,9 +25,10 @@ async fn a_ticket_is_good_once() {
         world.dial(&offer.laptop, Side::Laptop),
         world.dial(&offer.cluster, Side::Cluster)
     );
-    assert!(laptop.is_ok() && cluster.is_ok());
+    let (mut laptop, mut cluster) = (laptop.expect("joined"), cluster.expect("joined"));
     assert!(refused(in_time(world.dial(&offer.laptop, Side::Laptop)).await));
-    assert_eq!(world.relay.carriers().len(), 1, "the first pair is not disturbed");
+    laptop.write_all(b"x").await.expect("taken");
+    in_time(cluster.read_exact(&mut [0])).await.expect("the first pair is not disturbed");
 }
 
 #[tokio::test]
@@ -67,7 +68,7 @@ async fn a_half_that_hangs_up_leaves_nothing_behind() {
     first.write_all(&preface.encode()).await.expect("taken");
     drop(first);
     assert!(refused(in_time(world.dial(&offer.cluster, Side::Cluster)).await));
-    assert!(world.relay.carriers().is_empty());
+    assert_eq!(in_time(world.relay.drain(PATIENCE)).await, 0, "there was nothing left to cut");
 }
 
 #[tokio::test]
