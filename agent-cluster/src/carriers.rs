@@ -9,11 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use fairlead_model::{SessionId, SessionKind, Thumbprint};
 use fairlead_tunnel::{Acceptor, Opener, PeerExpectation, connect::dial_relay};
-use fairlead_wire::{
-    link::v1::{self, CarrierOffer},
-    preface::Side,
-    ticket::Ticket,
-};
+use fairlead_wire::{link::v1::CarrierOffer, preface::Side, ticket::Ticket, words};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     consume::Consume, enrol::ReplicaKey, grants::Grants, intercept::holds::Holds, link::Asked,
-    report::FirstUses, wanted::thumbprint, watch::Inventory,
+    report::FirstUses, watch::Inventory,
 };
 
 /// Makes and cuts carriers; wired up in `assemble.rs`.
@@ -68,14 +64,10 @@ impl Offer {
     fn read(offer: &CarrierOffer) -> Option<Self> {
         Some(Self {
             session: offer.session_id.parse().ok()?,
-            kind: match offer.kind() {
-                v1::SessionKind::Consume => SessionKind::Consume,
-                v1::SessionKind::Intercept => SessionKind::Intercept,
-                v1::SessionKind::Unspecified => return None,
-            },
+            kind: offer.kind().try_into().ok()?,
             ticket: Ticket::from_slice(&offer.ticket)?,
             relay: offer.relay.clone(),
-            device: thumbprint(&offer.device_thumbprint)?,
+            device: words::thumbprint(&offer.device_thumbprint).ok()?,
         })
     }
 }

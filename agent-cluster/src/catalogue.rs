@@ -7,7 +7,6 @@ use fairlead_wire::link::v1;
 
 use crate::{
     intercept::preflight,
-    report::service_to_wire,
     watch::{Inventory, ServiceSeen},
     workload::Workloads,
 };
@@ -26,7 +25,7 @@ pub(crate) fn catalogue(
 ) -> Catalogue {
     let entry = |service: &ServiceSeen| {
         let entry = v1::CatalogueService {
-            service: Some(service_to_wire(&service.service)),
+            service: Some((&service.service).into()),
             ports: service.ports.iter().map(port).collect(),
             workload: workloads.owner_of(service).unwrap_or_default(),
             ready_endpoints: 0,
@@ -70,7 +69,7 @@ pub(crate) fn news(told: Option<&Catalogue>, now: &Catalogue) -> Vec<v1::Catalog
         now.iter().filter(|(s, e)| is_new(s, e)).map(|(_, entry)| entry.clone()).collect();
     let gone =
         told.into_iter().flat_map(BTreeMap::keys).filter(|service| !now.contains_key(service));
-    let deleted: Vec<_> = gone.map(service_to_wire).collect();
+    let deleted: Vec<_> = gone.map(Into::into).collect();
     let mut messages: Vec<_> = changed
         .chunks(CHUNK)
         .map(|chunk| v1::Catalogue { full: false, changed: chunk.to_vec(), deleted: Vec::new() })
@@ -93,7 +92,7 @@ mod tests {
         let entry = |(name, ready): &(&str, u32)| {
             let service: ServiceRef = name.parse().expect("valid");
             let entry = v1::CatalogueService {
-                service: Some(service_to_wire(&service)),
+                service: Some((&service).into()),
                 ready_endpoints: *ready,
                 ..v1::CatalogueService::default()
             };

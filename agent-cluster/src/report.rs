@@ -40,7 +40,7 @@ impl FirstUses {
 pub(crate) fn first_use_to_wire(first_use: &FirstUse) -> v1::FirstUse {
     v1::FirstUse {
         session_id: first_use.session.to_string(),
-        service: Some(service_to_wire(&first_use.service)),
+        service: Some((&first_use.service).into()),
         port: first_use.port.get().into(),
     }
 }
@@ -51,22 +51,10 @@ pub(crate) fn observed_to_wire(
     detail: &str,
     replica: &str,
 ) -> v1::SessionObserved {
-    let phase = match phase {
-        Phase::Preparing => v1::Phase::Preparing,
-        Phase::Active => v1::Phase::Active,
-        Phase::Away => v1::Phase::Away,
-        Phase::Contested => v1::Phase::Contested,
-        Phase::Refused => v1::Phase::Refused,
-        Phase::Ended => v1::Phase::Ended,
-    };
     v1::SessionObserved {
         session_id: session.to_string(),
-        phase: phase.into(),
+        phase: v1::Phase::from(phase).into(),
         detail: detail.to_owned(),
         replica: replica.to_owned(),
     }
-}
-
-pub(crate) fn service_to_wire(service: &ServiceRef) -> v1::ServiceRef {
-    v1::ServiceRef { namespace: service.namespace.to_string(), name: service.name.to_string() }
 }

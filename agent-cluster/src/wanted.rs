@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use fairlead_model::{InterceptPort, Port, ServiceRef, SessionId, Thumbprint, timers};
-use fairlead_wire::link::v1;
+use fairlead_model::{InterceptPort, ServiceRef, SessionId, SessionKind, Thumbprint, timers};
+use fairlead_wire::{link::v1, words};
 use tracing::warn;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,47 +28,38 @@ impl Wanted {
         let mut all = Self::default();
         for session in wanted.sessions {
             let text = session.session_id.clone();
-            if all.add(session).is_none() {
-                warn!(session = text, "The hub wants a session that cannot be understood");
+            if let Err(problem) = all.add(session) {
+                warn!(
+                    session = text,
+                    "The hub wants a session that cannot be understood: {problem}"
+                );
             }
         }
         all
     }
 
-    fn add(&mut self, session: v1::WantedSession) -> Option<()> {
-        let id: SessionId = session.session_id.parse().ok()?;
-        let device = thumbprint(&session.device_thumbprint)?;
-        match session.kind() {
-            v1::SessionKind::Consume => {
+    fn add(&mut self, session: v1::WantedSession) -> anyhow::Result<()> {
+        let id: SessionId = session.session_id.parse()?;
+        let device = words::thumbprint(&session.device_thumbprint)?;
+        match SessionKind::try_from(session.kind())? {
+            SessionKind::Consume => {
                 self.consumes.insert(id, device);
             }
-            v1::SessionKind::Intercept => {
-                let service = session.service?;
+            SessionKind::Intercept => {
+                let ports = session.ports.iter().map(InterceptPort::try_from);
                 let intercept = WantedIntercept {
                     device,
-                    email: session.user_email,
-                    service: ServiceRef::parse_parts(&service.namespace, &service.name).ok()?,
-                    ports: session.ports.iter().map(port).collect::<Option<_>>()?,
+                    service: words::service(session.service.as_ref())?,
+                    ports: ports.collect::<Result<_, _>>()?,
                     grace: Duration::from_secs(session.grace_s.into())
                         .min(timers::INTERCEPT_GRACE_MAX),
+                    email: session.user_email,
                 };
                 self.intercepts.insert(id, intercept);
             }
-            v1::SessionKind::Unspecified => return None,
         }
-        Some(())
+        Ok(())
     }
-}
-
-fn port(port: &v1::InterceptPort) -> Option<InterceptPort> {
-    Some(InterceptPort {
-        service_port: Port::try_from(port.service_port).ok()?,
-        laptop_port: Port::try_from(port.laptop_port).ok()?,
-    })
-}
-
-pub(crate) fn thumbprint(bytes: &[u8]) -> Option<Thumbprint> {
-    bytes.try_into().ok().map(Thumbprint::from_bytes)
 }
 
 #[cfg(test)]
@@ -88,7 +79,7 @@ mod tests {
     }
 
     fn read(sessions: Vec<v1::WantedSession>) -> Wanted {
-        Wanted::from_wire(v1::Wanted { version: 1, sessions })
+        Wanted::from_wire(v1::Wanted { sessions })
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn is_leaving(keeper: &Keeper, id: SessionId) -> bool {
 
 async fn hear_observed(keeper: &Keeper, observed: v1::SessionObserved) {
     let Ok(id) = observed.session_id.parse::<SessionId>() else { return };
-    let Some(phase) = model_phase(observed.phase()) else { return };
+    let Ok(phase) = Phase::try_from(observed.phase()) else { return };
     let is_intercept =
         keeper.sessions().live(id).is_some_and(|s| s.kind() == SessionKind::Intercept);
     // Of a consume we know more than anybody.
@@ -97,17 +97,5 @@ async fn hear_observed(keeper: &Keeper, observed: v1::SessionObserved) {
         Phase::Preparing | Phase::Active | Phase::Away | Phase::Contested => {
             keeper.observe(id, phase, detail);
         }
-    }
-}
-
-const fn model_phase(phase: v1::Phase) -> Option<Phase> {
-    match phase {
-        v1::Phase::Unspecified => None,
-        v1::Phase::Preparing => Some(Phase::Preparing),
-        v1::Phase::Active => Some(Phase::Active),
-        v1::Phase::Away => Some(Phase::Away),
-        v1::Phase::Contested => Some(Phase::Contested),
-        v1::Phase::Refused => Some(Phase::Refused),
-        v1::Phase::Ended => Some(Phase::Ended),
     }
 }

@@ -221,7 +221,7 @@ impl Keeper {
         if sessions.live(id).is_some_and(|session| session.kind() == SessionKind::Consume) {
             self.link.say(v1::laptop_up::Message::Observed(v1::SessionObserved {
                 session_id: id.to_string(),
-                phase: wire_phase(phase).into(),
+                phase: v1::Phase::from(phase).into(),
                 detail: detail.unwrap_or_default(),
                 replica: String::new(),
             }));
@@ -262,16 +262,5 @@ impl Keeper {
         if let Err(failure) = self.tell_hub_of_end(id).await {
             warn!(session = %id, "The hub was not told: {failure}");
         }
-    }
-}
-
-const fn wire_phase(phase: Phase) -> v1::Phase {
-    match phase {
-        Phase::Preparing => v1::Phase::Preparing,
-        Phase::Active => v1::Phase::Active,
-        Phase::Away => v1::Phase::Away,
-        Phase::Contested => v1::Phase::Contested,
-        Phase::Refused => v1::Phase::Refused,
-        Phase::Ended => v1::Phase::Ended,
     }
 }

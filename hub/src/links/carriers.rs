@@ -1,7 +1,7 @@
 //! Carriers: both ends are told where to dial and what to show there. The hub carries what they say, and cannot read it.
 
 use fairlead_model::{CarrierId, SessionKind};
-use fairlead_wire::link::v1::{CarrierOffer, cluster_down, laptop_down};
+use fairlead_wire::link::v1::{self, CarrierOffer, cluster_down, laptop_down};
 use hub_relay::CarrierMeta;
 use hub_store::Session;
 
@@ -47,7 +47,7 @@ pub(super) async fn offer(
     let common = CarrierOffer {
         carrier_id: id.to_string(),
         session_id: session.id.to_string(),
-        kind: words::kind(session.kind()).into(),
+        kind: v1::SessionKind::from(session.kind()).into(),
         relay: hub.relay_address().to_owned(),
         replica: replica.clone(),
         teamspace_id: session.teamspace.to_string(),

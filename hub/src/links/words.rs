@@ -1,28 +1,23 @@
-//! Our nouns in the words of the links, and back.
+//! What a session, a service and an ending are in the messages of the links. Single words are `fairlead_wire::words`.
 
-use fairlead_model::{Phase, Port, Protocol, ServiceRef, SessionId, SessionKind};
-use fairlead_wire::link::v1 as wire;
+use fairlead_model::{Port, Protocol, SessionId};
+use fairlead_wire::{link::v1 as wire, words};
 use hub_store::{PortOfService, Service, Session, Wanted};
+use prost::Message;
 
 /// Longest text of a peer that is kept.
 const DETAIL_MAX_CHARS: usize = 500;
+/// Largest entry of a catalogue: with the number of services it bounds what a cluster can make the hub remember.
+const SERVICE_MAX_BYTES: usize = 16 << 10;
 
 #[derive(Debug, thiserror::Error)]
-#[error("{noun}: {problem}")]
-pub(super) struct Unreadable {
-    noun: &'static str,
-    problem: String,
-}
-
-fn unreadable(noun: &'static str, problem: impl ToString) -> Unreadable {
-    Unreadable { noun, problem: problem.to_string() }
-}
-
-pub(crate) const fn kind(kind: SessionKind) -> wire::SessionKind {
-    match kind {
-        SessionKind::Consume => wire::SessionKind::Consume,
-        SessionKind::Intercept => wire::SessionKind::Intercept,
-    }
+pub(super) enum Unreadable {
+    #[error(transparent)]
+    Word(#[from] words::Unreadable),
+    #[error("service {name}: its ports and labels take more than {SERVICE_MAX_BYTES} bytes")]
+    TooLarge { name: String },
+    #[error("session: {0}")]
+    Session(String),
 }
 
 pub(crate) fn revoked(session: SessionId, reason: &str) -> wire::Revoked {
@@ -32,38 +27,24 @@ pub(crate) fn revoked(session: SessionId, reason: &str) -> wire::Revoked {
 pub(crate) fn wanted_session(session: &Session) -> wire::WantedSession {
     let mut wanted = wire::WantedSession {
         session_id: session.id.to_string(),
-        kind: kind(session.kind()).into(),
+        kind: wire::SessionKind::from(session.kind()).into(),
         device_thumbprint: session.device_key.as_bytes().to_vec(),
         user_email: session.email.clone(),
         ..Default::default()
     };
     if let Wanted::Intercept { service, ports, grace_s } = &session.wanted {
-        wanted.service = Some(wire::ServiceRef {
-            namespace: service.namespace.to_string(),
-            name: service.name.to_string(),
-        });
-        wanted.ports = ports
-            .iter()
-            .map(|port| wire::InterceptPort {
-                service_port: port.service_port.get().into(),
-                laptop_port: port.laptop_port.get().into(),
-            })
-            .collect();
+        wanted.service = Some(service.into());
+        wanted.ports = ports.iter().map(Into::into).collect();
         wanted.grace_s = *grace_s;
     }
     wanted
 }
 
-pub(super) fn read_service_ref(
-    service: Option<&wire::ServiceRef>,
-) -> Result<ServiceRef, Unreadable> {
-    let service = service.ok_or_else(|| unreadable("service", "no name"))?;
-    ServiceRef::parse_parts(&service.namespace, &service.name)
-        .map_err(|error| unreadable("service", error))
-}
-
 pub(super) fn read_service(service: wire::CatalogueService) -> Result<Service, Unreadable> {
-    let name = read_service_ref(service.service.as_ref())?;
+    let name = words::service(service.service.as_ref())?;
+    if service.encoded_len() > SERVICE_MAX_BYTES {
+        return Err(Unreadable::TooLarge { name: name.to_string() });
+    }
     let ports = service.ports.into_iter().filter_map(read_port).collect();
     let some = |text: String| (!text.is_empty()).then_some(text);
     Ok(Service {
@@ -93,20 +74,8 @@ fn read_port(port: wire::CataloguePort) -> Option<PortOfService> {
     })
 }
 
-pub(super) fn read_phase(observed: &wire::SessionObserved) -> Result<Phase, Unreadable> {
-    match observed.phase() {
-        wire::Phase::Preparing => Ok(Phase::Preparing),
-        wire::Phase::Active => Ok(Phase::Active),
-        wire::Phase::Away => Ok(Phase::Away),
-        wire::Phase::Contested => Ok(Phase::Contested),
-        wire::Phase::Refused => Ok(Phase::Refused),
-        wire::Phase::Ended => Ok(Phase::Ended),
-        wire::Phase::Unspecified => Err(unreadable("phase", "none was given")),
-    }
-}
-
 pub(super) fn read_session_id(text: &str) -> Result<SessionId, Unreadable> {
-    text.parse().map_err(|error| unreadable("session", error))
+    text.parse().map_err(|error| Unreadable::Session(format!("{error}")))
 }
 
 pub(super) fn shortened(text: &str) -> String {
@@ -116,13 +85,6 @@ pub(super) fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_service_with_a_name_that_is_none_is_not_taken() {
-        let service = wire::ServiceRef { namespace: "Shop".to_owned(), name: "cart".to_owned() };
-        assert!(read_service_ref(Some(&service)).is_err());
-        assert!(read_service_ref(None).is_err());
-    }
 
     #[test]
     fn a_port_that_cannot_be_carried_is_left_out() {
@@ -142,5 +104,18 @@ mod tests {
         let read = read_service(service).expect("a service");
         assert_eq!(read.ports.len(), 1);
         assert_eq!(read.intercept_refusal, None);
+    }
+    #[test]
+    fn a_service_that_is_too_large_to_keep_is_refused_by_name() {
+        let service = wire::CatalogueService {
+            service: Some(wire::ServiceRef {
+                namespace: "shop".to_owned(),
+                name: "cart".to_owned(),
+            }),
+            labels: [("note".to_owned(), "x".repeat(SERVICE_MAX_BYTES))].into(),
+            ..Default::default()
+        };
+        let refused = read_service(service).expect_err("too large").to_string();
+        assert!(refused.contains("shop/cart"), "{refused}");
     }
 }

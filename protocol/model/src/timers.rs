@@ -62,8 +62,6 @@ pub const REFRESH_TOKEN_IDLE: Duration = s(30 * 24 * 3600);
 pub const AUTHORIZATION_CODE_LIFE: Duration = s(60);
 pub const LOGIN_ATTEMPT_LIFE: Duration = s(10 * 60);
 
-pub const HUB_LEASE_BEAT: Duration = s(2);
-pub const HUB_LEASE_DEAD: Duration = s(6);
 /// Renewal of the writing agent replica's Lease. A lost node is told from a broken path by a renewal that is missing,
 /// so this bounds how long new connections fail when a node is cut off.
 pub const AGENT_LEASE_RENEWAL: Duration = s(2);
@@ -99,6 +97,3 @@ pub const DAEMON_BACK: Duration = s(3);
 pub const NFT_MAX: Duration = s(5);
 /// The supervisor has answered its daemon within this time.
 pub const SUPERVISOR_ANSWER: Duration = s(15);
-
-/// Open streams of a hub or agent that is being stopped may finish within this time.
-pub const DRAIN_MAX: Duration = s(10 * 60);

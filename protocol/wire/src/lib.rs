@@ -13,6 +13,7 @@ pub mod key;
 pub mod open;
 pub mod preface;
 pub mod ticket;
+pub mod words;
 
 /// The links' messages and services.
 pub mod link {

@@ -62,7 +62,6 @@ struct State {
     teamspace_certificate: Option<CertificateDer<'static>>,
     replicas: BTreeMap<String, mpsc::Sender<Result<ClusterDown, Status>>>,
     wanted: BTreeMap<SessionId, v1::WantedSession>,
-    version: u64,
 }
 
 pub(crate) struct TestHub {
@@ -185,7 +184,6 @@ pub(crate) struct Intercept {
 
 impl State {
     fn tell_wanted(&mut self) {
-        self.version += 1;
         for replica in self.replicas.values() {
             let _gone = replica.try_send(Ok(self.wanted_message()));
         }
@@ -193,7 +191,7 @@ impl State {
 
     fn wanted_message(&self) -> ClusterDown {
         let sessions = self.wanted.values().cloned().collect();
-        ClusterDown { message: Some(Down::Wanted(v1::Wanted { version: self.version, sessions })) }
+        ClusterDown { message: Some(Down::Wanted(v1::Wanted { sessions })) }
     }
 }
 

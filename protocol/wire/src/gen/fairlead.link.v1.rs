@@ -161,8 +161,6 @@ pub struct CataloguePort {
 /// Every session of this teamspace that should be. What is not in the list must end.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Wanted {
-    #[prost(uint64, tag = "1")]
-    pub version: u64,
     #[prost(message, repeated, tag = "2")]
     pub sessions: ::prost::alloc::vec::Vec<WantedSession>,
 }
