@@ -1,20 +1,22 @@
 //! Tells agents and laptops what should be.
 //!
-//! The one place that says `Wanted`, `Revoked` and offers intercepts their carriers, so that nothing said later is
+//! The one place that says `Wanted` and `Revoked` and offers intercepts their carriers, so that nothing said later is
 //! older than what was said before. It remembers which sessions were live when it last looked; what is missing now
 //! has ended: both ends are told, and its carriers are cut, whoever ended it and in whichever process.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use fairlead_model::{DeviceId, OrgId, SessionId, SessionKind, TeamspaceId};
 use fairlead_wire::link::v1::{Wanted, cluster_down, laptop_down};
-use hub_store::{EndCause, Filter, Session, StoreError};
+use hub_store::{EndCause, Session, StoreError};
 use tokio::{sync::mpsc, time};
 
-use super::changes::ToAnnounce;
+use super::{
+    LIVE,
+    changes::ToAnnounce,
+    for_each_organization,
+    known::{Differences, Known, Live, differences},
+};
 use crate::{
     Hub,
     actions::renew,
@@ -27,10 +29,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// What is under way at the laptop when an intercept is left may take this long; the agent grants it 1 s.
 const UNDER_WAY: Duration = Duration::from_millis(1500);
 
-type Live = BTreeMap<SessionId, Session>;
-
 pub(super) async fn run(hub: Hub, mut announce_rx: mpsc::Receiver<ToAnnounce>) {
-    let mut task = Announcer { hub, known: HashMap::new(), version: 0 };
+    let mut task = Announcer { hub, known: Known::default() };
     let mut again = time::interval(LOOK_AGAIN);
     again.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
@@ -46,9 +46,14 @@ pub(super) async fn run(hub: Hub, mut announce_rx: mpsc::Receiver<ToAnnounce>) {
 
 struct Announcer {
     hub: Hub,
-    known: HashMap<OrgId, Live>,
-    /// Of the last `Wanted`; agents drop one that is older than the one they have.
-    version: u64,
+    known: Known,
+}
+
+/// Sessions that were not there, or are not any more, since the last look.
+#[derive(Debug, Default)]
+struct Changed {
+    begun: BTreeSet<SessionId>,
+    ended: BTreeSet<SessionId>,
 }
 
 impl Announcer {
@@ -57,32 +62,34 @@ impl Announcer {
             ToAnnounce::Organization(org) => self.organization(org).await.map(drop),
             ToAnnounce::Teamspace(org, teamspace) => self.teamspace(org, teamspace).await,
             ToAnnounce::Replica(org, teamspace, name) => self.replica(org, teamspace, &name).await,
-            ToAnnounce::Laptop(org, device) => self.laptop(org, device).await,
+            ToAnnounce::Laptop(org, device, welcomed) => self.laptop(org, device, &welcomed).await,
             ToAnnounce::Laptops(org) => self.laptops(org).await,
             ToAnnounce::Everything => {
                 let mut orgs: BTreeSet<_> = self.hub.links.organizations();
-                orgs.extend(self.known.keys());
-                for org in orgs {
-                    self.organization(org).await?;
-                }
+                orgs.extend(self.known.organizations());
+                for_each_organization("Announcing", orgs, self, |announcer, org| {
+                    Box::pin(async move { announcer.organization(org).await.map(drop) })
+                })
+                .await;
                 Ok(())
             }
         }
     }
 
-    /// Compares the organization's live sessions with those known before, and tells whom it concerns. Returns those that
-    /// have begun: their carriers are offered.
-    async fn organization(&mut self, org: OrgId) -> Result<Vec<SessionId>, StoreError> {
-        let live = self.live(org).await?;
-        let before = self.known.insert(org, live).unwrap_or_default();
-        let now = self.known.get(&org).cloned().unwrap_or_default();
+    /// Compares the organization's live sessions with those known before, and tells whom it concerns. Those that have
+    /// begun are offered their carriers.
+    async fn organization(&mut self, org: OrgId) -> Result<Changed, StoreError> {
+        let now = self.live(org).await?;
+        let before = self.known.replace(org, now.clone());
         let Differences { ended, begun } = differences(&before, &now);
+        let ids = |sessions: &[Session]| sessions.iter().map(|session| session.id).collect();
+        let changed = Changed { begun: ids(&begun), ended: ids(&ended) };
         let touched: BTreeSet<_> = ended.iter().chain(&begun).map(|s| s.teamspace).collect();
         for session in ended {
             self.tell_ended(session).await;
         }
         for teamspace in touched {
-            let wanted = cluster_down::Message::Wanted(self.wanted(&now, teamspace));
+            let wanted = cluster_down::Message::Wanted(wanted(&now, teamspace));
             self.hub.links.tell_teamspace(teamspace, &wanted);
         }
         for session in &begun {
@@ -90,7 +97,7 @@ impl Announcer {
                 offer_intercept(&self.hub, session, &replica).await;
             }
         }
-        Ok(begun.into_iter().map(|session| session.id).collect())
+        Ok(changed)
     }
 
     /// A teamspace that was deleted or locked keeps no link.
@@ -114,9 +121,9 @@ impl Announcer {
         teamspace: TeamspaceId,
         name: &str,
     ) -> Result<(), StoreError> {
-        let begun = self.organization(org).await?;
-        let live = self.known.get(&org).cloned().unwrap_or_default();
-        let wanted = cluster_down::Message::Wanted(self.wanted(&live, teamspace));
+        let begun = self.organization(org).await?.begun;
+        let live = self.known.of(org);
+        let wanted = cluster_down::Message::Wanted(wanted(&live, teamspace));
         self.hub.links.tell_replica(teamspace, name, wanted);
         let others = live.values().filter(|session| !begun.contains(&session.id));
         for session in others.filter(|session| session.teamspace == teamspace) {
@@ -125,10 +132,20 @@ impl Announcer {
         Ok(())
     }
 
-    /// A laptop that has connected gets fresh grants and its carriers of running intercepts.
-    async fn laptop(&mut self, org: OrgId, device: DeviceId) -> Result<(), StoreError> {
-        let begun = self.organization(org).await?;
-        let live = self.known.get(&org).cloned().unwrap_or_default();
+    /// A laptop that has connected gets fresh grants and its carriers of running intercepts. What its welcome named and
+    /// has ended since was announced to nobody, unless this look was the first to miss it.
+    async fn laptop(
+        &mut self,
+        org: OrgId,
+        device: DeviceId,
+        welcomed: &[SessionId],
+    ) -> Result<(), StoreError> {
+        let Changed { begun, ended } = self.organization(org).await?;
+        let live = self.known.of(org);
+        for gone in welcomed.iter().filter(|id| !live.contains_key(id) && !ended.contains(id)) {
+            let message = revoked(*gone, "it ended while you were connecting");
+            self.hub.links.tell_laptop(device, laptop_down::Message::Revoked(message));
+        }
         for session in live.values().filter(|session| session.device == device) {
             match session.kind() {
                 SessionKind::Consume => renew::and_log(&self.hub, session).await,
@@ -190,17 +207,8 @@ impl Announcer {
         }
     }
 
-    fn wanted(&mut self, live: &Live, teamspace: TeamspaceId) -> Wanted {
-        // Counted up from the time, so that a hub that starts again is not older than it was before.
-        let micros = u64::try_from(self.hub.clock.now().as_microsecond()).unwrap_or_default();
-        self.version = micros.max(self.version + 1);
-        let sessions = live.values().filter(|session| session.teamspace == teamspace);
-        Wanted { version: self.version, sessions: sessions.map(wanted_session).collect() }
-    }
-
     async fn live(&self, org: OrgId) -> Result<Live, StoreError> {
-        let live = Filter { only_live: true, ..Filter::default() };
-        let sessions = self.hub.store.scoped(org).sessions(live).await?;
+        let sessions = self.hub.store.scoped(org).sessions(LIVE).await?;
         Ok(sessions.into_iter().map(|session| (session.id, session)).collect())
     }
 }
@@ -213,57 +221,7 @@ fn close(hub: &Hub, session: &Session, reason: &str) {
     hub.links.tell_laptop(session.device, laptop_down::Message::Revoked(message));
 }
 
-struct Differences {
-    ended: Vec<Session>,
-    begun: Vec<Session>,
-}
-
-fn differences(before: &Live, now: &Live) -> Differences {
-    let missing = |from: &Live, other: &Live| {
-        from.values().filter(|session| !other.contains_key(&session.id)).cloned().collect()
-    };
-    Differences { ended: missing(before, now), begun: missing(now, before) }
-}
-
-#[cfg(test)]
-mod tests {
-    use fairlead_model::{Phase, Thumbprint, UserId};
-
-    use super::*;
-
-    fn session() -> Session {
-        Session {
-            org: OrgId::generate(),
-            id: SessionId::generate(),
-            teamspace: TeamspaceId::generate(),
-            teamspace_name: "staging".parse().expect("a name"),
-            user: UserId::generate(),
-            email: "ada@example.test".to_owned(),
-            device: DeviceId::generate(),
-            device_name: "laptop".to_owned(),
-            device_key: Thumbprint::of_spki(b"a key"),
-            wanted: hub_store::Wanted::Intercept {
-                service: "shop/cart".parse().expect("a service"),
-                ports: Vec::new(),
-                grace_s: 15,
-            },
-            begun_from: None,
-            phase: Phase::Preparing,
-            detail: None,
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-            renewed_at: jiff::Timestamp::UNIX_EPOCH,
-            ended: None,
-        }
-    }
-
-    #[test]
-    fn what_is_missing_has_ended_and_what_is_new_has_begun() {
-        let (stays, goes, comes) = (session(), session(), session());
-        let live = |sessions: [&Session; 2]| -> Live {
-            sessions.into_iter().map(|session| (session.id, session.clone())).collect()
-        };
-        let differences = differences(&live([&stays, &goes]), &live([&stays, &comes]));
-        assert_eq!(differences.ended, [goes]);
-        assert_eq!(differences.begun, [comes]);
-    }
+fn wanted(live: &Live, teamspace: TeamspaceId) -> Wanted {
+    let sessions = live.values().filter(|session| session.teamspace == teamspace);
+    Wanted { sessions: sessions.map(wanted_session).collect() }
 }

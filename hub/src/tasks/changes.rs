@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use fairlead_model::{DeviceId, OrgId, TeamspaceId};
+use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId};
 use hub_store::notify::{Change, Heard, Noun};
 use tokio::sync::{broadcast, mpsc};
 
@@ -17,7 +17,8 @@ pub(super) enum ToAnnounce {
     Organization(OrgId),
     Teamspace(OrgId, TeamspaceId),
     Replica(OrgId, TeamspaceId, String),
-    Laptop(OrgId, DeviceId),
+    /// With the sessions that its welcome named.
+    Laptop(OrgId, DeviceId, Vec<SessionId>),
     /// Some may belong to nobody any more.
     Laptops(OrgId),
     Everything,
@@ -107,8 +108,9 @@ impl Changes {
         self.announce(ToAnnounce::Replica(org, teamspace, name.to_owned())).await;
     }
 
-    pub(crate) async fn laptop_connected(&self, org: OrgId, device: DeviceId) {
-        self.announce(ToAnnounce::Laptop(org, device)).await;
+    /// Lets a laptop that was welcomed hear what there is for it.
+    pub async fn laptop_connected(&self, org: OrgId, device: DeviceId, welcomed: Vec<SessionId>) {
+        self.announce(ToAnnounce::Laptop(org, device, welcomed)).await;
     }
 
     pub(super) async fn announce(&self, what: ToAnnounce) {

@@ -7,7 +7,11 @@ use fairlead_model::{OrgId, TeamspaceId};
 use hub_store::{Filter, Session, StoreError};
 use tokio::{sync::mpsc, time};
 
-use super::changes::{ToAnnounce, ToReconsider};
+use super::{
+    LIVE,
+    changes::{ToAnnounce, ToReconsider},
+    for_each_organization,
+};
 use crate::{
     Hub,
     actions::{
@@ -50,9 +54,11 @@ async fn look_at(hub: &Hub, what: ToReconsider) -> Result<(), StoreError> {
         ToReconsider::Teamspace(org, teamspace) => sessions(hub, org, Some(teamspace)).await,
         ToReconsider::Everything => {
             let store = hub.store.unscoped("live sessions of every organization are decided again");
-            for org in store.organizations_with_live_sessions().await? {
-                sessions(hub, org, None).await?;
-            }
+            let organizations = store.organizations_with_live_sessions().await?;
+            for_each_organization("Deciding again", organizations, &mut hub.clone(), |hub, org| {
+                Box::pin(sessions(hub, org, None))
+            })
+            .await;
             for org in hub.links.organizations() {
                 hub.changes.announce(ToAnnounce::Laptops(org)).await;
             }
@@ -62,8 +68,7 @@ async fn look_at(hub: &Hub, what: ToReconsider) -> Result<(), StoreError> {
 }
 
 async fn sessions(hub: &Hub, org: OrgId, teamspace: Option<TeamspaceId>) -> Result<(), StoreError> {
-    let live = Filter { only_live: true, teamspace, device: None };
-    for session in hub.store.scoped(org).sessions(live).await? {
+    for session in hub.store.scoped(org).sessions(Filter { teamspace, ..LIVE }).await? {
         one(hub, &session).await;
     }
     Ok(())

@@ -2,33 +2,33 @@
 
 use std::time::Duration;
 
-use fairlead_model::timers::GRANT_RENEWAL;
-use hub_store::{Filter, StoreError};
+use fairlead_model::{OrgId, timers::GRANT_RENEWAL};
+use hub_store::StoreError;
 use tokio::time;
 
+use super::{LIVE, for_each_organization};
 use crate::{Hub, actions::renew};
 
 const LOOK: Duration = Duration::from_secs(10);
 
-pub(super) async fn run(hub: Hub) {
+pub(super) async fn run(mut hub: Hub) {
     let mut look = time::interval(LOOK);
     look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        if let Err(error) = renew_due(&hub).await {
-            tracing::warn!(%error, "Grants could not be renewed; they will be soon");
-        }
+        let organizations = hub.links.organizations();
+        for_each_organization("Renewing grants", organizations, &mut hub, |hub, org| {
+            Box::pin(renew_due(hub, org))
+        })
+        .await;
     }
 }
 
-async fn renew_due(hub: &Hub) -> Result<(), StoreError> {
+async fn renew_due(hub: &Hub, org: OrgId) -> Result<(), StoreError> {
     let due_before = hub.clock.now() - GRANT_RENEWAL;
-    let live = Filter { only_live: true, ..Filter::default() };
-    for org in hub.links.organizations() {
-        for session in hub.store.scoped(org).sessions(live).await? {
-            if session.renewed_at <= due_before && hub.links.is_laptop_connected(session.device) {
-                renew::and_log(hub, &session).await;
-            }
+    for session in hub.store.scoped(org).sessions(LIVE).await? {
+        if session.renewed_at <= due_before && hub.links.is_laptop_connected(session.device) {
+            renew::and_log(hub, &session).await;
         }
     }
     Ok(())
