@@ -93,6 +93,7 @@ pub async fn migrate(flags: DatabaseFlags) -> anyhow::Result<()> {
 pub async fn run(flags: AdminFlags) -> anyhow::Result<()> {
     let config = DatabaseConfig::load(flags.database)?;
     let store = connect(&config).await?;
+    store.must_have_our_schema().await?;
     match flags.command {
         Command::SetupUrl => setup_url(&config, &store).await,
         Command::Recover { email, organization } => {

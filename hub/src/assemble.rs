@@ -20,6 +20,8 @@ use crate::{
 
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
+    #[error("could not reach the database: is Postgres running, and is the database URL right?")]
+    Unreachable(#[source] StoreError),
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
     #[error("the master key does not fit the database")]
@@ -43,7 +45,7 @@ pub struct Parts {
     pub links: Links,
     pub policies: Arc<PolicyCache>,
     pub changes: Arc<Changes>,
-    /// Names this process among the replicas.
+    /// Names this process in logs, in welcomes, and to a hub that wants the same database.
     pub replica: String,
     pub tasks: TaskTracker,
     pub stopping: CancellationToken,
@@ -64,7 +66,9 @@ impl Deref for Hub {
 impl Hub {
     /// Connects to the database, brings its schema up to date, and puts the parts together.
     pub async fn assemble(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AssembleError> {
-        let store = Store::connect(config.database_url.expose_secret()).await?;
+        let store = Store::connect(config.database_url.expose_secret())
+            .await
+            .map_err(AssembleError::Unreachable)?;
         store.migrate().await?;
         let keys = Keys::new(store.clone(), Arc::new(Sealer::new(&config.master_key)));
         keys.check_master_key().await?;

@@ -142,7 +142,7 @@ impl From<StoreError> for Problem {
                 Self::unavailable("the hub cannot reach its database")
                     .hint("open connections go on; try again in a moment")
             }
-            StoreError::Damaged { .. } | StoreError::Migrate(_) => {
+            StoreError::Damaged { .. } | StoreError::Schema(_) | StoreError::Migrate(_) => {
                 tracing::error!(%error, "A stored row could not be read");
                 Self::internal()
             }

@@ -17,7 +17,8 @@ use crate::{
     Hub,
     clock::SystemClock,
     config::{Config, TlsFiles},
-    http, tasks,
+    http,
+    tasks::{self, NoClaim},
 };
 
 /// Requests that are being answered may take this long after the hub was asked to stop.
@@ -32,7 +33,7 @@ pub enum ServeError {
     #[error("could not use {certificate} and {key} for TLS: both must be PEM, and belong together")]
     Tls { certificate: PathBuf, key: PathBuf, source: io::Error },
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Claim(#[from] NoClaim),
 }
 
 /// A hub that serves. Dropping it does not stop it; [`Serving::stop`] does.

@@ -5,26 +5,36 @@
 
 mod announce;
 mod changes;
+mod claim;
 mod expire_sessions;
+mod known;
 mod listen;
 mod prune;
 mod reconsider;
 mod renew_grants;
 
-use hub_store::StoreError;
+use std::pin::Pin;
+
+use fairlead_model::OrgId;
+use hub_store::{Filter, StoreError};
 
 pub use changes::Changes;
+pub use claim::NoClaim;
 
 use crate::Hub;
 
-/// Starts every task. They end when `hub.stopping` is cancelled.
-pub async fn start(hub: &Hub) -> Result<(), StoreError> {
+/// The sessions that these tasks look after.
+const LIVE: Filter = Filter { only_live: true, teamspace: None, device: None };
+
+/// Claims the database and starts every task. They end when `hub.stopping` is cancelled.
+pub async fn start(hub: &Hub) -> Result<(), NoClaim> {
+    let claim = claim::win(hub).await?;
     hub.store
         .unscoped("links of a hub that ran before this one are gone")
         .forget_replicas(hub.clock.now())
         .await?;
     let inboxes = hub.changes.take_inboxes();
-    let run = |name: &'static str, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+    let run = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
         let stopping = hub.stopping.clone();
         hub.tasks.spawn(async move {
             tokio::select! {
@@ -33,6 +43,7 @@ pub async fn start(hub: &Hub) -> Result<(), StoreError> {
             }
         });
     };
+    run("claim", Box::pin(claim::keep(hub.clone(), claim)));
     run("listen", Box::pin(listen::run(hub.clone())));
     run("announce", Box::pin(announce::run(hub.clone(), inboxes.announce_rx)));
     run("reconsider", Box::pin(reconsider::run(hub.clone(), inboxes.reconsider_rx)));
@@ -40,4 +51,41 @@ pub async fn start(hub: &Hub) -> Result<(), StoreError> {
     run("expire_sessions", Box::pin(expire_sessions::run(hub.clone())));
     run("prune", Box::pin(prune::run(hub.clone())));
     Ok(())
+}
+
+type Work<'s> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 's>>;
+
+/// Does `work` for one organization after the other. Where it fails the log says so and the next one has its turn: a
+/// damaged row of one tenant is no matter of the others.
+async fn for_each_organization<S>(
+    what: &'static str,
+    organizations: impl IntoIterator<Item = OrgId>,
+    state: &mut S,
+    work: for<'s> fn(&'s mut S, OrgId) -> Work<'s>,
+) {
+    for organization in organizations {
+        if let Err(error) = work(state, organization).await {
+            tracing::warn!(%organization, %error, "{what}: not done for this organization; it will be tried again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_organization_that_fails_does_not_keep_the_others_waiting() {
+        let organizations: Vec<_> = (0..3).map(|_| OrgId::generate()).collect();
+        let mut done = Vec::new();
+        for_each_organization("a test", organizations.clone(), &mut done, |done, organization| {
+            done.push(organization);
+            let fails = done.len() == 2;
+            Box::pin(async move {
+                if fails { Err(StoreError::NotFound { noun: "row" }) } else { Ok(()) }
+            })
+        })
+        .await;
+        assert_eq!(done, organizations);
+    }
 }

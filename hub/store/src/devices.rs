@@ -1,13 +1,13 @@
 //! Devices: one user's key on one laptop. A removed device keeps its row, for the sessions that name it.
 
-use fairlead_model::{DeviceId, OrgId, Thumbprint, UserId};
+use fairlead_model::{DeviceId, Thumbprint, UserId};
 use hub_policy::{Caller, Permit, actions::RemoveDevice};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use uuid::Uuid;
 
 use crate::{
-    Bearer, FamilyEnd, Scoped, Store, StoreError, Unscoped,
+    Bearer, FamilyEnd, Scoped, Store, StoreError,
     audit::{self, Entry},
     notify::{self, Noun},
     tokens,
@@ -59,30 +59,6 @@ impl Scoped<'_> {
              from devices where org_id = $1 and id = $2 and removed_at is null",
             self.org.as_uuid(),
             id.as_uuid()
-        )
-        .fetch_optional(self.pool)
-        .await?
-        .map(Device::try_from)
-        .transpose()
-    }
-}
-
-impl Unscoped<'_> {
-    /// Finds the device of a key, if it has not been removed and its user may still come in.
-    pub async fn device_by_thumbprint(
-        &self,
-        org: OrgId,
-        thumbprint: Thumbprint,
-    ) -> Result<Option<Device>, StoreError> {
-        sqlx::query_as!(
-            Row,
-            "select d.id, d.user_id, d.name, d.thumbprint, d.key_jkt, d.created_at,
-                    d.certificate_expires_at
-             from devices d join users u on u.org_id = d.org_id and u.id = d.user_id
-             where d.org_id = $1 and d.thumbprint = $2
-               and d.removed_at is null and u.disabled_at is null",
-            org.as_uuid(),
-            thumbprint.as_bytes()
         )
         .fetch_optional(self.pool)
         .await?

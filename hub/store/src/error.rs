@@ -12,6 +12,8 @@ pub enum StoreError {
     /// A row that our own writes could not have left. Somebody else has written to the database.
     #[error("the stored {noun} is damaged: {what}")]
     Damaged { noun: &'static str, what: String },
+    #[error(transparent)]
+    Schema(#[from] crate::OtherSchema),
     #[error("the schema could not be brought up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("the database did not answer as expected")]

@@ -5,6 +5,7 @@
 //! No decision is made here and no clock is read: time is an argument.
 
 pub mod audit;
+mod claim;
 mod devices;
 mod error;
 mod join_tokens;
@@ -18,6 +19,7 @@ mod policies;
 mod prune;
 mod replicas;
 mod role_bindings;
+mod schema;
 mod scope;
 mod services;
 mod session_changes;
@@ -35,6 +37,7 @@ use sqlx::{
     postgres::{PgConnection, PgPool, PgPoolOptions},
 };
 
+pub use claim::{Claim, Claimed};
 pub use devices::{Device, PresentedKey};
 pub use error::StoreError;
 pub use join_tokens::JoinToken;
@@ -44,6 +47,7 @@ pub use oidc_connections::OidcConnection;
 pub use organization_keys::{KeyPurpose, SealedKey};
 pub use organizations::Organization;
 pub use replicas::Replica;
+pub use schema::OtherSchema;
 pub use scope::{Scoped, Unscoped};
 pub use services::{PortOfService, Service};
 pub use session_changes::{Beginning, ONE_INTERCEPT};
@@ -78,11 +82,6 @@ impl Store {
             .connect(database_url)
             .await?;
         Ok(Self { pool })
-    }
-
-    /// Brings the schema up to date. Replicas that start together wait for each other (advisory lock).
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        Ok(MIGRATIONS.run(&self.pool).await?)
     }
 
     /// Says whether Postgres answers: what `/readyz` asks.
