@@ -1,11 +1,10 @@
 //! Enrolment: a join token, once, for a teamspace key that was made in the cluster.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use fairlead_model::{InvalidToken, Token, TokenKind, timers::CLOCK_SKEW};
+use fairlead_model::{InvalidToken, Token, TokenKind};
 use fairlead_wire::identity;
 use hub_store::{Enrolment, StoreError, Teamspace};
-use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
 use crate::{Hub, keys::OrganizationKeys};
@@ -17,8 +16,6 @@ pub struct EnrolAsked {
     /// Self-signed certificate of the teamspace key, DER.
     pub teamspace_certificate: Vec<u8>,
     pub cluster_uid: String,
-    /// Seconds since the epoch by the agent's clock.
-    pub agent_time_s: i64,
 }
 
 #[derive(Debug)]
@@ -30,10 +27,6 @@ pub struct Enrolled {
 /// Why a cluster did not join: each case with its own sentence, because each has its own remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
-    #[error(
-        "the clock of the {whose} is {difference_s} s {direction} the hub's: set it right (NTP), then try again"
-    )]
-    ClockOff { whose: &'static str, difference_s: u64, direction: &'static str },
     #[error("this is not a join token: {0}")]
     NotAJoinToken(#[from] InvalidToken),
     #[error("the hub does not know this join token: it was withdrawn, or comes from another hub")]
@@ -64,7 +57,6 @@ pub enum EnrolError {
 
 pub async fn enrol(hub: &Hub, asked: EnrolAsked) -> Result<Enrolled, EnrolError> {
     let now = hub.clock.now();
-    clocks_agree("cluster", asked.agent_time_s, now)?;
     let token = Token::parse_as(TokenKind::Join, &asked.join_token)?;
     let store = hub.store.unscoped("a join token comes before its organization is known");
     let token = store.join_token_by_secret(&token).await?.ok_or(EnrolError::Unknown)?;
@@ -89,16 +81,6 @@ pub async fn enrol(hub: &Hub, asked: EnrolAsked) -> Result<Enrolled, EnrolError>
     }
     tracing::info!(teamspace = %teamspace.id, key = %enrolment.key, "Cluster joined teamspace {}", teamspace.name);
     Ok(Enrolled { teamspace, keys })
-}
-
-/// Refuses a clock that is too far off, and says by how much.
-pub fn clocks_agree(whose: &'static str, time_s: i64, now: Timestamp) -> Result<(), EnrolError> {
-    let difference = time_s.saturating_sub(now.as_second());
-    if Duration::from_secs(difference.unsigned_abs()) <= CLOCK_SKEW {
-        return Ok(());
-    }
-    let direction = if difference < 0 { "behind" } else { "ahead of" };
-    Err(EnrolError::ClockOff { whose, difference_s: difference.unsigned_abs(), direction })
 }
 
 fn read(asked: EnrolAsked) -> Result<Enrolment, EnrolError> {
@@ -133,26 +115,5 @@ fn must_be_free(teamspace: &Teamspace, enrolment: &Enrolment) -> Result<(), Enro
     match &teamspace.enrolment {
         Some(had) if had.key != enrolment.key => Err(EnrolError::Taken { name }),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_within_a_minute_is_good_enough() {
-        let now = Timestamp::from_second(1_000_000).expect("a time");
-        assert!(clocks_agree("cluster", 1_000_060, now).is_ok());
-        assert!(clocks_agree("cluster", 999_940, now).is_ok());
-    }
-
-    #[test]
-    fn a_clock_that_is_off_is_told_by_how_much() {
-        let now = Timestamp::from_second(1_000_000).expect("a time");
-        let behind = clocks_agree("laptop", 996_400, now).expect_err("an hour").to_string();
-        assert!(behind.contains("the laptop is 3600 s behind"), "{behind}");
-        let ahead = clocks_agree("cluster", 1_003_600, now).expect_err("an hour").to_string();
-        assert!(ahead.contains("3600 s ahead of"), "{ahead}");
     }
 }

@@ -1,25 +1,22 @@
 //! The link of one laptop: it asks for carriers and says what it sees; grants, offers and endings go down.
 
-use fairlead_model::{Phase, SessionId, SessionKind, timers::LINK_DEAD};
+use fairlead_model::{Phase, SessionId, SessionKind};
 use fairlead_wire::{
-    challenge,
+    challenge::NONCE_BYTES,
     link::v1::{
-        CarrierRefused, CarrierRequest, Challenge, Heartbeat, LaptopDown, LaptopUp, LaptopWelcome,
-        SessionObserved, laptop_down::Message as Down_, laptop_links_server::LaptopLinks,
-        laptop_up::Message as Up,
+        CarrierRefused, CarrierRequest, Challenge, Heartbeat, Hello, LaptopDown, LaptopUp,
+        LaptopWelcome, SessionObserved, laptop_down::Message as Down_,
+        laptop_links_server::LaptopLinks, laptop_up::Message as Up,
     },
 };
 use hub_store::{Filter, Session, StoreError};
-use tokio::{
-    sync::mpsc,
-    time::{self, Instant},
-};
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Down, QUEUE, beat, carriers,
-    handshake::{self, HELLO_DEADLINE, LaptopProven},
+    Down, carriers,
+    conversation::{self, DownTx, Peer, tell},
+    doorway::Doorway,
+    handshake::{self, LaptopProven},
     registry::Registered,
     words,
 };
@@ -27,11 +24,12 @@ use crate::{Hub, actions::sessions};
 
 pub(super) struct Laptops {
     hub: Hub,
+    doorway: Doorway,
 }
 
 impl Laptops {
-    pub(super) const fn new(hub: Hub) -> Self {
-        Self { hub }
+    pub(super) const fn new(hub: Hub, doorway: Doorway) -> Self {
+        Self { hub, doorway }
     }
 }
 
@@ -43,134 +41,82 @@ impl LaptopLinks for Laptops {
         &self,
         request: Request<Streaming<LaptopUp>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
-        let (down_tx, down_rx) = mpsc::channel(QUEUE);
-        let hub = self.hub.clone();
-        self.hub.tasks.spawn(serve(hub, request.into_inner(), down_tx));
-        Ok(Response::new(Box::pin(ReceiverStream::new(down_rx))))
+        conversation::open::<LaptopLink>(&self.hub, &self.doorway, request)
     }
-}
-
-async fn serve(
-    hub: Hub,
-    mut up: Streaming<LaptopUp>,
-    down_tx: mpsc::Sender<Result<LaptopDown, Status>>,
-) {
-    let welcome = time::timeout(HELLO_DEADLINE, greet(&hub, &mut up, &down_tx)).await;
-    match welcome {
-        Ok(Ok(mut link)) => link.run(up).await,
-        Ok(Err(status)) => {
-            tracing::info!(reason = status.message(), "Laptop link refused");
-            tell(&down_tx, Err(status)).await;
-        }
-        Err(_) => {}
-    }
-}
-
-async fn tell(down_tx: &mpsc::Sender<Result<LaptopDown, Status>>, message: Result<Down_, Status>) {
-    let message = message.map(|message| LaptopDown { message: Some(message) });
-    // A peer that has gone hears nothing, and that is all there is to it.
-    let _gone = down_tx.send(message).await;
-}
-
-async fn greet(
-    hub: &Hub,
-    up: &mut Streaming<LaptopUp>,
-    down_tx: &mpsc::Sender<Result<LaptopDown, Status>>,
-) -> Result<LaptopLink, Status> {
-    let nonce = challenge::draw_nonce();
-    tell(down_tx, Ok(Down_::Challenge(Challenge { nonce: nonce.to_vec() }))).await;
-    let Some(LaptopUp { message: Some(Up::Hello(hello)) }) = up.message().await? else {
-        return Err(Status::invalid_argument("a link begins with Hello"));
-    };
-    let proven = handshake::laptop(hub, &hello, &nonce).await?;
-    let device = proven.identity.device;
-    let sessions = live_sessions(hub, &proven).await?;
-    let welcome = LaptopWelcome {
-        hub_replica: hub.replica.clone(),
-        live_sessions: sessions.iter().map(ToString::to_string).collect(),
-    };
-    tell(down_tx, Ok(Down_::Welcome(welcome))).await;
-    // Registered after the welcome: nothing may overtake it.
-    let registered = hub.links.laptop_connected(proven.org, device, down_tx.clone());
-    // Whatever ended between the two looks was announced to nobody.
-    let still_live = live_sessions(hub, &proven).await?;
-    for gone in sessions.iter().filter(|session| !still_live.contains(session)) {
-        let revoked = words::revoked(*gone, "it ended while you were connecting");
-        hub.links.tell_laptop(device, Down_::Revoked(revoked));
-    }
-    let heartbeat = LaptopDown { message: Some(Down_::Heartbeat(Heartbeat {})) };
-    hub.tasks.spawn(beat::keep(heartbeat, down_tx.clone(), registered.ended.clone()));
-    hub.changes.laptop_connected(proven.org, device).await;
-    tracing::info!(device = %device, user = %proven.user, "Laptop connected");
-    let down_tx = down_tx.clone();
-    Ok(LaptopLink { hub: hub.clone(), proven, down_tx, registered, heard_at: Instant::now() })
-}
-
-async fn live_sessions(hub: &Hub, proven: &LaptopProven) -> Result<Vec<SessionId>, Status> {
-    let device = Some(proven.identity.device);
-    let live = Filter { only_live: true, teamspace: None, device };
-    let sessions = hub.store.scoped(proven.org).sessions(live).await;
-    let sessions = sessions.map_err(handshake::unavailable)?;
-    Ok(sessions.into_iter().map(|session| session.id).collect())
 }
 
 /// One link that has been welcomed.
 struct LaptopLink {
     hub: Hub,
     proven: LaptopProven,
-    down_tx: mpsc::Sender<Result<LaptopDown, Status>>,
     registered: Registered,
-    heard_at: Instant,
 }
 
-enum Event {
-    Said(Option<Up>),
-    Lost(String),
-    Ended,
-}
+#[tonic::async_trait]
+impl Peer for LaptopLink {
+    type Up = LaptopUp;
+    type Said = Up;
+    type Down = LaptopDown;
+    type Proven = LaptopProven;
 
-impl LaptopLink {
-    async fn run(&mut self, mut up: Streaming<LaptopUp>) {
-        loop {
-            match self.next(&mut up).await {
-                Event::Said(Some(message)) => {
-                    self.heard_at = Instant::now();
-                    if let Err(problem) = self.heard(message).await {
-                        let device = self.proven.identity.device;
-                        tracing::warn!(%device, problem, "A laptop's message was not taken");
-                    }
-                }
-                Event::Said(None) => self.heard_at = Instant::now(),
-                Event::Lost(reason) => {
-                    tracing::info!(device = %self.proven.identity.device, reason, "Laptop lost");
-                    break;
-                }
-                Event::Ended => {
-                    let status = Status::aborted(
-                        "another link took the place of this one, or the device was removed",
-                    );
-                    // The queue may be what ended the link: a full one is not waited for.
-                    let _full = self.down_tx.try_send(Err(status));
-                    break;
-                }
-            }
-        }
+    const NOUN: &'static str = "a laptop";
+    const WHOSE_CLOCK: &'static str = "laptop";
+    const ENDED: &'static str =
+        "another link took the place of this one, or the device was removed";
+
+    fn said(up: LaptopUp) -> Option<Up> {
+        up.message
     }
 
-    async fn next(&self, up: &mut Streaming<LaptopUp>) -> Event {
-        tokio::select! {
-            () = self.registered.ended.cancelled() => Event::Ended,
-            said = time::timeout_at(self.heard_at + LINK_DEAD, up.next()) => match said {
-                Ok(Some(Ok(said))) => Event::Said(said.message),
-                Ok(Some(Err(status))) => Event::Lost(status.message().to_owned()),
-                Ok(None) => Event::Lost("it closed the link".to_owned()),
-                Err(_) => Event::Lost("it was silent for too long".to_owned()),
-            },
-        }
+    fn hello(said: Up) -> Option<Hello> {
+        if let Up::Hello(hello) = said { Some(hello) } else { None }
     }
 
-    async fn heard(&self, message: Up) -> Result<(), String> {
-        match message {
+    fn challenge(challenge: Challenge) -> LaptopDown {
+        LaptopDown { message: Some(Down_::Challenge(challenge)) }
+    }
+
+    fn heartbeat() -> LaptopDown {
+        LaptopDown { message: Some(Down_::Heartbeat(Heartbeat {})) }
+    }
+
+    async fn prove(
+        hub: &Hub,
+        hello: &Hello,
+        nonce: &[u8; NONCE_BYTES],
+    ) -> Result<LaptopProven, Status> {
+        handshake::laptop(hub, hello, nonce).await
+    }
+
+    async fn welcome(
+        hub: Hub,
+        proven: LaptopProven,
+        down_tx: &DownTx<Self>,
+    ) -> Result<Self, Status> {
+        let device = proven.identity.device;
+        let sessions = live_sessions(&hub, &proven).await?;
+        let welcome = LaptopWelcome {
+            hub_replica: hub.replica.clone(),
+            live_sessions: sessions.iter().map(ToString::to_string).collect(),
+        };
+        tell::<Self>(down_tx, Ok(LaptopDown { message: Some(Down_::Welcome(welcome)) })).await;
+        // Registered after the welcome: nothing may overtake it. What ends between the two is announced afterwards.
+        let registered = hub.links.laptop_connected(proven.org, device, down_tx.clone());
+        hub.changes.laptop_connected(proven.org, device, sessions).await;
+        tracing::info!(device = %device, user = %proven.user, "Laptop connected");
+        Ok(Self { hub, proven, registered })
+    }
+
+    fn name(&self) -> String {
+        self.proven.identity.device.to_string()
+    }
+
+    fn place(&self) -> &Registered {
+        &self.registered
+    }
+
+    async fn heard(&mut self, said: Up) -> Result<(), String> {
+        match said {
             Up::Heartbeat(Heartbeat {}) => Ok(()),
             Up::Hello(_) => Err("Hello belongs at the beginning".to_owned()),
             Up::Carrier(request) => {
@@ -181,6 +127,18 @@ impl LaptopLink {
         }
     }
 
+    async fn end(self) {}
+}
+
+async fn live_sessions(hub: &Hub, proven: &LaptopProven) -> Result<Vec<SessionId>, Status> {
+    let device = Some(proven.identity.device);
+    let live = Filter { only_live: true, teamspace: None, device };
+    let sessions = hub.store.scoped(proven.org).sessions(live).await;
+    let sessions = sessions.map_err(handshake::unavailable)?;
+    Ok(sessions.into_iter().map(|session| session.id).collect())
+}
+
+impl LaptopLink {
     /// Answers a request for a carrier: by an offer to both ends, or by the reason why there is none.
     async fn carrier(&self, request: CarrierRequest) {
         let refused = match self.session(&request.session_id).await {
@@ -205,7 +163,7 @@ impl LaptopLink {
     /// Takes a laptop's word for its own consumes. What becomes of an intercept is the cluster's to see.
     async fn observed(&self, observed: SessionObserved) -> Result<(), String> {
         let session = self.session(&observed.session_id).await?;
-        let phase = words::read_phase(&observed).map_err(|error| error.to_string())?;
+        let phase = Phase::try_from(observed.phase()).map_err(|error| error.to_string())?;
         if session.kind() == SessionKind::Intercept || phase == Phase::Refused {
             return Ok(());
         }

@@ -2,7 +2,10 @@
 
 mod beat;
 mod carriers;
+mod catalogue;
 mod cluster;
+mod conversation;
+mod doorway;
 mod enrol;
 mod handshake;
 mod laptop;
@@ -11,6 +14,7 @@ mod words;
 
 use std::pin::Pin;
 
+use axum::middleware;
 use fairlead_wire::link::v1::{
     cluster_links_server::ClusterLinksServer, laptop_links_server::LaptopLinksServer,
 };
@@ -21,24 +25,27 @@ pub(crate) use carriers::offer_intercept;
 pub use registry::{Links, ReplicaName};
 pub(crate) use words::{revoked, wanted_session};
 
+use self::doorway::Doorway;
 use crate::Hub;
 
 /// Messages that wait for one link. When it is full the link is dropped: its peer has stopped reading, and will be
 /// told everything again when it comes back.
 const QUEUE: usize = 256;
-/// Largest message of a peer; a full catalogue of some thousand services.
+/// Largest message of a peer that is known; a full catalogue of some thousand services.
 const MESSAGE_MAX_BYTES: usize = 8 << 20;
 
 type Down<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
 /// Returns both services, to be served on the same port as the REST API.
 pub fn routes(hub: &Hub) -> axum::Router {
-    let clusters = ClusterLinksServer::new(cluster::Clusters::new(hub.clone()))
+    let doorway = Doorway::new();
+    let clusters = ClusterLinksServer::new(cluster::Clusters::new(hub.clone(), doorway.clone()))
         .max_decoding_message_size(MESSAGE_MAX_BYTES);
-    let laptops = LaptopLinksServer::new(laptop::Laptops::new(hub.clone()))
+    let laptops = LaptopLinksServer::new(laptop::Laptops::new(hub.clone(), doorway))
         .max_decoding_message_size(MESSAGE_MAX_BYTES);
     // What is no link is not answered here: the console has the fallback.
-    Routes::new(clusters).add_service(laptops).prepare().into_axum_router().reset_fallback()
+    let links = Routes::new(clusters).add_service(laptops).prepare().into_axum_router();
+    links.reset_fallback().layer(middleware::from_fn(doorway::limit_words))
 }
 
 impl Hub {

@@ -1,0 +1,124 @@
+//! Who has connected and has not proven who they are: how many of them there may be, and how much they may say.
+//!
+//! How long they may take is `conversation.rs`'s to say, how often they may knock `http/guard.rs`'s.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::Request,
+    middleware::Next,
+    response::Response,
+};
+use http::Extensions;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_stream::StreamExt;
+use tonic::Status;
+
+/// Links that may wait for their welcome at once; whoever comes then is told to come again. A hub that starts sees all
+/// of its laptops within seconds.
+const STRANGERS_MAX: usize = 1024;
+/// A chain of certificates and a signature, or a request to enrol, many times over.
+const WORDS_MAX_BYTES: usize = 64 << 10;
+
+/// The places of links that are not welcomed yet. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub(super) struct Doorway(Arc<Semaphore>);
+
+/// Somebody in the doorway.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    words: Option<Words>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Doorway {
+    pub(super) fn new() -> Self {
+        Self::with_room_for(STRANGERS_MAX)
+    }
+
+    fn with_room_for(strangers: usize) -> Self {
+        Self(Arc::new(Semaphore::new(strangers)))
+    }
+
+    /// Lets somebody in who wants to open a link, as far as there is room.
+    pub(super) fn enter(&self, request: &Extensions) -> Result<Stranger, Status> {
+        let place = Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted("too many links wait to be welcomed: try again in a moment")
+        })?;
+        Ok(Stranger { words: request.get::<Words>().cloned(), _place: place })
+    }
+}
+
+impl Stranger {
+    /// Gives the place to the next: this one is known, and may say as much as it likes.
+    pub(super) fn leave(self) {
+        if let Some(words) = &self.words {
+            words.0.store(usize::MAX, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How many bytes a stranger may still say.
+#[derive(Clone, Debug)]
+struct Words(Arc<AtomicUsize>);
+
+impl Words {
+    fn say(&self, bytes: &Bytes) -> Result<(), Status> {
+        let less = |left: usize| match left {
+            usize::MAX => Some(left),
+            _ => left.checked_sub(bytes.len()),
+        };
+        let said = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        said.map(drop).map_err(|_| {
+            Status::resource_exhausted(format!(
+                "more than {WORDS_MAX_BYTES} bytes before the welcome"
+            ))
+        })
+    }
+}
+
+/// Bounds what is read of a request until whoever sent it is known.
+pub(super) async fn limit_words(mut request: Request, next: Next) -> Response {
+    let words = Words(Arc::new(AtomicUsize::new(WORDS_MAX_BYTES)));
+    request.extensions_mut().insert(words.clone());
+    let limited = request.map(|body| {
+        let chunks = body.into_data_stream().map(move |chunk| {
+            let chunk = chunk.map_err(|error| Status::from_error(error.into_inner()))?;
+            words.say(&chunk)?;
+            Ok::<_, Status>(chunk)
+        });
+        Body::from_stream(chunks)
+    });
+    next.run(limited).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_doorway_lets_nobody_in_until_somebody_is_known() {
+        let doorway = Doorway::with_room_for(1);
+        let first = doorway.enter(&Extensions::new()).expect("room for one");
+        let refused = doorway.enter(&Extensions::new()).expect_err("it is full");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        first.leave();
+        assert!(doorway.enter(&Extensions::new()).is_ok());
+    }
+
+    #[test]
+    fn only_a_stranger_must_be_brief() {
+        let words = Words(Arc::new(AtomicUsize::new(10)));
+        let (six, long) = (Bytes::from_static(b"sixsix"), Bytes::from(vec![0; 1 << 20]));
+        assert!(words.say(&six).is_ok());
+        assert!(words.say(&six).is_err());
+        let mut request = Extensions::new();
+        request.insert(words.clone());
+        Doorway::new().enter(&request).expect("room").leave();
+        assert!(words.say(&long).is_ok());
+    }
+}
