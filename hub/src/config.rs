@@ -2,22 +2,27 @@
 //!
 //! A flag (or its environment variable, which `--help` names) wins over the file. Each error says what to write.
 
+mod file;
+mod flags;
+
 use std::{
-    env, fmt, fs, io,
+    env, fs, io,
     net::{Ipv6Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
+use self::file::File;
+pub use self::flags::{DatabaseFlags, ServeFlags};
+
 use crate::seal::{InvalidMasterKey, MasterKey};
 
-/// Where installed packages keep the configuration; used when it is there and no other is named.
-const DEFAULT_FILE: &str = "/etc/fairlead/hub.toml";
 const DEFAULT_PORT: u16 = 8443;
 const DEFAULT_RELAY_PORT: u16 = 8444;
 
@@ -60,6 +65,8 @@ pub struct Config {
     pub tls: TlsFiles,
     /// Certificates that issuers may have besides those that the system trusts.
     pub issuer_ca: Option<PathBuf>,
+    /// Proxies whose `X-Forwarded-For` says where a request comes from; nobody else's does.
+    pub trusted_proxies: Vec<IpNet>,
     pub log: LogFormat,
 }
 
@@ -94,69 +101,6 @@ pub enum LogFormat {
     Text,
     /// One object per line, for collectors.
     Json,
-}
-
-/// The flags of the commands that need the database only.
-#[derive(Args, Clone)]
-pub struct DatabaseFlags {
-    /// Configuration file (TOML); without it /etc/fairlead/hub.toml where that exists
-    #[arg(long, env = "FAIRLEAD_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Postgres, for example postgres://fairlead@db.example.com/fairlead
-    #[arg(long, env = "FAIRLEAD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database_url: Option<SecretString>,
-    /// How browsers, laptops and agents reach this hub, for example https://hub.example.com
-    #[arg(long, env = "FAIRLEAD_PUBLIC_URL", value_name = "URL")]
-    public_url: Option<Url>,
-}
-
-/// The flags of `serve`.
-#[derive(Args, Clone)]
-pub struct ServeFlags {
-    #[command(flatten)]
-    database: DatabaseFlags,
-    /// Where HTTPS is served [default: every address, port 8443]
-    #[arg(long, env = "FAIRLEAD_LISTEN", value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-    /// Where carriers arrive [default: every address, port 8444]
-    #[arg(long, env = "FAIRLEAD_RELAY_LISTEN", value_name = "ADDRESS:PORT")]
-    relay_listen: Option<SocketAddr>,
-    /// The relay as laptops and agents reach it [default: the host of the public URL, port 8444]
-    #[arg(long, env = "FAIRLEAD_RELAY_ADDRESS", value_name = "HOST:PORT")]
-    relay_address: Option<String>,
-    /// File with the master key (32 bytes in base64, mode 0600)
-    #[arg(long, env = "FAIRLEAD_MASTER_KEY_FILE", value_name = "FILE")]
-    master_key_file: Option<PathBuf>,
-    /// The master key itself; by environment only
-    #[arg(long = "master-key", env = "FAIRLEAD_MASTER_KEY", hide = true, hide_env_values = true)]
-    master_key: Option<SecretString>,
-    /// PEM file with the hub's certificate and those between it and its root
-    #[arg(long, env = "FAIRLEAD_TLS_CERTIFICATE", value_name = "FILE")]
-    tls_certificate: Option<PathBuf>,
-    /// PEM file with the key of the certificate
-    #[arg(long, env = "FAIRLEAD_TLS_KEY", value_name = "FILE")]
-    tls_key: Option<PathBuf>,
-    /// PEM file with certificates that sign-in providers may have besides those that the system trusts
-    #[arg(long, env = "FAIRLEAD_ISSUER_CA", value_name = "FILE")]
-    issuer_ca: Option<PathBuf>,
-    /// How log lines look [default: text]
-    #[arg(long, env = "FAIRLEAD_LOG", value_enum)]
-    log: Option<LogFormat>,
-}
-
-/// The file. Every field is optional, because a flag may stand for it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    public_url: Option<Url>,
-    listen: Option<SocketAddr>,
-    relay_listen: Option<SocketAddr>,
-    relay_address: Option<String>,
-    database_url: Option<SecretString>,
-    master_key_file: Option<PathBuf>,
-    tls: Option<TlsFiles>,
-    issuer_ca: Option<PathBuf>,
-    log: Option<LogFormat>,
 }
 
 /// What `migrate` and `admin` need to know.
@@ -210,6 +154,7 @@ impl Config {
             )?,
             tls: tls.ok_or(NO_TLS)?,
             issuer_ca: flags.issuer_ca.or(file.issuer_ca),
+            trusted_proxies: flags.trusted_proxies.or(file.trusted_proxies).unwrap_or_default(),
             log: flags.log.or(file.log).unwrap_or_default(),
             public_url,
         })
@@ -235,26 +180,6 @@ const NO_MASTER_KEY: ConfigError = ConfigError::Missing {
     remedy: "make a key once (openssl rand -base64 32 > master.key; chmod 600 master.key), keep a copy in a safe \
              place, and name the file with --master-key-file, or put the key into FAIRLEAD_MASTER_KEY",
 };
-
-impl File {
-    /// Reads the named file, or the default one if it is there.
-    fn find(named: Option<&Path>) -> Result<Self, ConfigError> {
-        match named {
-            Some(path) => Self::read(path),
-            None if Path::new(DEFAULT_FILE).exists() => Self::read(Path::new(DEFAULT_FILE)),
-            None => Ok(Self::default()),
-        }
-    }
-
-    fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })
-    }
-}
 
 fn checked_public_url(url: Url) -> Result<Url, ConfigError> {
     let plain = url.scheme() == "https"
@@ -295,6 +220,7 @@ pub fn read_master_key(path: &Path) -> Result<MasterKey, ConfigError> {
 }
 
 /// Returns where `dev` keeps its data: the user's data folder, or /var/lib for root, whose home nobody else can enter.
+#[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
 pub(crate) fn dev_folder() -> Option<PathBuf> {
     if nix::unistd::Uid::effective().is_root() {
         return Some(PathBuf::from("/var/lib/fairlead-hub"));
@@ -302,18 +228,6 @@ pub(crate) fn dev_folder() -> Option<PathBuf> {
     let data = env::var_os("XDG_DATA_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
     let data = data.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".local/share")))?;
     Some(data.join("fairlead-hub"))
-}
-
-impl fmt::Debug for DatabaseFlags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatabaseFlags").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ServeFlags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServeFlags").field("database", &self.database).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
@@ -370,6 +284,13 @@ mod tests {
             flags[3] = url;
             assert!(matches!(load(&flags), Err(ConfigError::PublicUrl { .. })), "{url}");
         }
+    }
+
+    #[test]
+    fn proxies_are_trusted_when_they_are_named() {
+        assert!(load(&COMPLETE).expect("complete").trusted_proxies.is_empty());
+        let flags = [&COMPLETE[..], &["--trusted-proxies", "10.0.0.0/8,fd00::/8"]].concat();
+        assert_eq!(load(&flags).expect("complete").trusted_proxies.len(), 2);
     }
 
     #[test]

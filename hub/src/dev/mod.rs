@@ -68,6 +68,7 @@ pub async fn run(flags: DevFlags) -> anyhow::Result<()> {
         master_key,
         tls,
         issuer_ca: flags.issuer_ca,
+        trusted_proxies: Vec::new(),
         log: LogFormat::Text,
     };
     let hub = Hub::assemble(config, Arc::new(clock)).await?;

@@ -1,20 +1,15 @@
 //! Reads what a request carries; whatever cannot be read is answered in our own words.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    str::FromStr,
-};
+use std::{net::IpAddr, str::FromStr};
 
 use axum::{
     Json,
-    extract::{
-        ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection,
-    },
+    extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection},
     http::request::Parts,
 };
 use serde::de::DeserializeOwned;
 
-use super::error::Problem;
+use super::{error::Problem, visitor};
 
 /// The one id or name in the path.
 #[derive(Debug)]
@@ -69,8 +64,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// Returns the address at the other end of the connection; unknown where a test calls the router itself.
+/// Returns where a request comes from; unknown where a test calls the router itself.
 pub(crate) fn peer_of(parts: &Parts) -> Option<IpAddr> {
-    let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    connection.map(|ConnectInfo(address)| address.ip().to_canonical())
+    visitor::address_of(&parts.extensions)
 }

@@ -1,50 +1,32 @@
 //! How often somebody who has not proven who they are may knock.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU32,
-    sync::Arc,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::{
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock};
+use tokio::time::Instant;
 
-use super::error::Problem;
+use super::{error::Problem, knocks::Knocks, visitor};
 
-/// Sign-ins of a whole office behind one address still fit; guessing 256 bits does not.
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).expect("not 0");
-const BURST: NonZeroU32 = NonZeroU32::new(200).expect("not 0");
-/// Beyond this many addresses the idle ones are forgotten.
-const ADDRESSES_MAX: usize = 10_000;
-
-/// The paths that answer without a credential, or exchange one.
-const OPEN_PATHS: [&str; 5] =
-    ["/login", "/oauth/", "/api/v1/setup", "/recover", "/fairlead.link.v1.ClusterLinks/Enrol"];
+/// The paths that answer without a credential, or exchange one; and the links, which ask for theirs only afterwards.
+const OPEN_PATHS: [&str; 6] =
+    ["/login", "/logout", "/oauth/", "/api/v1/setup", "/api/v1/sign-in", "/fairlead.link.v1."];
 
 /// Counts the requests of strangers by where they come from.
-#[derive(Clone, Debug)]
-pub(super) struct Strangers(Arc<DefaultKeyedRateLimiter<IpAddr>>);
-
-impl Strangers {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(DefaultKeyedRateLimiter::keyed(
-            Quota::per_second(PER_SECOND).allow_burst(BURST),
-        )))
-    }
-
-    /// Counts one request; tells how many seconds to wait when there were too many.
-    fn count(&self, address: IpAddr) -> Result<(), u64> {
-        if self.0.len() > ADDRESSES_MAX {
-            self.0.retain_recent();
-        }
-        self.0.check_key(&network_of(address)).map_err(|until| {
-            until.wait_time_from(governor::clock::DefaultClock::default().now()).as_secs() + 1
-        })
-    }
+#[derive(Clone, Debug, Default)]
+pub(super) struct Strangers {
+    /// At the open paths: every request.
+    knocks: Arc<Mutex<Knocks>>,
+    /// Everywhere else: credentials that are nobody's, each of which costs a look into the database.
+    guesses: Arc<Mutex<Knocks>>,
 }
 
 pub(super) async fn limit_strangers(
@@ -52,46 +34,38 @@ pub(super) async fn limit_strangers(
     request: Request,
     next: Next,
 ) -> Response {
+    let address = visitor::address_of(request.extensions());
+    let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let path = request.uri().path();
-    if !OPEN_PATHS.iter().any(|open| path.starts_with(open)) {
+    if OPEN_PATHS.iter().any(|open| path.starts_with(open)) {
+        let counted = locked(&strangers.knocks).count(address, Instant::now());
+        return match counted {
+            Ok(()) => next.run(request).await,
+            Err(wait) => too_many(wait),
+        };
+    }
+    if !shows_a_credential(request.headers()) {
         return next.run(request).await;
     }
-    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let address = connection.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |c| c.0.ip());
-    match strangers.count(address) {
-        Ok(()) => next.run(request).await,
-        Err(seconds) => Problem::too_many_requests(seconds).into_response(),
+    // Counted before it is looked at, so that many at once do not slip through together.
+    if let Err(wait) = locked(&strangers.guesses).count(address, Instant::now()) {
+        return too_many(wait);
     }
+    let response = next.run(request).await;
+    if response.status() != StatusCode::UNAUTHORIZED {
+        locked(&strangers.guesses).forgive(address);
+    }
+    response
 }
 
-/// One IPv6 customer has a whole /64 of addresses.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
-    }
+fn shows_a_credential(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || headers.contains_key(header::COOKIE)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn too_many(wait: Duration) -> Response {
+    Problem::too_many_requests(wait.as_secs() + 1).into_response()
+}
 
-    #[test]
-    fn a_stranger_who_knocks_too_often_is_told_to_wait() {
-        let strangers = Strangers::new();
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let refused = (0..=BURST.get() * 2).find_map(|_| strangers.count(address).err());
-        assert!(refused.is_some_and(|seconds| seconds >= 1));
-        assert!(strangers.count("192.0.2.1".parse().expect("an address")).is_ok());
-    }
-
-    #[test]
-    fn the_addresses_of_one_ipv6_network_count_together() {
-        let one: IpAddr = "2001:db8::1".parse().expect("an address");
-        let other: IpAddr = "2001:db8::ffff".parse().expect("an address");
-        assert_eq!(network_of(one), network_of(other));
-    }
+fn locked(knocks: &Mutex<Knocks>) -> MutexGuard<'_, Knocks> {
+    knocks.lock().unwrap_or_else(PoisonError::into_inner)
 }

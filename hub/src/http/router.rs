@@ -20,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     assets, audit, devices, events, groups, guard, health, join_tokens, me, members, openapi,
-    organization, policies, roles, services, sessions, setup, teamspaces, version,
+    organization, policies, roles, services, sessions, setup, teamspaces, version, visitor,
 };
 use crate::{Hub, links, login};
 
@@ -55,7 +55,8 @@ pub(super) fn api() -> (Router<Hub>, Document) {
 /// Returns everything the hub serves.
 pub fn router(hub: &Hub) -> Router {
     let (described, _) = api();
-    let limiter = guard::Strangers::new();
+    let trusted: visitor::Trusted = hub.config.trusted_proxies.clone().into();
+    let limiter = guard::Strangers::default();
     let people = described
         .merge(login::routes())
         .fallback(assets::serve)
@@ -66,6 +67,7 @@ pub fn router(hub: &Hub) -> Router {
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
         .layer(TraceLayer::new_for_http())
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(middleware::from_fn_with_state(trusted, visitor::recognize))
         .layer(middleware::from_fn_with_state(limiter, guard::limit_strangers))
         .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(always(header::REFERRER_POLICY, "no-referrer"))

@@ -29,22 +29,29 @@ pub(super) enum Seen {
 }
 
 impl SeenProofs {
-    pub(super) fn note(&self, proof: &Proof, now: Timestamp) -> Seen {
+    /// Says whether a proof may be used. Looking leaves nothing behind: anybody can make proofs.
+    pub(super) fn look(&self, proof: &Proof, now: Timestamp) -> Seen {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= MAX_PROOFS {
             seen.retain(|_, until| *until > now);
         }
-        let name = (proof.jkt.clone(), proof.id.clone());
-        if seen.get(&name).is_some_and(|until| *until > now) {
-            return Seen::Before;
+        match seen.get(&name(proof)) {
+            Some(until) if *until > now => Seen::Before,
+            _ if seen.len() >= MAX_PROOFS => Seen::TooMany,
+            _ => Seen::FirstTime,
         }
-        if seen.len() >= MAX_PROOFS {
-            return Seen::TooMany;
-        }
-        // A proof from a clock that is ahead by the skew lives for two of them.
-        seen.insert(name, now + 2 * CLOCK_SKEW);
-        Seen::FirstTime
     }
+
+    /// Remembers a proof that came with a token of its key.
+    pub(super) fn note(&self, proof: &Proof, now: Timestamp) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A proof from a clock that is ahead by the skew lives for two of them.
+        seen.insert(name(proof), now + 2 * CLOCK_SKEW);
+    }
+}
+
+fn name(proof: &Proof) -> (String, String) {
+    (proof.jkt.clone(), proof.id.clone())
 }
 
 #[cfg(test)]
@@ -58,18 +65,27 @@ mod tests {
     #[test]
     fn a_proof_is_good_once() {
         let (seen, now) = (SeenProofs::default(), Timestamp::UNIX_EPOCH);
-        assert_eq!(seen.note(&proof(1), now), Seen::FirstTime);
-        assert_eq!(seen.note(&proof(1), now), Seen::Before);
-        assert_eq!(seen.note(&proof(2), now), Seen::FirstTime);
+        assert_eq!(seen.look(&proof(1), now), Seen::FirstTime);
+        seen.note(&proof(1), now);
+        assert_eq!(seen.look(&proof(1), now), Seen::Before);
+        assert_eq!(seen.look(&proof(2), now), Seen::FirstTime);
+    }
+
+    #[test]
+    fn proofs_that_come_with_no_token_take_no_room() {
+        let (seen, now) = (SeenProofs::default(), Timestamp::UNIX_EPOCH);
+        for id in 0..=MAX_PROOFS {
+            assert_eq!(seen.look(&proof(id), now), Seen::FirstTime);
+        }
     }
 
     #[test]
     fn the_memory_is_bounded_and_forgets() {
         let (seen, now) = (SeenProofs::default(), Timestamp::UNIX_EPOCH);
         for id in 0..MAX_PROOFS {
-            assert_eq!(seen.note(&proof(id), now), Seen::FirstTime);
+            seen.note(&proof(id), now);
         }
-        assert_eq!(seen.note(&proof(MAX_PROOFS), now), Seen::TooMany);
-        assert_eq!(seen.note(&proof(MAX_PROOFS), now + 3 * CLOCK_SKEW), Seen::FirstTime);
+        assert_eq!(seen.look(&proof(MAX_PROOFS), now), Seen::TooMany);
+        assert_eq!(seen.look(&proof(MAX_PROOFS), now + 3 * CLOCK_SKEW), Seen::FirstTime);
     }
 }

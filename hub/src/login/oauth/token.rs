@@ -11,7 +11,7 @@ use fairlead_model::{
     Token, TokenKind,
     timers::{ACCESS_TOKEN_LIFE, CLOCK_SKEW},
 };
-use fairlead_wire::dpop;
+use fairlead_wire::dpop::{self, Proof};
 use hub_store::{AuthorizationCode, FamilyEnd, NewTokens, Rotated, StoreError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -74,12 +74,13 @@ pub(super) async fn token(
         return Err(TokenRefused::InvalidClient);
     }
     let now = hub.clock.now();
-    let key_jkt = proven_key(&hub, &headers, now)?;
+    let proof = fresh_proof(&hub, &headers, now)?;
     let pair = match request.grant_type.as_str() {
-        "authorization_code" => redeem(&hub, &request, &key_jkt, now).await?,
-        "refresh_token" => rotate(&hub, &request, &key_jkt, now).await?,
+        "authorization_code" => redeem(&hub, &request, &proof.jkt, now).await?,
+        "refresh_token" => rotate(&hub, &request, &proof.jkt, now).await?,
         _ => return Err(TokenRefused::UnsupportedGrantType),
     };
+    hub.seen_proofs.note(&proof, now);
     let answer = TokenAnswer {
         access_token: pair.access.expose(),
         token_type: "Bearer",
@@ -106,7 +107,7 @@ pub(super) async fn revoke(
     Ok(StatusCode::OK)
 }
 
-fn proven_key(hub: &Hub, headers: &HeaderMap, now: Timestamp) -> Result<String, TokenRefused> {
+fn fresh_proof(hub: &Hub, headers: &HeaderMap, now: Timestamp) -> Result<Proof, TokenRefused> {
     let mut proofs = headers.get_all("dpop").iter();
     let (Some(proof), None) = (proofs.next(), proofs.next()) else {
         return Err(TokenRefused::InvalidProof("exactly one DPoP proof is required".to_owned()));
@@ -114,8 +115,8 @@ fn proven_key(hub: &Hub, headers: &HeaderMap, now: Timestamp) -> Result<String, 
     let text = proof.to_str().unwrap_or_default();
     let proof = dpop::verify(text, "POST", &hub.config.url(TOKEN_PATH), now.into(), CLOCK_SKEW)
         .map_err(|refused| TokenRefused::InvalidProof(refused.to_string()))?;
-    match hub.seen_proofs.note(&proof, now) {
-        Seen::FirstTime => Ok(proof.jkt),
+    match hub.seen_proofs.look(&proof, now) {
+        Seen::FirstTime => Ok(proof),
         Seen::Before => Err(TokenRefused::InvalidProof("this proof was used before".to_owned())),
         Seen::TooMany => Err(TokenRefused::Busy),
     }
