@@ -63,7 +63,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Streams a hint for each change in the caller's organization. */
+        /** Streams hints about what changes in the caller's organization. It ends when the credential does. */
         get: operations["watch_events"];
         put?: never;
         post?: never;
@@ -501,13 +501,8 @@ export interface components {
             /** @description What the laptop's peers verify the certificate with. */
             organization_certificate_pem: string;
         };
-        /** @description One hint. It never carries the change itself: whoever hears it reads again, as far as they may. */
+        /** @description One hint. It names no row and never carries the change itself: whoever hears it reads again, as far as they may. */
         ChangeHint: {
-            /**
-             * Format: uuid
-             * @description What changed; null when anything of this noun may have.
-             */
-            id?: string | null;
             /** @description `sessions`, `services`, `teamspaces`, `members` or `policies`. */
             noun: string;
         };
@@ -1102,6 +1097,14 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -18,7 +18,7 @@ const SHOWN_BY: Record<Noun, readonly string[] | 'everything'> = {
   policies: 'everything',
 }
 
-/** The hub ends a stream now and then to look at its credential again: no loss, so nothing is said. */
+/** A stream that has lived this long and is closed in order was ended with its credential: no loss, so nothing is said. */
 const LIVED_MS = 10_000
 
 /** A rollout changes many endpoints at once: hints within this time make one question. */

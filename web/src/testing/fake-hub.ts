@@ -58,7 +58,7 @@ export function changeFeed() {
   )
   return {
     announce: (noun: string) =>
-      feed?.enqueue(encoder.encode(`event: change\ndata: {"noun":"${noun}","id":null}\n\n`)),
+      feed?.enqueue(encoder.encode(`event: change\ndata: {"noun":"${noun}"}\n\n`)),
     hangUp: () => feed?.close(),
     get opened() {
       return opened
