@@ -8,10 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    error::{ErrorBody, Problem},
-    extract::Asked,
-};
+use super::{error::Problem, extract::Asked, refusals::Permitted};
 use crate::{Hub, login::Authenticated};
 
 const PAGE_MAX: u32 = 500;
@@ -79,7 +76,7 @@ impl From<Recorded> for AuditEntry {
 /// Lists the audit log, the newest first.
 #[utoipa::path(
     get, path = "/api/v1/audit", tag = "audit", operation_id = "list_audit", params(ListAsked),
-    responses((status = 200, body = AuditList), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody))
+    responses((status = 200, body = AuditList), Permitted)
 )]
 async fn list(
     State(hub): State<Hub>,

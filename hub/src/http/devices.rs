@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     error::{ErrorBody, Problem},
     extract::{Body, Named},
+    refusals::{PermittedIfSeen, SignedIn},
 };
 use crate::{
     Hub,
@@ -69,7 +70,7 @@ impl From<hub_store::Device> for Device {
 /// Lists the caller's own devices.
 #[utoipa::path(
     get, path = "/api/v1/devices", tag = "devices", operation_id = "list_devices",
-    responses((status = 200, body = DeviceList), (status = 401, body = ErrorBody))
+    responses((status = 200, body = DeviceList), SignedIn)
 )]
 async fn list(
     State(hub): State<Hub>,
@@ -84,8 +85,7 @@ async fn list(
     post, path = "/api/v1/devices", tag = "devices", operation_id = "certify_device",
     request_body = NewDevice,
     responses(
-        (status = 201, body = CertifiedDevice), (status = 400, body = ErrorBody),
-        (status = 401, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 201, body = CertifiedDevice), SignedIn, (status = 400, body = ErrorBody), (status = 409, body = ErrorBody),
     )
 )]
 async fn certify(
@@ -107,10 +107,7 @@ async fn certify(
 #[utoipa::path(
     delete, path = "/api/v1/devices/{id}", tag = "devices", operation_id = "remove_device",
     params(("id" = Uuid, Path)),
-    responses(
-        (status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-    )
+    responses((status = 204), PermittedIfSeen)
 )]
 async fn remove(
     State(hub): State<Hub>,

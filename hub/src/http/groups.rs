@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     error::{ErrorBody, Problem},
     extract::{Body, Named},
+    refusals::{Permitted, PermittedIfSeen},
     roles::{self, RoleNames},
 };
 use crate::{Hub, actions::members, login::Authenticated};
@@ -36,9 +37,7 @@ struct Group {
 /// Lists the groups that issuers have named, and the roles they give.
 #[utoipa::path(
     get, path = "/api/v1/groups", tag = "groups", operation_id = "list_groups",
-    responses(
-        (status = 200, body = GroupList), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-    )
+    responses((status = 200, body = GroupList), Permitted)
 )]
 async fn list(
     State(hub): State<Hub>,
@@ -58,10 +57,7 @@ async fn list(
 #[utoipa::path(
     put, path = "/api/v1/groups/{id}/roles", tag = "groups", operation_id = "set_group_roles",
     params(("id" = Uuid, Path)), request_body = RoleNames,
-    responses(
-        (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
-    )
+    responses((status = 204), PermittedIfSeen, (status = 400, body = ErrorBody), (status = 409, body = ErrorBody))
 )]
 async fn set_roles(
     State(hub): State<Hub>,
@@ -69,6 +65,5 @@ async fn set_roles(
     Named(id): Named<GroupId>,
     Body(wanted): Body<RoleNames>,
 ) -> Result<StatusCode, Problem> {
-    members::set_roles(&hub, &caller, RoleHolder::Group(id), wanted.parse()?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    roles::replace(&hub, &caller, RoleHolder::Group(id), &wanted).await
 }

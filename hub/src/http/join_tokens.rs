@@ -8,10 +8,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{
-    error::{ErrorBody, Problem},
-    extract::Named,
-};
+use super::{error::Problem, extract::Named, refusals::PermittedIfSeen};
 use crate::{Hub, actions::join_tokens, login::Authenticated};
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
@@ -42,10 +39,7 @@ struct JoinToken {
 #[utoipa::path(
     get, path = "/api/v1/teamspaces/{id}/join-tokens", tag = "teamspaces", operation_id = "list_join_tokens",
     params(("id" = Uuid, Path)),
-    responses(
-        (status = 200, body = JoinTokenList), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-    )
+    responses((status = 200, body = JoinTokenList), PermittedIfSeen)
 )]
 async fn list(
     State(hub): State<Hub>,
@@ -67,10 +61,7 @@ async fn list(
 #[utoipa::path(
     post, path = "/api/v1/teamspaces/{id}/join-tokens", tag = "teamspaces", operation_id = "create_join_token",
     params(("id" = Uuid, Path)),
-    responses(
-        (status = 201, body = NewJoinToken), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-    )
+    responses((status = 201, body = NewJoinToken), PermittedIfSeen)
 )]
 async fn create(
     State(hub): State<Hub>,
@@ -87,10 +78,7 @@ async fn create(
 #[utoipa::path(
     delete, path = "/api/v1/join-tokens/{id}", tag = "teamspaces", operation_id = "delete_join_token",
     params(("id" = Uuid, Path)),
-    responses(
-        (status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-    )
+    responses((status = 204), PermittedIfSeen)
 )]
 async fn delete(
     State(hub): State<Hub>,

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::error::{ErrorBody, Problem};
+use super::{error::Problem, refusals::SignedIn};
 use crate::{Hub, login::Authenticated};
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
@@ -39,7 +39,7 @@ struct MyOrganization {
 /// Says who the caller is.
 #[utoipa::path(
     get, path = "/api/v1/me", tag = "me", operation_id = "show_me",
-    responses((status = 200, body = Me), (status = 401, body = ErrorBody))
+    responses((status = 200, body = Me), SignedIn)
 )]
 async fn show(
     State(hub): State<Hub>,

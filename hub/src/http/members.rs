@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     error::{ErrorBody, Problem},
     extract::{Body, Named},
+    refusals::{Permitted, PermittedIfSeen},
     roles::{self, RoleNames},
 };
 use crate::{Hub, actions::members, login::Authenticated};
@@ -58,9 +59,7 @@ impl From<hub_store::Member> for Member {
 /// Lists the members of the organization.
 #[utoipa::path(
     get, path = "/api/v1/members", tag = "members", operation_id = "list_members",
-    responses(
-        (status = 200, body = MemberList), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-    )
+    responses((status = 200, body = MemberList), Permitted)
 )]
 async fn list(
     State(hub): State<Hub>,
@@ -74,10 +73,7 @@ async fn list(
 #[utoipa::path(
     delete, path = "/api/v1/members/{id}", tag = "members", operation_id = "remove_member",
     params(("id" = Uuid, Path)),
-    responses(
-        (status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
-    )
+    responses((status = 204), PermittedIfSeen, (status = 409, body = ErrorBody))
 )]
 async fn remove(
     State(hub): State<Hub>,
@@ -92,10 +88,7 @@ async fn remove(
 #[utoipa::path(
     put, path = "/api/v1/members/{id}/roles", tag = "members", operation_id = "set_member_roles",
     params(("id" = Uuid, Path)), request_body = RoleNames,
-    responses(
-        (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
-    )
+    responses((status = 204), PermittedIfSeen, (status = 400, body = ErrorBody), (status = 409, body = ErrorBody))
 )]
 async fn set_roles(
     State(hub): State<Hub>,
@@ -103,6 +96,5 @@ async fn set_roles(
     Named(id): Named<UserId>,
     Body(wanted): Body<RoleNames>,
 ) -> Result<StatusCode, Problem> {
-    members::set_roles(&hub, &caller, RoleHolder::User(id), wanted.parse()?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    roles::replace(&hub, &caller, RoleHolder::User(id), &wanted).await
 }

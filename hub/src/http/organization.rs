@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     error::{ErrorBody, Problem},
     extract::{Body, Named},
+    refusals::{Permitted, PermittedIfSeen},
 };
 use crate::{Hub, actions::connections, login::Authenticated};
 
@@ -51,9 +52,7 @@ struct ChangedConnection {
 /// Shows the organization and its connections.
 #[utoipa::path(
     get, path = "/api/v1/organization", tag = "organization", operation_id = "show_organization",
-    responses(
-        (status = 200, body = Organization), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-    )
+    responses((status = 200, body = Organization), Permitted)
 )]
 async fn show(
     State(hub): State<Hub>,
@@ -81,10 +80,7 @@ async fn show(
     put, path = "/api/v1/organization/connections/{id}", tag = "organization",
     operation_id = "change_connection",
     params(("id" = Uuid, Path)), request_body = ChangedConnection,
-    responses(
-        (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
-    )
+    responses((status = 204), PermittedIfSeen, (status = 400, body = ErrorBody))
 )]
 async fn change_connection(
     State(hub): State<Hub>,

@@ -9,6 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     error::{ErrorBody, Problem},
     extract::Body,
+    refusals::Permitted,
 };
 use crate::{Hub, actions::policies, login::Authenticated};
 
@@ -48,7 +49,7 @@ struct PublishedPolicies {
 /// Shows the organization's own policies.
 #[utoipa::path(
     get, path = "/api/v1/policies", tag = "policies", operation_id = "show_policies",
-    responses((status = 200, body = PolicySet), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody))
+    responses((status = 200, body = PolicySet), Permitted)
 )]
 async fn show(
     State(hub): State<Hub>,
@@ -66,8 +67,7 @@ async fn show(
     put, path = "/api/v1/policies", tag = "policies", operation_id = "publish_policies",
     request_body = NewPolicies,
     responses(
-        (status = 200, body = PublishedPolicies), (status = 400, body = ErrorBody),
-        (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 200, body = PublishedPolicies), Permitted, (status = 400, body = ErrorBody), (status = 409, body = ErrorBody),
     )
 )]
 async fn publish(

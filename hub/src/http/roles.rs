@@ -1,13 +1,13 @@
 //! `/api/v1/roles`, and how roles are written in requests.
 
-use axum::Json;
-use hub_policy::Role;
+use axum::{Json, http::StatusCode};
+use hub_policy::{Caller, Role, actions::RoleHolder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::error::{ErrorBody, Problem};
-use crate::{Hub, login::Authenticated};
+use super::{error::Problem, refusals::SignedIn};
+use crate::{Hub, actions::members, login::Authenticated};
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
     OpenApiRouter::new().routes(routes!(list))
@@ -33,7 +33,7 @@ pub(super) struct RoleNames {
 }
 
 impl RoleNames {
-    pub(super) fn parse(&self) -> Result<Vec<Role>, Problem> {
+    fn parse(&self) -> Result<Vec<Role>, Problem> {
         self.roles.iter().map(|name| parse(name)).collect()
     }
 }
@@ -46,10 +46,21 @@ pub(super) fn names(roles: &[Role]) -> Vec<String> {
     roles.iter().map(ToString::to_string).collect()
 }
 
+/// Gives a member or a group the roles that were asked for, in place of those it has.
+pub(super) async fn replace(
+    hub: &Hub,
+    caller: &Caller,
+    holder: RoleHolder,
+    wanted: &RoleNames,
+) -> Result<StatusCode, Problem> {
+    members::set_roles(hub, caller, holder, wanted.parse()?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Lists the built-in roles.
 #[utoipa::path(
     get, path = "/api/v1/roles", tag = "roles", operation_id = "list_roles",
-    responses((status = 200, body = RoleList), (status = 401, body = ErrorBody))
+    responses((status = 200, body = RoleList), SignedIn)
 )]
 async fn list(_: Authenticated) -> Json<RoleList> {
     let view = |role: Role| RoleView {

@@ -7,11 +7,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{
-    error::{ErrorBody, Problem},
-    extract::Named,
-    sessions::Phase,
-};
+use super::{error::Problem, extract::Named, refusals::Seen, sessions::Phase};
 use crate::{
     Hub,
     actions::services::{self, ServiceSeen},
@@ -98,7 +94,7 @@ impl From<ServiceSeen> for Service {
 #[utoipa::path(
     get, path = "/api/v1/teamspaces/{id}/services", tag = "services", operation_id = "list_services",
     params(("id" = Uuid, Path)),
-    responses((status = 200, body = ServiceList), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody))
+    responses((status = 200, body = ServiceList), Seen)
 )]
 async fn list(
     State(hub): State<Hub>,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     error::{ErrorBody, Problem},
     extract::{Body, Named},
+    refusals::{Permitted, PermittedIfSeen, Seen, SignedIn},
 };
 use crate::{
     Hub,
@@ -112,7 +113,7 @@ impl From<TeamspaceSeen> for Teamspace {
 /// Lists the teamspaces that the caller sees.
 #[utoipa::path(
     get, path = "/api/v1/teamspaces", tag = "teamspaces", operation_id = "list_teamspaces",
-    responses((status = 200, body = TeamspaceList), (status = 401, body = ErrorBody))
+    responses((status = 200, body = TeamspaceList), SignedIn)
 )]
 async fn list(
     State(hub): State<Hub>,
@@ -130,8 +131,7 @@ async fn list(
     post, path = "/api/v1/teamspaces", tag = "teamspaces", operation_id = "create_teamspace",
     request_body = NewTeamspace,
     responses(
-        (status = 201, body = Teamspace), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 201, body = Teamspace), Permitted, (status = 400, body = ErrorBody), (status = 409, body = ErrorBody),
     )
 )]
 async fn create(
@@ -149,7 +149,7 @@ async fn create(
 #[utoipa::path(
     get, path = "/api/v1/teamspaces/{id}", tag = "teamspaces", operation_id = "show_teamspace",
     params(("id" = Uuid, Path)),
-    responses((status = 200, body = Teamspace), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody))
+    responses((status = 200, body = Teamspace), Seen)
 )]
 async fn show(
     State(hub): State<Hub>,
@@ -163,10 +163,7 @@ async fn show(
 #[utoipa::path(
     delete, path = "/api/v1/teamspaces/{id}", tag = "teamspaces", operation_id = "delete_teamspace",
     params(("id" = Uuid, Path)),
-    responses(
-        (status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-    )
+    responses((status = 204), PermittedIfSeen)
 )]
 async fn delete(
     State(hub): State<Hub>,

@@ -1,0 +1,240 @@
+//! Sessions as they are asked for and shown.
+
+use hub_store::{Granted, Wanted};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    actions::{consume::ConsumeBegun, intercept::InterceptBegun, sessions::SessionSeen},
+    http::error::Problem,
+};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(super) enum NewSession {
+    Consume {
+        teamspace_id: Uuid,
+        device_id: Uuid,
+        /// `shop/cart`, `shop/cart:8080`, `shop/*`, `!shop/payment`
+        patterns: Vec<String>,
+    },
+    Intercept {
+        teamspace_id: Uuid,
+        device_id: Uuid,
+        /// `shop/cart`
+        service: String,
+        ports: Vec<InterceptPort>,
+        /// How long the laptop may be away before the service is given back; 15 where nothing is said.
+        grace_s: Option<u32>,
+    },
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub(super) struct InterceptPort {
+    #[schema(minimum = 1)]
+    service_port: u16,
+    #[schema(minimum = 1)]
+    laptop_port: u16,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionBegun {
+    session: Session,
+    /// A JWT; the laptop presents it inside its carriers.
+    grant: String,
+    services: Vec<GrantedService>,
+    refused: Vec<RefusedService>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct GrantedService {
+    namespace: String,
+    name: String,
+    ports: Vec<u16>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct RefusedService {
+    service: String,
+    reason: String,
+    policies: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionList {
+    pub(super) sessions: Vec<Session>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Session {
+    id: Uuid,
+    kind: SessionKind,
+    teamspace: TeamspaceOfSession,
+    user: UserOfSession,
+    device: DeviceOfSession,
+    /// Consumes: what was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patterns: Option<Vec<String>>,
+    /// Intercepts: whose requests are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<Vec<InterceptPort>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grace_s: Option<u32>,
+    phase: Phase,
+    detail: Option<String>,
+    created_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    end_reason: Option<String>,
+    may: SessionMay,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct TeamspaceOfSession {
+    id: Uuid,
+    name: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct UserOfSession {
+    id: Uuid,
+    email: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeviceOfSession {
+    id: Uuid,
+    name: String,
+}
+
+/// What the caller may do with it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionMay {
+    end: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SessionKind {
+    Consume,
+    Intercept,
+}
+
+/// `active` only once bytes have passed through the whole path.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::http) enum Phase {
+    Preparing,
+    Active,
+    Away,
+    Contested,
+    Refused,
+    Ended,
+}
+
+impl From<fairlead_model::Phase> for Phase {
+    fn from(phase: fairlead_model::Phase) -> Self {
+        match phase {
+            fairlead_model::Phase::Preparing => Self::Preparing,
+            fairlead_model::Phase::Active => Self::Active,
+            fairlead_model::Phase::Away => Self::Away,
+            fairlead_model::Phase::Contested => Self::Contested,
+            fairlead_model::Phase::Refused => Self::Refused,
+            fairlead_model::Phase::Ended => Self::Ended,
+        }
+    }
+}
+
+impl From<SessionSeen> for Session {
+    fn from(SessionSeen { session, may_end }: SessionSeen) -> Self {
+        let kind = match session.wanted {
+            Wanted::Consume { .. } => SessionKind::Consume,
+            Wanted::Intercept { .. } => SessionKind::Intercept,
+        };
+        let (patterns, service, ports, grace_s) = match session.wanted {
+            Wanted::Consume { patterns } => {
+                (Some(patterns.iter().map(ToString::to_string).collect()), None, None, None)
+            }
+            Wanted::Intercept { service, ports, grace_s } => {
+                let ports = ports.iter().map(|port| InterceptPort {
+                    service_port: port.service_port.get(),
+                    laptop_port: port.laptop_port.get(),
+                });
+                (None, Some(service.to_string()), Some(ports.collect()), Some(grace_s))
+            }
+        };
+        Self {
+            id: session.id.as_uuid(),
+            kind,
+            teamspace: TeamspaceOfSession {
+                id: session.teamspace.as_uuid(),
+                name: session.teamspace_name.into(),
+            },
+            user: UserOfSession { id: session.user.as_uuid(), email: session.email },
+            device: DeviceOfSession { id: session.device.as_uuid(), name: session.device_name },
+            patterns,
+            service,
+            ports,
+            grace_s,
+            phase: session.phase.into(),
+            detail: session.detail,
+            created_at: session.created_at,
+            ended_at: session.ended.as_ref().map(|ended| ended.at),
+            end_reason: session.ended.map(|ended| ended.reason),
+            may: SessionMay { end: may_end },
+        }
+    }
+}
+
+impl From<Granted> for GrantedService {
+    fn from(granted: Granted) -> Self {
+        Self {
+            namespace: granted.service.namespace.into(),
+            name: granted.service.name.into(),
+            ports: granted.ports.into_iter().map(fairlead_model::Port::get).collect(),
+        }
+    }
+}
+
+impl From<ConsumeBegun> for SessionBegun {
+    fn from(begun: ConsumeBegun) -> Self {
+        let refused = |refused: hub_policy::Refused<hub_policy::actions::Consume>| RefusedService {
+            service: refused.action.target.service.to_string(),
+            reason: refused.denied.reason,
+            policies: refused.denied.policies,
+        };
+        Self {
+            session: SessionSeen { session: begun.session, may_end: true }.into(),
+            grant: begun.grant,
+            services: begun.services.into_iter().map(GrantedService::from).collect(),
+            refused: begun.refused.into_iter().map(refused).collect(),
+        }
+    }
+}
+
+impl From<InterceptBegun> for SessionBegun {
+    fn from(begun: InterceptBegun) -> Self {
+        Self {
+            session: SessionSeen { session: begun.session, may_end: true }.into(),
+            grant: begun.grant,
+            services: begun.services.into_iter().map(GrantedService::from).collect(),
+            refused: Vec::new(),
+        }
+    }
+}
+
+impl InterceptPort {
+    pub(super) fn read(self) -> Result<fairlead_model::InterceptPort, Problem> {
+        let some = |number| {
+            fairlead_model::Port::new(number)
+                .ok_or_else(|| Problem::invalid("`0` is not a port: a number from 1 to 65535"))
+        };
+        Ok(fairlead_model::InterceptPort {
+            service_port: some(self.service_port)?,
+            laptop_port: some(self.laptop_port)?,
+        })
+    }
+}
