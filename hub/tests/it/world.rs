@@ -71,6 +71,11 @@ impl Drop for World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::configured(|_| {}).await
+    }
+
+    /// A hub with something else in its configuration.
+    pub(crate) async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         // Whoever was first has installed it.
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let database = tokio::task::spawn_blocking(|| TestDatabase::create().expect("Postgres"));
@@ -79,7 +84,8 @@ impl World {
         let relay = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let clock = Arc::new(TestClock::default());
-        let config = config(&database, address, relay.local_addr().expect("bound"));
+        let mut config = config(&database, address, relay.local_addr().expect("bound"));
+        change(&mut config);
         let hub = Hub::assemble(config, Arc::<TestClock>::clone(&clock)).await.expect("a hub");
         tasks::start(&hub).await.expect("tasks");
         let carriers = hub.relay.clone();
@@ -115,6 +121,7 @@ fn config(database: &TestDatabase, listen: SocketAddr, relay: SocketAddr) -> Con
         master_key: MasterKey::new([7; 32]),
         tls: TlsFiles { certificate: nowhere, key: "/nonexistent".into() },
         issuer_ca: None,
+        trusted_proxies: Vec::new(),
         log: LogFormat::Text,
     }
 }
