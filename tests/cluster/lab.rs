@@ -202,6 +202,7 @@ fn a_lab_that_cannot_start_says_why_and_leaves_nothing_behind() {
 }
 
 /// In the mode that this run of the suite is for.
+#[expect(clippy::disallowed_methods, reason = "a suite's own switches, read once here")]
 fn options(name: &str) -> Options {
     let mode = std::env::var_os("FAIRLEAD_PROXY_MODE").unwrap_or_else(|| "iptables".into());
     let proxy_mode = mode.to_string_lossy().parse().expect("FAIRLEAD_PROXY_MODE names a mode");

@@ -75,6 +75,7 @@ impl World {
             master_key: MasterKey::new([7; 32]),
             tls,
             issuer_ca: None,
+            trusted_proxies: Vec::new(),
             log: LogFormat::Text,
         };
         let clock = Arc::new(WrongClock::default());

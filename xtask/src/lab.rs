@@ -81,12 +81,20 @@ pub(crate) struct Name {
 /// Set for the run as root, which must not leave root's files in the user's target folder.
 const BUILT: &str = "FAIRLEAD_LAB_IS_BUILT";
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what this tool says to itself when it runs itself again as root"
+)]
+fn is_built() -> bool {
+    std::env::var_os(BUILT).is_some()
+}
+
 /// Runs a verb; all of them enter namespaces or make them, so they run as root.
 pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
     if let Lab::Up { .. } | Lab::Issuer { .. } = verb {
         setup::ensure(&[Area::Build, Area::Lab])?;
     }
-    if std::env::var_os(BUILT).is_none() {
+    if !is_built() {
         build_programs()?;
     }
     if !is_root() {

@@ -135,6 +135,7 @@ impl Need {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "where programs lie is what PATH is for")]
 fn on_path(program: &str) -> bool {
     // System programs are not on a plain user's path.
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Path::new);

@@ -31,6 +31,7 @@ pub(crate) fn colour_is_welcome() -> bool {
     read("NO_COLOR").is_none() && read("TERM").is_none_or(|term| term != "dumb")
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
 fn read(variable: &str) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
 }

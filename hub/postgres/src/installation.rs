@@ -40,6 +40,7 @@ fn complete(binaries: &Path) -> Option<Installation> {
         .then(|| Installation { binaries: binaries.to_owned() })
 }
 
+#[expect(clippy::disallowed_methods, reason = "where programs lie is what PATH is for")]
 fn on_the_path() -> Option<Installation> {
     env::split_paths(&env::var_os("PATH")?).find_map(|folder| complete(&folder))
 }

@@ -17,6 +17,7 @@ pub(crate) fn search_path() -> String {
     format!("{inherited}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
 fn path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
