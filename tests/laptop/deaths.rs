@@ -154,6 +154,8 @@ fn a_terminated_supervisor_takes_everything_back_and_ends_the_daemons() {
     let status = say(command("kill", &["-TERM", &supervisor.id().to_string()])).expect("runs");
     assert_eq!(status.code, Some(0));
     assert!(supervisor.wait().expect("ends").success());
+    let log = fs::read_to_string(machine.path("/mnt/supervisor.log")).expect("a log");
+    assert!(!log.contains("does not end when asked"), "the daemon had its farewell: {log}");
     assert_eq!(machine.hosts(), HOSTS);
     machine.leaves_nothing();
     assert!(!std::path::Path::new(&format!("/proc/{daemon}")).exists(), "the daemon is gone");

@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use config::Args;
+use nix::sys::signal::SigSet;
 use tracing::error;
 
 /// Bytes that applications of this laptop have not read yet, over all streams.
@@ -37,6 +38,8 @@ const UNREAD_MAX_BYTES: usize = 48 << 20;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // The supervisor waits for signals with all of them blocked, and a child inherits that.
+    SigSet::all().thread_unblock().expect("the calling thread has a mask");
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing else installs a provider");

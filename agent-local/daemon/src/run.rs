@@ -5,7 +5,8 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -29,6 +30,8 @@ use crate::{
 /// Tells the supervisor that starting again would change nothing.
 const EXIT_ANOTHER_RUNS: u8 = 75;
 const LOG_MAX_BYTES: u64 = 5 << 20;
+/// One that was killed a moment ago may hold the lock a little longer than its connections.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Between being told to end and having told the hub.
 const FAREWELL_MAX: Duration = Duration::from_secs(4);
 
@@ -37,7 +40,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     begin_log(&args)?;
     let run_folder = RunFolder::new(args.run_dir.clone());
     let uid = Uid::current().as_raw();
-    let Some(_lock) = take_lock(&run_folder.daemon_lock(uid))? else {
+    let Some(_lock) = take_lock(&run_folder.daemon_lock(uid), LOCK_PATIENCE)? else {
         warn!("Another daemon of this user is running");
         return Ok(ExitCode::from(EXIT_ANOTHER_RUNS));
     };
@@ -107,7 +110,8 @@ fn begin_log(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn take_lock(path: &Path) -> anyhow::Result<Option<File>> {
+/// Takes the lock that says "a daemon of this user runs"; `None` when another one keeps it.
+fn take_lock(path: &Path, patience: Duration) -> anyhow::Result<Option<File>> {
     let lock = OpenOptions::new()
         .write(true)
         .create(true)
@@ -119,7 +123,40 @@ fn take_lock(path: &Path) -> anyhow::Result<Option<File>> {
     })?;
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(wait_for(lock, patience)),
         Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Waits in a thread of its own, which ends with the process when the other one keeps the lock.
+fn wait_for(lock: File, patience: Duration) -> Option<File> {
+    let (locked_tx, locked_rx) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        if lock.lock().is_ok() {
+            // Nobody waits any more when it came too late.
+            drop(locked_tx.send(lock));
+        }
+    });
+    locked_rx.recv_timeout(patience).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_about_to_be_free_is_waited_for_and_one_that_is_kept_is_not() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("daemon.lock");
+        let killed = take_lock(&path, Duration::ZERO).expect("opened").expect("free");
+        assert!(take_lock(&path, Duration::ZERO).expect("opened").is_none());
+        let next = thread::spawn({
+            let path = path.clone();
+            move || take_lock(&path, Duration::from_secs(30)).expect("opened")
+        });
+        // It has found the lock taken by now, or will find it free.
+        thread::yield_now();
+        drop(killed);
+        assert!(next.join().expect("no panic").is_some());
     }
 }

@@ -36,6 +36,8 @@ const RESTART_MAX: Duration = Duration::from_secs(30);
 const LIVED_LONG: Duration = Duration::from_secs(60);
 /// Between being asked to end and being made to.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// The kernel needs a moment to take a killed process away.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which daemon of which user should run.
 #[derive(Clone)]
@@ -172,14 +174,22 @@ fn end(pid: u32) -> bool {
     if kill(pid, Signal::SIGTERM).is_err() {
         return false;
     }
-    let deadline = Instant::now() + STOP_PATIENCE;
-    while Instant::now() < deadline {
-        if kill(pid, None) == Err(Errno::ESRCH) {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(10));
+    if is_gone_within(pid, STOP_PATIENCE) {
+        return true;
     }
     warn!(%pid, "Daemon does not end when asked; killing it");
     // That it is gone in this very moment is fine, too.
-    kill(pid, Signal::SIGKILL).is_ok() || kill(pid, None) == Err(Errno::ESRCH)
+    let _gone_already = kill(pid, Signal::SIGKILL);
+    is_gone_within(pid, KILL_PATIENCE)
+}
+
+fn is_gone_within(pid: Pid, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    while kill(pid, None) != Err(Errno::ESRCH) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    true
 }
