@@ -149,6 +149,17 @@ fn a_service_that_does_not_exist() {
 }
 
 #[test]
+fn a_port_on_which_nothing_listens() {
+    let (machine, hub) = signed_in();
+    let said = machine.fairlead(ADA, &["intercept", "shop/cart", "3000"]);
+    assert_eq!(said.code, Some(0), "the pods answer until something listens: {said}");
+    assert!(said.stderr.contains("warning: nothing listens on localhost:3000 yet"), "{said}");
+    assert_eq!(hub.live(), 1);
+    machine.fairlead(ADA, &["leave", "shop/cart"]).ok().expect("left");
+    nothing_is_half_done(&machine, &hub);
+}
+
+#[test]
 fn a_command_that_is_interrupted_before_it_heard_of_its_session() {
     let (machine, hub) = signed_in();
     hub.holds(true);

@@ -127,7 +127,7 @@ mod tests {
     fn begun(keeper: &Keeper) -> Reply {
         let id = stage::consume(keeper, TeamspaceId::generate());
         let session = keeper.sessions().view_of(id).expect("kept");
-        Ok(Answer::Begun { session, refused: Vec::new(), warnings: Vec::new() })
+        Ok(Answer::Begun { session, refused: Vec::new(), warnings: Vec::new(), notes: Vec::new() })
     }
 
     #[tokio::test]

@@ -81,7 +81,7 @@ pub(crate) async fn begin(
         reason: r.reason,
         policies: r.policies,
     });
-    Ok(Answer::Begun { session, refused: refused.collect(), warnings })
+    Ok(Answer::Begun { session, refused: refused.collect(), warnings, notes: Vec::new() })
 }
 
 /// Names the patterns that reach nothing, which may be a slip of the pen.

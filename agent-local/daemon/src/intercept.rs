@@ -49,7 +49,13 @@ pub(crate) async fn begin(
 ) -> Result<Answer, Failure> {
     let _acting = keeper.acting.lock().await;
     let hub = keeper.hub_called(hub)?;
-    let warnings = ports.iter().filter_map(|port| nothing_listens(port.laptop_port)).collect();
+    let (mut warnings, mut notes) = (Vec::new(), Vec::new());
+    for port in &ports {
+        match who_listens(port.laptop_port) {
+            Ok(note) => notes.push(note),
+            Err(warning) => warnings.push(warning),
+        }
+    }
     let device = hub.device().await?;
     let SessionBegun { session, grant, .. } =
         hub.begin_intercept(teamspace.id, device.id, &service, &ports).await?;
@@ -64,19 +70,20 @@ pub(crate) async fn begin(
         return Err(failure);
     }
     let session = keeper.sessions().view_of(id).expect("kept a moment ago");
-    Ok(Answer::Begun { session, refused: Vec::new(), warnings })
+    Ok(Answer::Begun { session, refused: Vec::new(), warnings, notes })
 }
 
-fn nothing_listens(port: Port) -> Option<String> {
+/// Names the program that gets the requests, since the port may be in use by another one than the developer thinks; or
+/// warns that there is none.
+fn who_listens(port: Port) -> Result<String, String> {
     match listener_on(port) {
-        None => {
-            Some(format!("nothing listens on localhost:{port} yet; until then the pods answer"))
-        }
+        None => Err(format!("nothing listens on localhost:{port} yet; until then the pods answer")),
         Some(Holder::Process { pid, name }) => {
-            debug!(%port, pid, name, "Requests go to this process");
-            None
+            Ok(format!("On localhost:{port} listens `{name}` (process {pid})."))
         }
-        Some(Holder::Somebody) => None,
+        Some(Holder::Somebody) => {
+            Ok(format!("On localhost:{port} listens a program of another user."))
+        }
     }
 }
 
@@ -214,4 +221,20 @@ async fn connect(port: Port) -> Result<TcpStream, String> {
         }
     }
     Err(format!("nothing listens on localhost:{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_that_gets_the_requests_is_named_and_its_absence_is_a_warning() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = Port::new(listener.local_addr().expect("bound").port()).expect("not 0");
+        let note = who_listens(port).expect("it listens");
+        assert!(note.contains(&format!("(process {})", std::process::id())), "{note}");
+        drop(listener);
+        let warning = who_listens(port).expect_err("nobody");
+        assert!(warning.contains("nothing listens"), "{warning}");
+    }
 }

@@ -62,6 +62,9 @@ pub enum Answer {
         session: Session,
         refused: Vec<Refused>,
         warnings: Vec<String>,
+        /// What is good to know and needs no action.
+        #[serde(default)]
+        notes: Vec<String>,
     },
     /// The session as it is; `None` when somebody left it meanwhile.
     Awaited {

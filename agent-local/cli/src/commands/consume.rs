@@ -46,7 +46,7 @@ pub(super) async fn begin(
     let teamspace = teamspace::meant(&hub, of).await?;
     let hub = hub.account().hub().to_string();
     let request = Request::Consume { hub, teamspace, patterns };
-    let Begun { session, refused, warnings } = proof::begin(context, request).await?;
+    let Begun { session, refused, warnings, notes: _ } = proof::begin(context, request).await?;
     for warning in warnings {
         context.output.warn(warning);
     }

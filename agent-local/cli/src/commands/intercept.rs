@@ -68,12 +68,15 @@ pub(super) async fn begin(
         service: target.service.clone(),
         ports,
     };
-    let Begun { session, warnings, .. } = proof::begin(context, request).await?;
+    let Begun { session, warnings, notes, .. } = proof::begin(context, request).await?;
     // While nothing listens there is nothing to prove; that much was said.
     let is_provable = warnings.is_empty();
     let patience = if is_provable { PROOF_MAX } else { UNPROVEN_MAX };
     for warning in warnings {
         context.output.warn(warning);
+    }
+    for note in notes {
+        context.output.say(note);
     }
     let session = proof::wait(context, session, patience).await?;
     if is_provable {

@@ -21,6 +21,7 @@ pub(super) struct Begun {
     pub(super) session: Session,
     pub(super) refused: Vec<Refused>,
     pub(super) warnings: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// Has the daemon begin a session. After Ctrl-C the daemon leaves what nobody heard of.
@@ -30,7 +31,9 @@ pub(super) async fn begin(context: &Context<'_>, request: Request) -> Result<Beg
         _ = ctrl_c() => return Err(CliError::Interrupted),
     };
     match answer {
-        Answer::Begun { session, refused, warnings } => Ok(Begun { session, refused, warnings }),
+        Answer::Begun { session, refused, warnings, notes } => {
+            Ok(Begun { session, refused, warnings, notes })
+        }
         other => Err(unexpected(&other)),
     }
 }
