@@ -1,5 +1,6 @@
 //! `fairlead leave ID|SERVICE|--all`.
 
+use fairlead_model::Phase;
 use laptop_ipc::{
     FailureKind,
     daemon::{Answer, Request, Session},
@@ -29,12 +30,14 @@ pub(super) async fn run(context: &Context<'_>, session: Option<&str>) -> Result<
     Ok(())
 }
 
+/// Finds the session that is meant. One that is over is shown for a while, and cannot be left.
 fn found<'a>(word: &str, sessions: &'a [Session]) -> Result<&'a Session, CliError> {
+    let is_live = |session: &&Session| !matches!(session.phase, Phase::Ended | Phase::Refused);
     let is_meant = |session: &&Session| match as_service(word) {
         Some(service) => session.wanted == [service.to_string()],
         None => session.id.to_string().starts_with(word),
     };
-    let meant: Vec<_> = sessions.iter().filter(is_meant).collect();
+    let meant: Vec<_> = sessions.iter().filter(is_live).filter(is_meant).collect();
     match meant[..] {
         [one] => Ok(one),
         [] => Err(CliError::new(
@@ -47,5 +50,37 @@ fn found<'a>(word: &str, sessions: &'a [Session]) -> Result<&'a Session, CliErro
             format!("`{word}` is the beginning of {} sessions", meant.len()),
             "write more of the id: fairlead list",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_model::{SessionId, SessionKind, TeamspaceId};
+    use laptop_ipc::daemon::Teamspace;
+
+    use super::*;
+
+    fn intercept(phase: Phase) -> Session {
+        Session {
+            id: SessionId::generate(),
+            kind: SessionKind::Intercept,
+            teamspace: Teamspace { id: TeamspaceId::generate(), name: "lab".to_owned() },
+            phase,
+            detail: None,
+            failure: None,
+            wanted: vec!["shop/cart".to_owned()],
+            services: Vec::new(),
+            ports: Vec::new(),
+            carriers: 0,
+        }
+    }
+
+    #[test]
+    fn the_session_that_lives_is_meant_whatever_was_refused_before() {
+        let sessions = [Phase::Refused, Phase::Active, Phase::Ended].map(intercept);
+        assert_eq!(found("shop/cart", &sessions).expect("one lives").id, sessions[1].id);
+        let all = sessions.each_ref().map(|session| session.id.to_string());
+        assert_eq!(found(&all[1], &sessions).expect("named").id, sessions[1].id);
+        assert!(found(&all[0], &sessions).is_err(), "it is over");
     }
 }
