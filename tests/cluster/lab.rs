@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use fairlead_lab::{Host, Image, Lab, Options, sibling};
-use fairlead_tests::{eventually, say, within};
+use fairlead_tests::{eventually, proxy_mode, say, within};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -202,10 +202,8 @@ fn a_lab_that_cannot_start_says_why_and_leaves_nothing_behind() {
 }
 
 /// In the mode that this run of the suite is for.
-#[expect(clippy::disallowed_methods, reason = "a suite's own switches, read once here")]
 fn options(name: &str) -> Options {
-    let mode = std::env::var_os("FAIRLEAD_PROXY_MODE").unwrap_or_else(|| "iptables".into());
-    let proxy_mode = mode.to_string_lossy().parse().expect("FAIRLEAD_PROXY_MODE names a mode");
+    let proxy_mode = proxy_mode().expect("FAIRLEAD_PROXY_MODE names a mode");
     Options { name: name.to_owned(), proxy_mode, ends_with_me: true, ..Options::default() }
 }
 

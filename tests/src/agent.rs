@@ -1,8 +1,11 @@
 //! The cluster agent, installed by its chart as an administrator of the cluster would.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Image, Lab, sibling, tools};
 use serde_json::Value;
 
@@ -10,13 +13,18 @@ use crate::{
     command::{Said, say},
     hub,
     patience::within,
+    process::Process,
 };
 
-pub(crate) const NAMESPACE: &str = "fairlead-system";
+/// Where the agent is installed.
+pub const NAMESPACE: &str = "fairlead-system";
 const RELEASE: &str = "fairlead";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/charts/agent-cluster");
 const IMAGE: &str = "docker.io/local/fairlead-agent:dev";
 const READY_WITHIN: Duration = Duration::from_secs(90);
+const COMPONENT: &str = "app.kubernetes.io/component";
+/// Names the replica that writes Services and slices.
+const WRITER_LEASE: &str = "fairlead-agent-writer";
 
 /// The installed agent: two replicas and a janitor.
 #[derive(Debug, Clone, Copy)]
@@ -70,45 +78,105 @@ impl<'w> Agent<'w> {
         Ok(())
     }
 
-    /// Waits until every pod of the release is ready.
+    /// Waits until every pod of the release is ready, and none is on its way out.
     pub fn wait_ready(&self) -> anyhow::Result<()> {
         within(READY_WITHIN, "the agent's pods are ready", || {
             let pods = self.pods()?;
             let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-            anyhow::ensure!(ready >= 3, "{ready} of 3 pods are ready\n{}", self.log()?);
+            ensure!(ready == 3 && pods.len() == 3, "{ready} of {} pods are ready", pods.len());
             Ok(())
-        })?;
+        })
+        .with_context(|| self.log().unwrap_or_default())?;
         Ok(())
     }
 
-    /// Returns the names of the two replicas' pods.
+    /// Returns the names of the replicas' pods that are there to stay: two, unless something happens to them.
     pub fn replicas(&self) -> anyhow::Result<Vec<String>> {
-        let component = "app.kubernetes.io/component";
         let names = self.pods()?.into_iter().filter_map(|pod| {
-            let agent = pod["metadata"]["labels"][component] == "agent";
-            agent.then(|| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+            let stays = pod["metadata"]["deletionTimestamp"].is_null();
+            let agent = pod["metadata"]["labels"][COMPONENT] == "agent";
+            (agent && stays).then(|| name_of(&pod))
         });
-        Ok(names.collect::<Vec<_>>())
+        Ok(names.collect())
     }
 
-    /// Kills a replica's process as the kernel would; the kubelet restarts its container.
-    pub fn kill_replica(&self, pod: &str) -> anyhow::Result<()> {
-        let mut kill = std::process::Command::new("kill");
-        kill.args(["-KILL", &process_of(pod)?.to_string()]);
-        say(kill)?.ok()?;
+    /// Returns the pod of the replica that writes Services and slices.
+    pub fn writer(&self) -> anyhow::Result<String> {
+        let replicas = self.replicas()?;
+        let holder = "jsonpath={.spec.holderIdentity}";
+        let (writer, _) = within(READY_WITHIN, "a replica holds the writer's Lease", || {
+            let writer = self.kubectl(&["get", "lease", WRITER_LEASE, "-o", holder])?;
+            ensure!(replicas.contains(&writer), "`{writer}` holds it");
+            Ok(writer)
+        })?;
+        Ok(writer)
+    }
+
+    /// Returns the pod of the replica that does not write.
+    pub fn other_replica(&self) -> anyhow::Result<String> {
+        let writer = self.writer()?;
+        let other = self.replicas()?.into_iter().find(|replica| *replica != writer);
+        other.context("there is no other replica")
+    }
+
+    /// Returns the node on which a pod runs.
+    pub fn host_of(&self, pod: &str) -> anyhow::Result<Host> {
+        self.kubectl(&["get", "pod", pod, "-o", "jsonpath={.spec.nodeName}"])?.parse()
+    }
+
+    /// Finds a replica's process, for killing it as the kernel would; the kubelet restarts its container.
+    pub fn process_of(pod: &str) -> anyhow::Result<Process> {
+        Process::with("fairlead-agent", &format!("FAIRLEAD_POD_NAME={pod}"))
+    }
+
+    /// Kills a replica's process and returns the moment at which it was gone.
+    pub fn kill_replica(pod: &str) -> anyhow::Result<Instant> {
+        Self::process_of(pod)?.kill()
+    }
+
+    /// Deletes a replica's pod at once, as when its node is taken away; another one is started.
+    pub fn delete_replica(&self, pod: &str) -> anyhow::Result<()> {
+        self.kubectl(&["delete", "pod", pod, "--force", "--grace-period=0", "--wait=false"])?;
+        Ok(())
+    }
+
+    /// Replaces pods whose containers have died: the kubelet waits longer before each restart of a container, and the
+    /// next story must not wait for what this one did.
+    pub fn renews_what_died(&self) -> anyhow::Result<()> {
+        let died = |pod: &Value| {
+            let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
+            restarts.as_u64().is_some_and(|restarts| restarts > 0)
+        };
+        let replicas = self.replicas()?;
+        let pods = self.pods()?;
+        for pod in pods.iter().filter(|pod| died(pod)).map(name_of) {
+            if replicas.contains(&pod) {
+                self.delete_replica(&pod)?;
+            }
+        }
+        self.wait_ready()
+    }
+
+    /// Replaces both replicas in the orderly way and returns when the new ones are there.
+    pub fn rolls_out(&self) -> anyhow::Result<()> {
+        let deployment = "deployment/fairlead-agent";
+        self.kubectl(&["rollout", "restart", deployment])?;
+        self.kubectl(&["rollout", "status", deployment, "--timeout=90s"])?;
         Ok(())
     }
 
     /// Returns the last lines that the replicas logged.
     pub fn log(&self) -> anyhow::Result<String> {
-        let component = "app.kubernetes.io/component=agent";
-        let logs = ["-n", NAMESPACE, "logs", "-l", component, "--tail", "20", "--prefix"];
-        let Said { stdout, stderr, .. } = say({
-            let mut kubectl = self.lab.kubectl([]);
-            kubectl.args(logs);
-            kubectl
-        })?;
+        let agents = format!("{COMPONENT}=agent");
+        let logs = ["-n", NAMESPACE, "logs", "-l", &agents, "--tail", "40", "--prefix"];
+        let Said { stdout, stderr, .. } = say(self.lab.kubectl(logs))?;
         Ok(stdout + &stderr)
+    }
+
+    fn kubectl(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut kubectl = self.lab.kubectl(["-n", NAMESPACE]);
+        kubectl.args(words);
+        Ok(say(kubectl)?.ok()?.stdout)
     }
 
     fn pods(&self) -> anyhow::Result<Vec<Value>> {
@@ -130,20 +198,6 @@ fn is_ready(pod: &Value) -> bool {
     })
 }
 
-/// Finds a replica's process by its environment: the lab's processes are visible from outside.
-fn process_of(pod: &str) -> anyhow::Result<u32> {
-    let wanted = format!("FAIRLEAD_POD_NAME={pod}");
-    for process in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // It may have ended since the folder was read.
-        let Ok(environment) = fs::read(process.path().join("environ")) else { continue };
-        let Ok(program) = fs::read_link(process.path().join("exe")) else { continue };
-        let is_it = environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes());
-        if is_it && program.ends_with("fairlead-agent") {
-            return Ok(pid);
-        }
-    }
-    bail!("no process of {pod} runs")
+fn name_of(pod: &Value) -> String {
+    pod["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }

@@ -1,6 +1,6 @@
 //! A person's browser, as far as signing in and the console's writes need one: cookies, redirects, the Origin header.
 //!
-//! It is curl on the laptop host, so that what it reaches is what the laptop reaches.
+//! It is curl on a host of the lab, so that what it reaches is what that host reaches.
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,7 @@ impl Answer {
 #[derive(Debug)]
 pub struct Browser<'w> {
     lab: &'w Lab,
+    host: Host,
     uid: u32,
     person: String,
     jar: PathBuf,
@@ -42,9 +43,16 @@ pub struct Browser<'w> {
 }
 
 impl<'w> Browser<'w> {
-    pub(crate) fn new(lab: &'w Lab, person: &str, uid: u32, home: &Path, hub_ca: &Path) -> Self {
+    pub(crate) fn new(
+        lab: &'w Lab,
+        host: Host,
+        person: &str,
+        uid: u32,
+        home: &Path,
+        hub_ca: &Path,
+    ) -> Self {
         let jar = home.join("cookies.txt");
-        Self { lab, uid, person: person.to_owned(), jar, hub_ca: hub_ca.to_owned() }
+        Self { lab, host, uid, person: person.to_owned(), jar, hub_ca: hub_ca.to_owned() }
     }
 
     /// Opens an address, follows redirects and signs in at the issuer on the way when it asks.
@@ -72,7 +80,7 @@ impl<'w> Browser<'w> {
     }
 
     fn curl(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
-        let mut curl = self.lab.exec_as(Host::Laptop, self.uid, "curl");
+        let mut curl = self.lab.exec_as(self.host, self.uid, "curl");
         curl.args(["--silent", "--show-error", "--max-time", "30"])
             .arg("--cacert")
             .arg(&self.hub_ca)

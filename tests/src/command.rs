@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, ensure};
@@ -39,16 +39,50 @@ impl fmt::Display for Said {
 }
 
 /// Runs a program to its end, with nothing to read.
-pub fn say(mut command: Command) -> anyhow::Result<Said> {
+pub fn say(command: Command) -> anyhow::Result<Said> {
+    begin(command)?.ends()
+}
+
+/// A program at work; dropping it ends it.
+#[derive(Debug)]
+pub struct Running {
+    child: Option<Child>,
+    what: String,
+}
+
+/// Starts a program, with nothing to read. What it says must fit into a pipe until its end is waited for.
+pub fn begin(mut command: Command) -> anyhow::Result<Running> {
     let what = spoken(&command);
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {what}"))?;
-    Ok(Said {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        what,
-    })
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {what}"))?;
+    Ok(Running { child: Some(child), what })
+}
+
+impl Running {
+    /// Waits for its end and returns what it said.
+    pub fn ends(mut self) -> anyhow::Result<Said> {
+        let child = self.child.take().context("its end is waited for once")?;
+        let output = child.wait_with_output()?;
+        Ok(Said {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            what: std::mem::take(&mut self.what),
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let ended = child.kill().and_then(|()| child.wait());
+            ended.map(drop).unwrap_or_default();
+        }
+    }
 }
 
 fn spoken(command: &Command) -> String {

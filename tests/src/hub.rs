@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Lab, sibling};
 
-use crate::{command::say, patience::within};
+use crate::{command::say, patience::within, process::Process};
 
 /// How everybody in the lab reaches the hub.
 pub(crate) const URL: &str = "https://hub.fairlead.test:8443";
@@ -71,9 +71,9 @@ impl Hub {
         self.folder.join("hub.log")
     }
 
-    /// Kills the hub with SIGKILL.
+    /// Kills the hub with SIGKILL and returns when it is gone.
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
+        Process::entered_by(&self.child)?.kill()?;
         self.child.wait()?;
         Ok(())
     }
@@ -85,7 +85,8 @@ impl Hub {
         Ok(())
     }
 
-    fn has_ended(&mut self) -> bool {
+    /// Says whether the hub is no more.
+    pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
@@ -118,9 +119,8 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        if self.kill().is_err() {
-            // It had ended before.
-        }
+        let ended = self.child.kill().and_then(|()| self.child.wait());
+        ended.map(drop).unwrap_or_default();
     }
 }
 

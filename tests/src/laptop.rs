@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use fairlead_lab::{Host, Lab, sibling};
 
-use crate::{command::say, patience::eventually};
+use crate::{command::say, patience::eventually, process::Process};
 
 /// Ours, and the one the developer works on. They are copied, because a checkout may be closed to other users.
 const PROGRAMS: [&str; 4] = ["fairlead", "fairlead-daemon", "fairlead-supervisor", "shop"];
@@ -44,10 +44,15 @@ impl Laptop {
 
     /// Kills the supervisor with SIGKILL and returns when it is gone.
     pub fn kill_supervisor(&mut self, lab: &Lab) -> anyhow::Result<()> {
-        self.supervisor.kill()?;
+        Process::entered_by(&self.supervisor)?.kill()?;
         self.supervisor.wait()?;
         eventually(READY_WITHIN, "the supervisor is gone", || Ok(!listens(lab)?))?;
         Ok(())
+    }
+
+    /// Says whether a supervisor is there.
+    pub fn has_supervisor(&self, lab: &Lab) -> bool {
+        listens(lab).unwrap_or_default()
     }
 
     /// Starts the supervisor again, as the machine's init would.

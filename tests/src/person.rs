@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
@@ -12,11 +12,16 @@ use serde_json::Value;
 
 use crate::{
     browser::Browser,
-    command::{Said, say},
-    hub, shop,
+    command::{Running, Said, begin, say},
+    hub,
+    process::Process,
+    shop,
     shop::OwnProcess,
-    world::World,
+    world::{TEAMSPACE, World},
 };
+
+/// How long a person waits for what has no bound of its own.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub struct Person<'w> {
@@ -35,7 +40,8 @@ impl<'w> Person<'w> {
     }
 
     pub fn browser(&self) -> Browser<'w> {
-        Browser::new(self.world.lab(), self.name, self.uid, &self.home(), &self.world.hub_ca())
+        let lab = self.world.lab();
+        Browser::new(lab, Host::Laptop, self.name, self.uid, &self.home(), &self.world.hub_ca())
     }
 
     /// Returns a command that runs on the laptop as this person, in their home.
@@ -56,6 +62,68 @@ impl<'w> Person<'w> {
     /// Runs `fairlead` to its end.
     pub fn fairlead(&self, words: &[&str]) -> anyhow::Result<Said> {
         say(self.fairlead_command(words))
+    }
+
+    /// Starts `fairlead` and lets it work.
+    pub fn begins(&self, words: &[&str]) -> anyhow::Result<Running> {
+        begin(self.fairlead_command(words))
+    }
+
+    /// Runs `fairlead`, which has to refuse with this exit code, and returns what it said.
+    pub fn is_refused(&self, words: &[&str], code: i32) -> anyhow::Result<String> {
+        let said = self.fairlead(words)?;
+        ensure!(said.code == Some(code), "it should end with {code}: {said}");
+        Ok(said.stderr)
+    }
+
+    /// Signs in unless this person is signed in already, starts the daemon and chooses the teamspace.
+    pub fn gets_ready(&self) -> anyhow::Result<()> {
+        if self.fairlead(&["whoami"])?.code != Some(0) {
+            self.signs_in()?;
+        }
+        self.fairlead(&["start"])?.ok()?;
+        self.fairlead(&["teamspace", "use", TEAMSPACE])?.ok()?;
+        Ok(())
+    }
+
+    /// Returns the live intercept of a service as `fairlead list` shows it; none when it is over.
+    pub fn intercept_of(&self, service: &str) -> anyhow::Result<Option<Value>> {
+        let sessions = self.reads(&["intercept", "list"])?;
+        let live = |session: &&Value| {
+            session["wanted"][0] == service
+                && !["ended", "refused"].contains(&session["phase"].as_str().unwrap_or_default())
+        };
+        Ok(sessions.as_array().context("a list")?.iter().find(live).cloned())
+    }
+
+    /// Waits until the intercept of a service is shown in a phase.
+    pub fn is_shown(&self, service: &str, phase: &str) -> anyhow::Result<()> {
+        crate::within(PATIENCE, &format!("{service} is shown as {phase}"), || {
+            let shown = self.intercept_of(service)?.context("there is no live intercept of it")?;
+            ensure!(shown["phase"] == phase, "{shown}");
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Waits until no live intercept of a service is shown.
+    pub fn has_lost(&self, service: &str, patience: Duration) -> anyhow::Result<()> {
+        crate::within(patience, &format!("the intercept of {service} is over"), || {
+            let live = self.intercept_of(service)?;
+            ensure!(live.is_none(), "{live:?}");
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Waits until this person's daemon is connected to the hub.
+    pub fn is_connected(&self, patience: Duration) -> anyhow::Result<()> {
+        crate::within(patience, "the daemon is connected to the hub", || {
+            let status = self.reads(&["status"])?;
+            ensure!(status["hub"]["state"] == "connected", "{status}");
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// Runs a read verb with `-o json` and returns what it printed.
@@ -93,14 +161,30 @@ impl<'w> Person<'w> {
         shop::answered_by(&self.asks(url)?)
     }
 
-    /// Starts a role of the shop on a port of the laptop.
+    /// Starts a role of the shop on a port of the laptop and waits until it answers.
     pub fn runs(&self, role: &str, port: u16) -> anyhow::Result<OwnProcess> {
+        self.runs_with(role, port, &self.laptop(), &[])
+    }
+
+    /// Starts a role of the shop under a name, with words of its own, and waits until it answers.
+    pub fn runs_with(
+        &self,
+        role: &str,
+        port: u16,
+        name: &str,
+        words: &[&str],
+    ) -> anyhow::Result<OwnProcess> {
         let shop = self.command(self.world.laptop_program("shop"));
-        let own = OwnProcess::start(shop, role, port, &format!("{}-laptop", self.name))?;
+        let own = OwnProcess::start(shop, role, port, name, words)?;
         crate::within(Duration::from_secs(5), "the developer's own process answers", || {
             self.asks(&format!("http://127.0.0.1:{port}/who"))
         })?;
         Ok(own)
+    }
+
+    /// Returns the name under which this person's own processes answer.
+    pub fn laptop(&self) -> String {
+        format!("{}-laptop", self.name)
     }
 
     /// Ends whatever a failed story left running, so that the next one has a chance.
@@ -111,12 +195,14 @@ impl<'w> Person<'w> {
         }
     }
 
-    /// Kills this person's daemon with SIGKILL.
-    pub fn loses_the_daemon(&self) -> anyhow::Result<()> {
-        let mut pkill = self.world.lab().exec(Host::Laptop, "pkill");
-        pkill.args(["-KILL", "-U", &self.uid.to_string(), "-x", "fairlead-daemon"]);
-        say(pkill)?.ok()?;
-        Ok(())
+    /// Finds this person's daemon.
+    pub fn daemon(&self) -> anyhow::Result<Process> {
+        Process::of_user(&self.world.laptop_program("fairlead-daemon"), self.uid)
+    }
+
+    /// Kills this person's daemon with SIGKILL and returns the moment at which it was gone.
+    pub fn loses_the_daemon(&self) -> anyhow::Result<Instant> {
+        self.daemon()?.kill()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use fairlead_lab::{Host, Image, Lab, sibling};
+use fairlead_lab::{Image, Lab, sibling};
 use serde_json::Value;
 
 use crate::{command::say, patience::within};
@@ -57,63 +57,11 @@ impl<'w> Shop<'w> {
         })?;
         Ok(())
     }
-
-    /// Returns the ClusterIP and first port of a Service.
-    pub fn address(&self, service: &str) -> anyhow::Result<String> {
-        let service =
-            say(self.lab.kubectl(["-n", NAMESPACE, "get", "service", service, "-o", "json"]))?
-                .ok()?
-                .json()?;
-        let ip = service["spec"]["clusterIP"].as_str().context("a ClusterIP")?;
-        Ok(format!("{ip}:{}", service["spec"]["ports"][0]["port"]))
-    }
-
-    /// Starts a client on a node that opens a new connection to a Service every 10 ms.
-    pub fn steady_client(
-        &self,
-        host: Host,
-        service: &str,
-        seconds: u32,
-    ) -> anyhow::Result<SteadyClient> {
-        let mut command = self.lab.exec(host, sibling("shop")?);
-        command
-            .args(["connect", &self.address(service)?, "--every-ms", "10"])
-            .args(["--for-s", &seconds.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        Ok(SteadyClient(command.spawn()?))
-    }
-
-    /// Asks a Service once from a node, over a connection of its own, and returns who answered.
-    pub fn who_answers(&self, host: Host, service: &str) -> anyhow::Result<String> {
-        let url = format!("http://{}/who", self.address(service)?);
-        let answer = say({
-            let mut get = self.lab.exec(host, sibling("shop")?);
-            get.args(["get", &url]);
-            get
-        })?
-        .ok()?
-        .json()?;
-        answered_by(&answer)
-    }
 }
 
 /// Returns the name in an answer of the shop.
 pub fn answered_by(answer: &Value) -> anyhow::Result<String> {
     Ok(answer["answered_by"]["name"].as_str().with_context(|| answer.to_string())?.to_owned())
-}
-
-/// A client at work; its tally comes when it is waited for.
-#[derive(Debug)]
-pub struct SteadyClient(Child);
-
-impl SteadyClient {
-    /// Waits for its time to be over and returns the tally.
-    pub fn tally(self) -> anyhow::Result<Value> {
-        let output = self.0.wait_with_output()?;
-        serde_json::from_slice(&output.stdout).context("the client prints one line of JSON")
-    }
 }
 
 /// A role of the shop as a process on the laptop: the developer's own.
@@ -127,9 +75,11 @@ impl OwnProcess {
         role: &str,
         port: u16,
         name: &str,
+        words: &[&str],
     ) -> anyhow::Result<Self> {
         command
             .args([role, "--listen", &format!("127.0.0.1:{port}"), "--name", name])
+            .args(words)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());

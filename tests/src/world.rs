@@ -1,23 +1,35 @@
 //! Everything around a developer, on real parts: the lab's Kubernetes with the shop in it, the identity provider, the
 //! hub with one organization, the cluster agent enrolled in one teamspace, the laptop with its supervisor.
 
-use std::{fs, path::PathBuf, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use anyhow::Context;
-use fairlead_lab::{Issuer, IssuerOptions, Lab, Options, ProxyMode, Step};
+use anyhow::{Context, ensure};
+use fairlead_lab::{Host, Issuer, IssuerOptions, Lab, Options, ProxyMode, Step};
 use serde_json::json;
 
 use crate::{
     agent::Agent,
     browser::Browser,
+    command::say,
     hub::{self, Hub},
     laptop::Laptop,
+    patience::within,
     person::Person,
+    service::Service,
     shop::Shop,
 };
 
 const ADA: (&str, u32) = ("ada", 7001);
 const GRACE: (&str, u32) = ("grace", 7002);
+const MARY: (&str, u32) = ("mary", 7003);
+/// For what the world needs to be itself again.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The teamspace that stands for the lab's cluster.
 pub const TEAMSPACE: &str = "lab";
 
@@ -57,15 +69,17 @@ impl World {
             Shop::import(&lab, &folder)?;
             Shop::open(&lab).map(drop)
         })?;
-        let issuer =
-            Step::run("the identity provider starts", || lab.issuer(&IssuerOptions::default()))?;
+        let groups = BTreeMap::from([(MARY.0.to_owned(), vec!["developers".to_owned()])]);
+        let issuer = Step::run("the identity provider starts", || {
+            lab.issuer(&IssuerOptions { groups, ..IssuerOptions::default() })
+        })?;
         let data = folder.join("hub");
         fs::create_dir(&data)?;
         let hub = Step::run("the hub starts", || Hub::start(&lab, &data))?;
         let hub_ca = folder.join("hub-ca.pem");
         fs::copy(hub.ca(), &hub_ca).context("the hub's certificate authority")?;
         open_to_all(&hub_ca)?;
-        let olga = Browser::new(&lab, "olga", 0, &folder, &hub_ca);
+        let olga = Browser::new(&lab, Host::Hub, "olga", 0, &folder, &hub_ca);
         let token = Step::run("olga founds the organization", || found(&hub, &olga))?;
         Step::run("the cluster agent enrols", || {
             Agent::import(&lab, &folder)?;
@@ -88,12 +102,14 @@ impl World {
         &self.lab
     }
 
-    pub fn hub(&self) -> &Mutex<Hub> {
-        &self.hub
+    /// Returns the hub, for whoever kills it.
+    pub fn hub(&self) -> MutexGuard<'_, Hub> {
+        locked(&self.hub)
     }
 
-    pub fn laptop(&self) -> &Mutex<Laptop> {
-        &self.laptop
+    /// Returns the laptop, for whoever kills its supervisor.
+    pub fn laptop(&self) -> MutexGuard<'_, Laptop> {
+        locked(&self.laptop)
     }
 
     pub fn issuer(&self) -> &Issuer {
@@ -131,9 +147,102 @@ impl World {
         Person::new(self, GRACE.0, GRACE.1)
     }
 
-    /// Olga owns the organization; she uses the console only.
+    /// Mary is a developer, too.
+    pub fn mary(&self) -> Person<'_> {
+        Person::new(self, MARY.0, MARY.1)
+    }
+
+    /// Olga owns the organization; she uses the console only, and not from the laptop.
     pub fn olga(&self) -> Browser<'_> {
-        Browser::new(&self.lab, "olga", 0, &self.folder, &self.hub_ca)
+        Browser::new(&self.lab, Host::Hub, "olga", 0, &self.folder, &self.hub_ca)
+    }
+
+    /// Finds a Service by its full name: `shop/cart`.
+    pub fn service(&self, full_name: &str) -> anyhow::Result<Service<'_>> {
+        Service::found(&self.lab, full_name)
+    }
+
+    /// Runs kubectl with all rights and returns what it printed.
+    pub fn kubectl(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut kubectl = self.lab.kubectl([]);
+        kubectl.args(words);
+        Ok(say(kubectl)?.ok()?.stdout)
+    }
+
+    /// Waits until both replicas are ready, and the hub has a link to each of them.
+    pub fn both_replicas_are_linked(&self) -> anyhow::Result<()> {
+        self.agent().wait_ready()?;
+        let replicas = self.agent().replicas()?;
+        within(PATIENCE, "both replicas are linked", || {
+            let seen = self.olga().call("GET", "/api/v1/teamspaces", None)?.json()?;
+            let linked = &seen["teamspaces"][0]["replicas"];
+            let is_linked = |replica: &String| {
+                linked.as_array().is_some_and(|all| all.iter().any(|r| r["name"] == **replica))
+            };
+            ensure!(replicas.iter().all(is_linked), "{linked} of {replicas:?}");
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Returns what the hub knows of the services of the cluster, by full name.
+    pub fn catalogue(&self) -> anyhow::Result<BTreeMap<String, serde_json::Value>> {
+        let olga = self.olga();
+        let teamspaces = olga.call("GET", "/api/v1/teamspaces", None)?.json()?;
+        let id = teamspaces["teamspaces"][0]["id"].as_str().context("a teamspace")?;
+        let path = format!("/api/v1/teamspaces/{id}/services");
+        let services = olga.call("GET", &path, None)?.json()?;
+        let services = services["services"].as_array().context("a list")?.iter();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let named = services.map(|service| {
+            let name = format!("{}/{}", text(&service["namespace"]), text(&service["name"]));
+            (name, service.clone())
+        });
+        Ok(named.collect())
+    }
+
+    /// Nodes remember for two minutes, per source port, where they had sent the first packet of a connection to a dead
+    /// replica; a later client with the same port fails. That belongs to the story that killed, not to the next one.
+    pub fn forgets_dead_connections(&self) -> anyhow::Result<()> {
+        for node in Host::NODES {
+            let mut conntrack = self.lab.exec(node, "conntrack");
+            conntrack.args(["--delete", "--proto", "tcp", "--state", "SYN_SENT"]);
+            // It fails when there is nothing to forget.
+            say(conntrack).map(drop)?;
+        }
+        Ok(())
+    }
+
+    /// Ends whatever a failed story left running and brings back what it killed, so that the next one has a chance.
+    pub fn clears_up(&self) -> anyhow::Result<()> {
+        for node in Host::NODES {
+            self.kubectl(&["uncordon", node.name()])?;
+        }
+        let mut hub = locked(&self.hub);
+        if hub.has_ended() {
+            hub.start_again(&self.lab)?;
+        }
+        drop(hub);
+        let mut laptop = locked(&self.laptop);
+        if !laptop.has_supervisor(&self.lab) {
+            laptop.start_supervisor(&self.lab)?;
+        }
+        drop(laptop);
+        for person in [self.ada(), self.grace(), self.mary()] {
+            person.clears_up();
+        }
+        Ok(())
+    }
+
+    /// Returns the end of what hub and agent logged, for whoever must understand a failure.
+    pub fn last_words(&self) -> String {
+        let agent = self.agent().log().unwrap_or_else(|error| format!("{error:#}"));
+        format!(
+            "{}
+the agent said:
+{agent}",
+            locked(&self.hub).last_words()
+        )
     }
 
     /// Ends everything and says when something resists.
@@ -143,6 +252,11 @@ impl World {
         drop(self.issuer);
         self.lab.down()
     }
+}
+
+/// A story that panicked has not broken a process handle.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Uses the setup link, signs the owner in, makes a teamspace and returns a join token for it.

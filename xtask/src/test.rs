@@ -3,9 +3,9 @@
 use crate::{
     setup::{self, Area},
     stage::Stages,
-    workspace::{cargo, command, has, has_suite, is_root, output, root, run as run_command},
+    workspace::{cargo, command, has, is_root, output, root, run as run_command},
 };
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use fairlead_lab::ProxyMode;
 use std::process::{Command, ExitCode};
@@ -15,7 +15,7 @@ pub(crate) struct Test {
     /// Which suites; all that exist when none is named
     #[arg(value_enum)]
     suites: Vec<Suite>,
-    /// Runs only the cluster tests whose names contain this
+    /// Runs only the tests whose names contain this, of those that need root
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Runs the cluster suites with kube-proxy in this mode only (iptables or nftables)
@@ -39,17 +39,67 @@ enum Suite {
 
 pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
     let asked = if test.suites.is_empty() { Suite::value_variants() } else { &test.suites };
+    let meant = Meant::of(test, asked)?;
     let mut stages = Stages::default();
     for suite in Suite::value_variants().iter().filter(|suite| asked.contains(suite)) {
         match suite {
+            Suite::Unit | Suite::Web if test.only.is_some() => {}
             Suite::Unit => stages.run("unit", unit),
             Suite::Web => stages.run("web", web),
-            Suite::Scenarios => targets(&mut stages, test, "scenarios", &["scenarios"]),
-            Suite::Laptop => targets(&mut stages, test, "laptop", &["laptop"]),
-            Suite::Cluster => cluster(&mut stages, test),
+            Suite::Scenarios | Suite::Laptop => one_target(&mut stages, &meant, suite),
+            Suite::Cluster => cluster(&mut stages, &meant, test.proxy_mode),
         }
     }
     Ok(stages.close())
+}
+
+impl Suite {
+    /// Returns the test programs that this suite runs as root; names of tests belong to them.
+    fn targets(self) -> &'static [&'static str] {
+        match self {
+            Self::Unit | Self::Web => &[],
+            Self::Scenarios => &["scenarios"],
+            Self::Laptop => &["laptop"],
+            Self::Cluster => &["guard", "cluster", "world", "blind"],
+        }
+    }
+}
+
+/// Which test programs are to run, and which of their tests.
+struct Meant<'t> {
+    targets: Vec<&'static str>,
+    only: Option<&'t str>,
+}
+
+impl<'t> Meant<'t> {
+    /// Looks which programs have a test that is meant; a word that is part of no test's name is a mistake.
+    fn of(test: &'t Test, asked: &[Suite]) -> anyhow::Result<Self> {
+        let mut targets: Vec<_> = asked.iter().flat_map(|suite| suite.targets()).copied().collect();
+        let only = test.only.as_deref();
+        if let Some(only) = only {
+            let mut matching = Vec::new();
+            for target in targets {
+                if has_test(target, only)? {
+                    matching.push(target);
+                }
+            }
+            ensure!(!matching.is_empty(), "no test of these suites has `{only}` in its name");
+            targets = matching;
+        }
+        Ok(Self { targets, only })
+    }
+
+    /// Returns those of these programs that are meant.
+    fn among(&self, targets: &[&'static str]) -> Vec<&'static str> {
+        targets.iter().filter(|target| self.targets.contains(target)).copied().collect()
+    }
+}
+
+/// Says whether a test program has a test with this word in its name.
+fn has_test(target: &str, word: &str) -> anyhow::Result<bool> {
+    let list = ["test", "--quiet", "--package", "fairlead-tests", "--test", target];
+    let listed = output(cargo(list).args(["--", "--list", word]))?;
+    Ok(String::from_utf8(listed)?.lines().any(|line| line.ends_with(": test")))
 }
 
 fn unit() -> anyhow::Result<()> {
@@ -64,10 +114,7 @@ fn unit() -> anyhow::Result<()> {
     let plain = ["--features", "plain-for-tests", "--test", "it", "blind"];
     run_command(cargo(["test", "--package", "hub-relay"]).args(plain))?;
     run_command(&mut cargo(["test", "--package", "fairlead-tests", "--lib"]))?;
-    if has_suite("charts") {
-        run_command(&mut cargo(["test", "--package", "fairlead-tests", "--test", "charts"]))?;
-    }
-    Ok(())
+    run_command(&mut cargo(["test", "--package", "fairlead-tests", "--test", "charts"]))
 }
 
 /// The console's own suite, then its pages in a browser on a hub of their own.
@@ -109,55 +156,52 @@ fn npm(folder: &str) -> Command {
     npm
 }
 
-fn cluster(stages: &mut Stages, test: &Test) {
-    if has_suite("guard") && test.only.is_none() {
-        targets(stages, test, "guard", &["guard"]);
+fn one_target(stages: &mut Stages, meant: &Meant<'_>, suite: &Suite) {
+    for target in meant.among(suite.targets()) {
+        stages.run(target, || as_root(meant, &[target], None));
     }
-    let both = [ProxyMode::Iptables, ProxyMode::Nftables];
-    for mode in both.into_iter().filter(|mode| test.proxy_mode.is_none_or(|wanted| wanted == *mode))
-    {
-        let name = format!("cluster ({})", mode.name());
-        // The agent's own stories take ten minutes: in the other mode only for those who ask for it.
-        let with_agent = mode == ProxyMode::Iptables || test.proxy_mode.is_some();
-        let suites = ["cluster", "agent", "world"].into_iter();
-        let suites: Vec<_> =
-            suites.filter(|suite| has_suite(suite) && (*suite != "agent" || with_agent)).collect();
-        stages.run(&name, || as_root(test, &suites, Some(mode.name())));
+}
+
+fn cluster(stages: &mut Stages, meant: &Meant<'_>, only_mode: Option<ProxyMode>) {
+    for target in meant.among(&["guard"]) {
+        stages.run(target, || as_root(meant, &[target], None));
     }
-    if has_suite("blind") {
-        stages.run("blind", || blind(test));
+    let in_both_modes = meant.among(&["cluster", "world"]);
+    let modes = [ProxyMode::Iptables, ProxyMode::Nftables].into_iter();
+    for mode in modes.filter(|mode| only_mode.is_none_or(|wanted| wanted == *mode)) {
+        if !in_both_modes.is_empty() {
+            let name = format!("cluster ({})", mode.name());
+            stages.run(&name, || as_root(meant, &in_both_modes, Some(mode.name())));
+        }
+    }
+    for target in meant.among(&["blind"]) {
+        stages.run(target, || blind(meant));
     }
 }
 
 /// Looks for the words of applications at the hub, where there must be none, and then once more where an agent and a
 /// daemon without encryption have put them: a search that cannot find anything proves nothing.
-fn blind(test: &Test) -> anyhow::Result<()> {
-    as_root(test, &["blind"], None)?;
+fn blind(meant: &Meant<'_>) -> anyhow::Result<()> {
+    as_root(meant, &["blind"], None)?;
     let programs = ["build", "--package", "fairlead-agent", "--package", "fairlead-daemon"];
     let plain = ["fairlead-agent/plain-for-tests", "fairlead-daemon/plain-for-tests"];
     let found = run_command(cargo(programs).args(["--features", &plain.join(",")]))
-        .and_then(|()| run_as_root(test, &["blind"], None, &["plain-for-tests"]));
+        .and_then(|()| run_as_root(meant, &["blind"], None, &["plain-for-tests"]));
     // Nothing may be left that somebody could take for the real programs.
     run_command(&mut cargo(programs))?;
     found
 }
 
-fn targets(stages: &mut Stages, test: &Test, name: &str, targets: &[&str]) {
-    if targets.iter().all(|target| has_suite(target)) {
-        stages.run(name, || as_root(test, targets, None));
-    }
-}
-
 /// Builds every program of the workspace and runs test targets as root. One test at a time: they share a world.
-fn as_root(test: &Test, targets: &[&str], proxy_mode: Option<&str>) -> anyhow::Result<()> {
+fn as_root(meant: &Meant<'_>, targets: &[&str], proxy_mode: Option<&str>) -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))?;
-    run_as_root(test, targets, proxy_mode, &[])
+    run_as_root(meant, targets, proxy_mode, &[])
 }
 
 /// Runs test targets as root on the programs that are there.
 fn run_as_root(
-    test: &Test,
+    meant: &Meant<'_>,
     targets: &[&str],
     proxy_mode: Option<&str>,
     features: &[&str],
@@ -167,7 +211,7 @@ fn run_as_root(
     for target in targets {
         cargo.args(["--test", target]);
     }
-    cargo.args(&test.only).args(["--", "--test-threads=1"]);
+    cargo.args(meant.only).args(["--", "--test-threads=1"]);
     if let Some(mode) = proxy_mode {
         cargo.env("FAIRLEAD_PROXY_MODE", mode);
     }

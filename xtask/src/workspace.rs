@@ -3,7 +3,6 @@
 use anyhow::{Context, ensure};
 use std::{
     ffi::OsStr,
-    fs,
     io::Write,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -74,12 +73,6 @@ pub(crate) fn tell(line: &str) {
 /// Says whether the checkout has this file or folder.
 pub(crate) fn has(path: &str) -> bool {
     root().join(path).exists()
-}
-
-/// Says whether the package `fairlead-tests` has this test target.
-pub(crate) fn has_suite(name: &str) -> bool {
-    let manifest = fs::read_to_string(root().join("tests/Cargo.toml")).unwrap_or_default();
-    manifest.lines().any(|line| line == format!("name = \"{name}\""))
 }
 
 fn shown(command: &Command) -> String {

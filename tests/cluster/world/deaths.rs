@@ -1,153 +1,236 @@
-//! Whatever can die is killed in the middle of an intercept, and everything is given back.
+//! Whatever can die is killed at separate moments of an intercept. Afterwards the intercept goes on, or is given back
+//! as it was about to be, and a look at the list tells the truth about it.
 
-use std::{
-    sync::PoisonError,
-    time::{Duration, Instant},
-};
+use std::fmt;
 
-use anyhow::{Context, ensure};
 use fairlead_lab::Host;
-use fairlead_model::timers::{INTERCEPT_GRACE, RECONNECT_MAX};
-use fairlead_tests::{OwnProcess, Person, World, say, within};
+use fairlead_tests::{Agent, Cut, Process, Story, World, has_key, within};
 
-use crate::{
-    PATIENCE,
-    stories::{LAPTOP_PORT, ada_is_ready, the_cart_is_a_pod, the_cart_is_hers},
-    without_touching_a_pod,
-};
+use crate::intercepting::{CART, INTERCEPT, LEAVE, PATIENCE, Scene, scene};
 
-/// When nothing can answer but the janitor's restore.
-const JANITORS_BOUND: Duration = Duration::from_secs(20);
-
-/// Begins a consume and an intercept of the cart, plays the scene, and ends as a developer would.
-fn while_intercepting(
-    world: &World,
-    scene: impl FnOnce(&Person<'_>, &OwnProcess) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let ada = ada_is_ready(world)?;
-    let own = ada.runs("cart", LAPTOP_PORT)?;
-    without_touching_a_pod(world, || {
-        ada.fairlead(&["consume", "shop/*"])?.ok()?;
-        ada.fairlead(&["intercept", "shop/cart", "3000"])?.ok()?;
-        the_cart_is_hers(world)?;
-        scene(&ada, &own)?;
-        ada.fairlead(&["stop"])?.ok()?;
-        the_cart_is_a_pod(world, PATIENCE)?;
-        Ok(())
-    })
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    Daemon,
+    Supervisor,
+    /// The replica that writes Services and slices.
+    Writer,
+    OtherReplica,
+    BothReplicas,
+    Hub,
+    /// The laptop's network: nothing dies, nothing passes.
+    Network,
 }
 
-pub(crate) fn the_daemon(world: &World) -> anyhow::Result<()> {
-    while_intercepting(world, |ada, _| {
-        ada.loses_the_daemon()?;
-        world.shop().who_answers(Host::Node1, "cart").context("right after the kill")?;
-        within(PATIENCE, "the daemon is back and says what it holds", || ada.reads(&["status"]))?;
-        Ok(())
-    })
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    /// The key has just been put on; nothing is proven yet.
+    Preparing,
+    Active,
+    /// The laptop's network is cut, and the pods answer in its place.
+    Away,
+    /// The key has just been taken off; the slice is still there.
+    GivingBack,
 }
 
-pub(crate) fn the_supervisor(world: &World) -> anyhow::Result<()> {
-    while_intercepting(world, |ada, _| {
-        let mut laptop = world.laptop().lock().unwrap_or_else(PoisonError::into_inner);
-        laptop.kill_supervisor(world.lab())?;
-        laptop.start_supervisor(world.lab())?;
-        drop(laptop);
-        ada.fairlead(&["start"])?.ok()?;
-        Ok(())
-    })
+use Moment::{Active, Away, GivingBack, Preparing};
+use Victim::{BothReplicas, Daemon, Hub, Network, OtherReplica, Supervisor, Writer};
+
+/// Who dies when. Each victim meets at least two moments, and each moment several victims.
+///
+/// The writer is spared while it writes. Between the key and the `managedFields` of before, which are two writes, its
+/// death costs the owner's claim to the selector: the Service is given back, and the claim comes with the owner's next
+/// apply.
+const DEATHS: &[(Victim, Moment)] = &[
+    (Daemon, Preparing),
+    (Daemon, Active),
+    (Daemon, GivingBack),
+    (Supervisor, Active),
+    (Supervisor, Away),
+    (Writer, Active),
+    (Writer, Away),
+    (OtherReplica, Preparing),
+    (OtherReplica, Active),
+    (OtherReplica, GivingBack),
+    (BothReplicas, Active),
+    (BothReplicas, Away),
+    (Hub, Preparing),
+    (Hub, Active),
+    (Hub, GivingBack),
+    (Network, Preparing),
+    (Network, Active),
+    (Network, GivingBack),
+];
+
+pub(crate) fn stories() -> Vec<Story> {
+    let story = |(victim, moment): &(Victim, Moment)| {
+        let (victim, moment) = (*victim, *moment);
+        Story::new(format!("{victim} {moment}"), move |world| dies(world, victim, moment))
+    };
+    assert_each_meets_several();
+    DEATHS.iter().map(story).collect()
 }
 
-pub(crate) fn the_hub(world: &World) -> anyhow::Result<()> {
-    while_intercepting(world, |ada, _| {
-        let mut hub = world.hub().lock().unwrap_or_else(PoisonError::into_inner);
-        hub.kill()?;
-        the_cart_is_a_pod(world, PATIENCE)?;
-        hub.start_again(world.lab())?;
-        drop(hub);
-        within(PATIENCE, "consume works again", || ada.asks("http://frontend.shop"))?;
-        Ok(())
-    })
-}
-
-pub(crate) fn one_replica(world: &World) -> anyhow::Result<()> {
-    while_intercepting(world, |ada, _| {
-        let agent = world.agent();
-        for pod in agent.replicas()? {
-            agent.kill_replica(&pod)?;
-            the_cart_is_hers(world)?;
-            within(PATIENCE, "consume works again", || ada.asks("http://frontend.shop"))?;
-            agent.wait_ready()?;
-        }
-        Ok(())
-    })
-}
-
-pub(crate) fn both_replicas(world: &World) -> anyhow::Result<()> {
-    while_intercepting(world, |ada, _| {
-        let agent = world.agent();
-        let killed_at = Instant::now();
-        for pod in agent.replicas()? {
-            agent.kill_replica(&pod)?;
-        }
-        let shop = world.shop();
-        within(JANITORS_BOUND, "somebody answers", || shop.who_answers(Host::Node1, "cart"))?;
-        eprintln!(
-            "  somebody answers {:.1} s after both were killed",
-            killed_at.elapsed().as_secs_f32()
-        );
-        agent.wait_ready()?;
-        within(PATIENCE, "consume works again", || ada.asks("http://frontend.shop"))?;
-        Ok(())
-    })
-}
-
-pub(crate) fn the_network(world: &World) -> anyhow::Result<()> {
-    while_intercepting(world, |ada, _| {
-        let cut_at = Instant::now();
-        cable(world, "down")?;
-        the_cart_is_a_pod(world, Duration::from_secs(10))?;
-        eprintln!("  pods alone answer {:.1} s after the cut", cut_at.elapsed().as_secs_f32());
-        within(INTERCEPT_GRACE + PATIENCE, "the Service is given back", || {
-            let selector = say(world.lab().kubectl([
-                "-n",
-                "shop",
-                "get",
-                "service",
-                "cart",
-                "-o",
-                "jsonpath={.spec.selector}",
-            ]))?
-            .ok()?
-            .stdout;
-            ensure!(!selector.contains("fairlead.dev"), "{selector}");
-            Ok(())
-        })?;
-        let restored_s = cut_at.elapsed().as_secs_f32();
-        cable(world, "up")?;
-        eprintln!("  the Service was given back {restored_s:.1} s after the cut");
-        // Its last attempt before the cable was back may have chosen the longest pause.
-        within(RECONNECT_MAX + PATIENCE, "the laptop knows that its intercept ended", || {
-            let sessions = ada.reads(&["list"])?;
-            let intercept =
-                sessions.as_array().into_iter().flatten().find(|s| s["kind"] == "intercept");
-            let ended = intercept.is_none_or(|session| session["phase"] == "ended");
-            ensure!(ended, "{sessions}");
-            Ok(())
-        })?;
-        within(PATIENCE, "consume works again", || ada.asks("http://frontend.shop"))?;
-        Ok(())
-    })
-}
-
-fn cable(world: &World, state: &str) -> anyhow::Result<()> {
-    let mut ip = world.lab().exec(Host::Laptop, "ip");
-    ip.args(["link", "set", "eth0", state]);
-    say(ip)?.ok()?;
-    if state == "up" {
-        // The address survives, the route does not.
-        let mut route = world.lab().exec(Host::Laptop, "ip");
-        route.args(["route", "replace", "default", "via", &Host::Node1.address().to_string()]);
-        say(route)?.ok()?;
+/// The table itself can be wrong, and nobody would miss what is not told.
+fn assert_each_meets_several() {
+    for (victim, moment) in DEATHS {
+        let moments = DEATHS.iter().filter(|(other, _)| other == victim).count();
+        let victims = DEATHS.iter().filter(|(_, other)| other == moment).count();
+        assert!(moments >= 2, "{victim} at one moment only");
+        assert!(victims >= 2, "only one victim {moment}");
     }
-    Ok(())
+}
+
+fn dies(world: &World, victim: Victim, moment: Moment) -> anyhow::Result<()> {
+    scene(world, |scene| {
+        scene.ada.fairlead(&["consume", "shop/*"])?.ok()?;
+        let blow = Blow::prepared(scene, victim)?;
+        match moment {
+            Preparing => while_preparing(scene, blow)?,
+            Active => {
+                scene.ada_intercepts()?;
+                blow.strikes()?.heals(scene)?;
+                scene.intercept_goes_on()?;
+            }
+            Away => while_away(scene, blow)?,
+            GivingBack => while_giving_back(scene, blow)?,
+        }
+        within(PATIENCE, "consume works again", || scene.ada.asks("http://frontend.shop"))?;
+        Ok(())
+    })?;
+    world.agent().renews_what_died()?;
+    world.both_replicas_are_linked()
+}
+
+fn while_preparing(scene: &Scene<'_>, blow: Blow<'_>) -> anyhow::Result<()> {
+    let watch = scene.cart.watch()?;
+    let command = scene.ada.begins(&INTERCEPT)?;
+    watch.until(PATIENCE, "the key is put on", has_key)?;
+    blow.strikes()?.heals(scene)?;
+    // Whether the command could still tell what became of it depends on who died; the intercept does not.
+    command.ends()?;
+    scene.intercept_goes_on()
+}
+
+fn while_away(scene: &Scene<'_>, blow: Blow<'_>) -> anyhow::Result<()> {
+    scene.ada_intercepts()?;
+    let cut = Cut::off(scene.world.lab(), Host::Laptop)?;
+    scene.cart_is_a_pod()?;
+    let wound = blow.strikes()?;
+    cut.mend()?;
+    wound.heals(scene)?;
+    scene.intercept_goes_on()
+}
+
+fn while_giving_back(scene: &Scene<'_>, blow: Blow<'_>) -> anyhow::Result<()> {
+    scene.ada_intercepts()?;
+    let watch = scene.cart.watch()?;
+    watch.until(PATIENCE, "the key stands", has_key)?;
+    let command = scene.ada.begins(&LEAVE)?;
+    watch.until(PATIENCE, "the key is taken off", |published| !has_key(published))?;
+    blow.strikes()?.heals(scene)?;
+    command.ends()?;
+    scene.cart_is_a_pod()?;
+    scene.cart.is_given_back(PATIENCE)?;
+    scene.ada.has_lost(CART, PATIENCE)
+}
+
+/// A death that needs nothing but its moment: whatever must be looked up was looked up before.
+struct Blow<'w> {
+    world: &'w World,
+    victim: Victim,
+    kills: Vec<Process>,
+}
+
+/// What a blow did, and must be undone by whoever repairs machines.
+enum Wound<'w> {
+    /// Somebody starts it again by themselves.
+    Healing,
+    Agent,
+    Supervisor,
+    Hub,
+    Network(Cut<'w>),
+}
+
+impl<'w> Blow<'w> {
+    fn prepared(scene: &Scene<'w>, victim: Victim) -> anyhow::Result<Self> {
+        let world = scene.world;
+        let agent = world.agent();
+        let pods = match victim {
+            Writer => vec![agent.writer()?],
+            OtherReplica => vec![agent.other_replica()?],
+            BothReplicas => agent.replicas()?,
+            Daemon | Supervisor | Hub | Network => Vec::new(),
+        };
+        let mut kills: Vec<_> =
+            pods.iter().map(|pod| Agent::process_of(pod)).collect::<anyhow::Result<_>>()?;
+        if victim == Daemon {
+            kills.push(scene.ada.daemon()?);
+        }
+        Ok(Self { world, victim, kills })
+    }
+
+    fn strikes(self) -> anyhow::Result<Wound<'w>> {
+        for process in self.kills {
+            process.kill()?;
+        }
+        let lab = self.world.lab();
+        Ok(match self.victim {
+            Daemon => Wound::Healing,
+            Writer | OtherReplica | BothReplicas => Wound::Agent,
+            Supervisor => {
+                self.world.laptop().kill_supervisor(lab)?;
+                Wound::Supervisor
+            }
+            Hub => {
+                self.world.hub().kill()?;
+                Wound::Hub
+            }
+            Network => Wound::Network(Cut::off(lab, Host::Laptop)?),
+        })
+    }
+}
+
+impl Wound<'_> {
+    fn heals(self, scene: &Scene<'_>) -> anyhow::Result<()> {
+        let world = scene.world;
+        match self {
+            Self::Healing => {}
+            Self::Agent => world.agent().wait_ready()?,
+            Self::Supervisor => {
+                world.laptop().start_supervisor(world.lab())?;
+                scene.ada.fairlead(&["start"])?.ok()?;
+            }
+            Self::Hub => world.hub().start_again(world.lab())?,
+            Self::Network(cut) => {
+                scene.cart_is_a_pod()?;
+                cut.mend()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Victim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Daemon => "the daemon is killed",
+            Supervisor => "the supervisor is killed",
+            Writer => "the writing replica is killed",
+            OtherReplica => "the other replica is killed",
+            BothReplicas => "both replicas are killed",
+            Hub => "the hub is killed",
+            Network => "the laptop's network is cut",
+        })
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Preparing => "while the intercept is prepared",
+            Active => "while it is active",
+            Away => "while the laptop is away",
+            GivingBack => "while the service is given back",
+        })
+    }
 }

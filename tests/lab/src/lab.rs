@@ -136,7 +136,7 @@ impl Lab {
         self.place.kubeconfig()
     }
 
-    /// Returns the home folder of one of the laptop's people (`ada`, uid 7001; `grace`, uid 7002).
+    /// Returns the home folder of one of the laptop's people (`ada`, uid 7001; `grace`, 7002; `mary`, 7003).
     pub fn home(&self, person: &str) -> PathBuf {
         self.place.home(person)
     }

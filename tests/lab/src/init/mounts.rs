@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The people of the laptop host: their own numbers, so that they are nobody on the machine itself.
-pub(crate) const PEOPLE: [(&str, u32); 2] = [("ada", 7001), ("grace", 7002)];
+pub(crate) const PEOPLE: [(&str, u32); 3] = [("ada", 7001), ("grace", 7002), ("mary", 7003)];
 
 /// What the laptop's and the hub's own namespaces mount. `$1` is the host's folder, in which files are prepared.
 ///

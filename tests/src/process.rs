@@ -1,0 +1,72 @@
+//! Processes of the lab, seen from outside: found by what they are, killed as the kernel would.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Child,
+    time::Instant,
+};
+
+use anyhow::{Context, bail};
+use nix::{
+    sys::signal::{Signal, kill as signal},
+    unistd::Pid,
+};
+
+/// One process, by its number on this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Process(Pid);
+
+impl Process {
+    /// Finds the one that runs `program` (the end of its path) with `line` in its environment.
+    pub(crate) fn with(program: &str, line: &str) -> anyhow::Result<Self> {
+        Self::find(|process| {
+            let environment = fs::read(process.join("environ")).unwrap_or_default();
+            let has_line = environment.split(|byte| *byte == 0).any(|own| own == line.as_bytes());
+            has_line && program_of(process).is_some_and(|path| path.ends_with(program))
+        })
+        .with_context(|| format!("no {program} runs with {line}"))
+    }
+
+    /// Finds the one that runs `program` as a user.
+    pub(crate) fn of_user(program: &Path, uid: u32) -> anyhow::Result<Self> {
+        Self::find(|process| {
+            let owner = fs::metadata(process).map(|process| process.uid());
+            owner.is_ok_and(|owner| owner == uid)
+                && program_of(process).is_some_and(|path| path == program)
+        })
+        .with_context(|| format!("no {} of user {uid} runs", program.display()))
+    }
+
+    /// Finds what a process that enters the lab runs there: the child of `enter`, which ends with it.
+    pub(crate) fn entered_by(enter: &Child) -> anyhow::Result<Self> {
+        let enter = enter.id();
+        let children = fs::read_to_string(format!("/proc/{enter}/task/{enter}/children"))?;
+        let child = children.split_whitespace().next().context("it runs nothing")?;
+        Ok(Self(Pid::from_raw(child.parse()?)))
+    }
+
+    /// Kills it with SIGKILL and returns the moment at which that was done.
+    pub fn kill(self) -> anyhow::Result<Instant> {
+        signal(self.0, Signal::SIGKILL).with_context(|| format!("process {} is gone", self.0))?;
+        Ok(Instant::now())
+    }
+
+    fn find(is_it: impl Fn(&Path) -> bool) -> anyhow::Result<Self> {
+        for process in fs::read_dir("/proc")?.flatten() {
+            let number = process.file_name().to_str().and_then(|name| name.parse().ok());
+            // It may end while it is looked at; then it is not the one.
+            if let Some(number) = number
+                && is_it(&process.path())
+            {
+                return Ok(Self(Pid::from_raw(number)));
+            }
+        }
+        bail!("none of the processes of this machine is it");
+    }
+}
+
+fn program_of(process: &Path) -> Option<PathBuf> {
+    fs::read_link(process.join("exe")).ok()
+}

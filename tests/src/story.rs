@@ -1,0 +1,111 @@
+//! Stories and how they are told: one world for all of them, and each must leave it as it found it.
+//!
+//! A suite of stories is a test program of its own: cargo's filters and `--list` mean stories.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+
+use crate::{
+    Residue, World, WorldOptions,
+    patience::within,
+    switches::{self, Meant},
+};
+
+/// Restoring has its own bounds, which a bench measures; this is only for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Play = Box<dyn Fn(&World) -> anyhow::Result<()>>;
+
+/// What happens to a world, told by what must be true in it.
+pub struct Story {
+    name: String,
+    play: Play,
+    kept: fn(Residue) -> Residue,
+}
+
+impl std::fmt::Debug for Story {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Story").field(&self.name).finish()
+    }
+}
+
+impl Story {
+    /// Makes a story after which cluster and laptop must be what they were.
+    pub fn new(
+        name: impl Into<String>,
+        play: impl Fn(&World) -> anyhow::Result<()> + 'static,
+    ) -> Self {
+        Self { name: name.into(), play: Box::new(play), kept: Residue::whole }
+    }
+
+    /// Makes a story in which the shop's owner changes the shop: only the laptop must be what it was.
+    #[must_use]
+    pub fn of_the_owner(self) -> Self {
+        Self { kept: Residue::on_the_laptop, ..self }
+    }
+
+    /// Plays it and looks at what it left behind.
+    fn tell(&self, world: &World) -> anyhow::Result<()> {
+        world.forgets_dead_connections()?;
+        let before = (self.kept)(Residue::of(world.lab())?);
+        (self.play)(world)?;
+        within(PATIENCE, "nothing is left behind", || {
+            (self.kept)(Residue::of(world.lab())?).is_the_same_as(&before)
+        })?;
+        Ok(())
+    }
+}
+
+/// Tells the stories that the command line means; the exit status says whether each held.
+#[must_use]
+pub fn tell_stories(world: &str, stories: &[Story]) -> ExitCode {
+    let mut out = io::stderr();
+    match told(world, stories, &mut out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let told = writeln!(out, "error: {error:#}");
+            if told.is_ok() { ExitCode::FAILURE } else { ExitCode::from(2) }
+        }
+    }
+}
+
+fn told(name: &str, stories: &[Story], out: &mut impl Write) -> anyhow::Result<()> {
+    let meant = Meant::read(std::env::args().skip(1))?;
+    let stories: Vec<_> = stories.iter().filter(|story| meant.includes(&story.name)).collect();
+    if meant.is_list {
+        return list(&stories);
+    }
+    ensure!(!stories.is_empty(), "no story of `{name}` has a name like that; see --list");
+    let proxy_mode = switches::proxy_mode()?;
+    let world = World::up(&WorldOptions { name: name.to_owned(), proxy_mode })?;
+    let mut failed = Vec::new();
+    for story in &stories {
+        writeln!(out, "story: {}", story.name)?;
+        let begun = Instant::now();
+        match story.tell(&world) {
+            Ok(()) => writeln!(out, "  ok in {:.1} s", begun.elapsed().as_secs_f32())?,
+            Err(error) => {
+                writeln!(out, "  FAILED: {error:#}\n{}", world.last_words())?;
+                failed.push(story.name.as_str());
+                world.clears_up().context("the next story would inherit the trouble")?;
+            }
+        }
+    }
+    world.down()?;
+    let (failed_count, count) = (failed.len(), stories.len());
+    ensure!(failed.is_empty(), "{failed_count} of {count} stories failed: {}", failed.join("; "));
+    writeln!(out, "{count} stories held with kube-proxy in {} mode", proxy_mode.name())?;
+    Ok(())
+}
+
+/// As other test programs list their tests.
+fn list(stories: &[&Story]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    stories.iter().try_for_each(|story| writeln!(out, "{}: test", story.name))?;
+    Ok(())
+}
