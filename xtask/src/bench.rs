@@ -28,11 +28,14 @@ pub(crate) struct Bench {
 enum What {
     /// How soon an intercept has a Service's new connections, and gives them back
     Intercept,
+    /// What it costs to lose the laptop, a replica or both, and how soon others' changes are followed
+    Loss,
 }
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     let name = match bench.what {
         What::Intercept => "intercept",
+        What::Loss => "loss",
     };
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))?;

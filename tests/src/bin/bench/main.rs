@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: figures with gates, measured on the real parts of one world. One file per bench.
 
 mod intercept;
+mod loss;
 mod stage;
 
 use std::{
@@ -23,6 +24,7 @@ struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Intercept,
+    Loss,
 }
 
 #[derive(Debug, Args)]
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let Bench { what, how } = Bench::parse();
     let figures = match what {
         What::Intercept => intercept::bench(how.proxy_mode, how.rounds),
+        What::Loss => loss::bench(how.proxy_mode, how.rounds),
     };
     match figures.and_then(|figures| {
         print_figures(&figures, how.json, &mut io::stdout().lock())?;

@@ -1,0 +1,79 @@
+//! The laptop is lost for good: killed, or silent.
+
+use std::time::Instant;
+
+use fairlead_lab::Host;
+use fairlead_model::timers::{INTERCEPT_GRACE, RECONNECT_MAX};
+use fairlead_tests::{Cut, Watch, end_callers};
+
+use super::{Event, Sample};
+use crate::stage::{CART, PATIENCE, SETTLED, Stage, ms};
+
+pub(super) fn events() -> Vec<Event> {
+    vec![
+        Event {
+            what: "the laptop is killed",
+            happens: killed,
+            samples: vec![
+                Sample::of("laptop killed: a pod answers after", "ms", 100.0),
+                Sample::of("laptop killed: restored after the grace and", "ms", 2000.0),
+            ],
+        },
+        Event {
+            what: "the laptop falls silent",
+            happens: silent,
+            samples: vec![
+                Sample::of("laptop silent: pods alone answer after", "ms", 3500.0),
+                Sample::of("laptop silent: restored after the grace and", "ms", 2000.0),
+            ],
+        },
+    ]
+}
+
+fn killed(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
+    stage.ada_intercepts()?;
+    let slices = our_slices(stage)?;
+    let callers = stage.cart.callers()?;
+    let mut laptop = stage.world.laptop();
+    laptop.kill_supervisor(stage.world.lab())?;
+    let killed = stage.ada.loses_the_daemon()?;
+    stage.cart_is_a_pod()?;
+    let calls = end_callers(callers)?;
+    let handed_over =
+        calls.handed_over(killed, &stage.ada.laptop(), |name| !stage.is_hers(name))?;
+    let over_grace = restored_after_grace(&slices, killed)?;
+    laptop.start_supervisor(stage.world.lab())?;
+    stage.ada.fairlead(&["start"])?.ok()?;
+    stage.ada.has_lost(CART, RECONNECT_MAX + PATIENCE)?;
+    Ok(vec![ms(handed_over), over_grace])
+}
+
+fn silent(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
+    stage.ada_intercepts()?;
+    let slices = our_slices(stage)?;
+    let callers = stage.cart.callers()?;
+    let cut = Cut::off(stage.world.lab(), Host::Laptop)?;
+    let since = cut.since();
+    stage.cart_is_a_pod()?;
+    std::thread::sleep(SETTLED);
+    let moved = end_callers(callers)?.moved(since, |name| !stage.is_hers(name))?;
+    let over_grace = restored_after_grace(&slices, since)?;
+    cut.mend()?;
+    stage.ada.has_lost(CART, RECONNECT_MAX + PATIENCE)?;
+    Ok(vec![ms(moved.all), over_grace])
+}
+
+/// Nothing of an intercept is left once its slice is gone: that is the last thing to go.
+fn our_slices(stage: &Stage<'_>) -> anyhow::Result<Watch> {
+    let ours =
+        "kubernetes.io/service-name=cart,endpointslice.kubernetes.io/managed-by=fairlead.dev";
+    Watch::begins(stage.world.lab(), &["-n", "shop", "endpointslices", "-l", ours])?
+        .has_begun(PATIENCE)
+}
+
+/// Returns how long after the grace the Service was given back, in milliseconds.
+fn restored_after_grace(slices: &Watch, lost: Instant) -> anyhow::Result<f64> {
+    let patience = INTERCEPT_GRACE + PATIENCE;
+    let gone = slices.until(patience, "the slice is gone", |published| published.is_deleted)?.at;
+    Ok(ms(gone.duration_since(lost)) - ms(INTERCEPT_GRACE))
+}
