@@ -119,7 +119,7 @@ fn refusal(error: &FootprintError) -> Failure {
     let hint = match error {
         _ if is_full(error) => "the disk is full: free some space, then try again",
         FootprintError::Hosts(HostsError::ReadOnly { .. }) => {
-            "make it writable for root (mount -o remount,rw … or chattr -i …), then try again"
+            "make the file writable for root (mount -o remount,rw FILE, or chattr -i FILE), then try again"
         }
         FootprintError::Hosts(HostsError::Contested { .. }) => {
             "find out who writes it (a VPN client, a configuration tool?), then try again"

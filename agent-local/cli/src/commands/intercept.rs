@@ -9,13 +9,10 @@ use laptop_ipc::{FailureKind, daemon::Request};
 use super::{
     Context,
     proof::{self, Begun, PROOF_MAX},
-    teamspace,
+    services, teamspace,
 };
 use crate::{args::OfTeamspace, errors::CliError};
 
-/// How alike two names must be to be offered for each other.
-const SIMILAR: f64 = 0.6;
-const SIMILAR_MAX: usize = 3;
 /// Long enough to hear a refusal.
 const UNPROVEN_MAX: Duration = Duration::from_secs(2);
 
@@ -54,11 +51,11 @@ pub(super) async fn begin(
 ) -> Result<(), CliError> {
     let hub = context.hub()?;
     let teamspace = teamspace::meant(&hub, of).await?;
-    let services = hub.services(teamspace.id).await?;
-    let service = services
+    let known = hub.services(teamspace.id).await?;
+    let service = known
         .iter()
         .find(|s| s.namespace == target.service.namespace && s.name == target.service.name)
-        .ok_or_else(|| unknown(&target.service, &teamspace.name, &services))?;
+        .ok_or_else(|| unknown(&target.service, &teamspace.name, &known))?;
     let known: Vec<Port> = service.ports.iter().map(|port| port.port).collect();
     let ports = mapped(target, ports, &known)?;
 
@@ -150,24 +147,11 @@ fn laptop(word: &str, input: impl Fn(String) -> CliError) -> Result<Port, CliErr
 }
 
 fn unknown(wanted: &ServiceRef, teamspace: &str, known: &[ServiceView]) -> CliError {
-    let wanted = wanted.to_string();
-    let mut alike: Vec<(f64, String)> = known
-        .iter()
-        .map(|service| format!("{}/{}", service.namespace, service.name))
-        .map(|name| (strsim::jaro_winkler(&wanted, &name), name))
-        .filter(|(likeness, _)| *likeness > SIMILAR)
-        .collect();
-    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-    alike.truncate(SIMILAR_MAX);
-    let names: Vec<_> = alike.into_iter().map(|(_, name)| format!("`{name}`")).collect();
     CliError::new(
         FailureKind::NotFound,
         format!("there is no service `{wanted}` in teamspace `{teamspace}` that you may see"),
-        if names.is_empty() {
-            "list them: fairlead services".to_owned()
-        } else {
-            format!("did you mean {}?", names.join(" or "))
-        },
+        services::similar(wanted, known)
+            .unwrap_or_else(|| "list them: fairlead services".to_owned()),
     )
 }
 
