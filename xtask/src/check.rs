@@ -11,7 +11,7 @@ use std::{path::PathBuf, process::ExitCode};
 const DENY_VERSION: &str = "0.20.2";
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Web])?;
+    setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Console])?;
     let mut stages = Stages::default();
     stages.run("format", || run_command(&mut cargo(["fmt", "--all", "--check"])));
     stages.run("lints", || {

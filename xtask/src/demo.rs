@@ -1,6 +1,7 @@
 //! `demo`: builds what the demo shows and lets it play.
 
 use crate::{
+    console,
     setup::{self, Area},
     transcript,
     workspace::{become_command, cargo, output, root, run as run_command, sudo},
@@ -19,7 +20,9 @@ pub(crate) struct Demo {
 }
 
 pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
-    setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Web])?;
+    setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Console])?;
+    // Before the hub, which serves it.
+    console::ensure_built()?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))?;
     let mut show = sudo(fairlead_lab::sibling("demo")?);
     if demo.once {

@@ -1,11 +1,11 @@
 //! `gen`: every file that is made from others and committed, in the order in which they depend on each other.
 
 use crate::{
+    console,
     setup::{self, Area},
-    test::console,
-    workspace::{cargo, has, output, root, run as run_command, tell},
+    workspace::{cargo, output, root, run as run_command, tell},
 };
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::Args;
 use std::{
     collections::BTreeMap,
@@ -28,8 +28,6 @@ struct Step {
     name: &'static str,
     /// Files and folders it makes; nothing else may be in these folders.
     makes: &'static [&'static str],
-    /// What must exist for it to be able to run.
-    from: &'static str,
     run: fn() -> anyhow::Result<()>,
 }
 
@@ -37,97 +35,59 @@ const STEPS: &[Step] = &[
     Step {
         name: "queries",
         makes: &["hub/store/.sqlx"],
-        from: "hub/postgres/examples/gen-queries.rs",
-        run: || {
-            run_command(&mut cargo([
-                "run",
-                "--quiet",
-                "--package",
-                "private-postgres",
-                "--example",
-                "gen-queries",
-            ]))
-        },
+        run: || example("private-postgres", "gen-queries"),
     },
     Step {
         name: "openapi",
         makes: &["hub/openapi.json"],
-        from: "hub/src/http/openapi.rs",
-        run: || {
-            run_command(&mut cargo([
-                "test",
-                "--quiet",
-                "--package",
-                "fairlead-hub",
-                "--lib",
-                "openapi::tests::regenerate",
-                "--",
-                "--ignored",
-            ]))
-        },
+        run: || writer(&["--package", "fairlead-hub"], &["--lib", "openapi::tests::regenerate"]),
+    },
+    Step {
+        name: "matrix",
+        makes: &["hub/policy/tests/matrix.txt"],
+        run: || writer(WITH_ALL, &["--test", "matrix", "regenerate"]),
+    },
+    Step {
+        name: "access",
+        makes: &["hub/tests/access.txt"],
+        run: || writer(WITH_ALL, &["--test", "it", "access::regenerate"]),
     },
     Step {
         name: "wire",
         makes: &["protocol/wire/src/gen"],
-        from: "protocol/wire/examples/gen.rs",
-        run: || {
-            run_command(&mut cargo([
-                "run",
-                "--quiet",
-                "--package",
-                "fairlead-wire",
-                "--example",
-                "gen",
-            ]))
-        },
+        run: || example("fairlead-wire", "gen"),
     },
-    Step {
-        name: "shop",
-        makes: &["tests/shop/src/gen"],
-        from: "tests/shop/examples/gen-shop.rs",
-        run: || {
-            run_command(&mut cargo([
-                "run",
-                "--quiet",
-                "--package",
-                "shop",
-                "--example",
-                "gen-shop",
-            ]))
-        },
-    },
+    Step { name: "shop", makes: &["tests/shop/src/gen"], run: || example("shop", "gen-shop") },
     Step {
         name: "charts",
         makes: &["tests/charts/golden", "tests/shop/manifests"],
-        from: "tests/examples/gen-charts.rs",
-        run: || {
-            run_command(&mut cargo([
-                "run",
-                "--quiet",
-                "--package",
-                "fairlead-tests",
-                "--example",
-                "gen-charts",
-            ]))
-        },
+        run: || example("fairlead-tests", "gen-charts"),
     },
     Step {
         name: "commands",
         makes: &["docs/reference/cli.md"],
-        from: "agent-local/cli/src/reference.rs",
         run: || {
             let reference = ["run", "--quiet", "--package", "fairlead-cli", "--", "reference"];
             let text = output(&mut cargo(reference))?;
             Ok(fs::write(root().join("docs/reference/cli.md"), text)?)
         },
     },
-    Step {
-        name: "web-api",
-        makes: &["web/src/api/schema.d.ts"],
-        from: "hub/openapi.json",
-        run: || console(&["api"]),
-    },
+    Step { name: "web-api", makes: &["web/src/api/schema.d.ts"], run: || console::run(&["api"]) },
 ];
+
+/// As `cargo xtask test unit` builds: with another choice of packages, their dependencies are built once more.
+const WITH_ALL: &[&str] = &["--workspace", "--exclude", "fairlead-tests"];
+
+/// Runs an example that writes what it makes.
+fn example(package: &str, name: &str) -> anyhow::Result<()> {
+    run_command(&mut cargo(["run", "--quiet", "--package", package, "--example", name]))
+}
+
+/// Runs a test that writes what its neighbours compare.
+fn writer(of: &[&str], test: &[&str]) -> anyhow::Result<()> {
+    let mut cargo = cargo(["test", "--quiet"]);
+    run_command(cargo.args(of).args(test).args(["--", "--ignored"]))
+}
 
 pub(crate) fn run(gen_: &Gen) -> anyhow::Result<ExitCode> {
     for step in STEPS.iter().filter(|_| gen_.list) {
@@ -145,11 +105,21 @@ pub(crate) fn run(gen_: &Gen) -> anyhow::Result<ExitCode> {
     let wanted =
         |step: &&Step| gen_.steps.is_empty() || gen_.steps.iter().any(|name| name == step.name);
     make(STEPS.iter().filter(wanted))?;
+    if gen_.steps.is_empty() {
+        assert_written_pages()?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The pages that people write and code must agree with; they cannot be made, only be held against it.
+fn assert_written_pages() -> anyhow::Result<()> {
+    let held = ["test", "--quiet", "--package", "fairlead-tunnel", "--lib", "reference::"];
+    run_command(&mut cargo(held)).context("docs/reference/wire.md and the code disagree")
 }
 
 /// Makes everything anew and fails when a file came out different from what was there.
 pub(crate) fn assert_current() -> anyhow::Result<()> {
+    assert_written_pages()?;
     let before = content()?;
     make(STEPS.iter())?;
     let after = content()?;
@@ -166,8 +136,8 @@ pub(crate) fn assert_current() -> anyhow::Result<()> {
 }
 
 fn make<'a>(steps: impl Iterator<Item = &'a Step>) -> anyhow::Result<()> {
-    setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Web])?;
-    for step in steps.filter(|step| has(step.from)) {
+    setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Console])?;
+    for step in steps {
         fairlead_lab::Step::run(step.name, step.run)?;
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! Every verb of this repository, the same for people and for CI.
 
+mod apt;
 mod bench;
 mod check;
+mod console;
 mod demo;
 mod generate;
 mod lab;
@@ -9,6 +11,7 @@ mod setup;
 mod stage;
 mod test;
 mod transcript;
+mod version;
 mod workspace;
 
 use clap::{Parser, Subcommand};

@@ -1,11 +1,12 @@
 //! `setup`: what this repository needs of a machine, and how a machine that lacks it gets it.
 
-use crate::workspace::{is_root, run as run_command, tell};
-use anyhow::{bail, ensure};
-use std::{
-    path::Path,
-    process::{Command, ExitCode, Stdio},
+use crate::{
+    apt::{self, Distribution},
+    version::{self, Version},
+    workspace::tell,
 };
+use anyhow::ensure;
+use std::{path::Path, process::ExitCode};
 
 /// What a part of the work needs; a verb asks for the areas it touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,122 +17,178 @@ pub(crate) enum Area {
     Lab,
     /// The hub: its database.
     Hub,
-    /// The console: building and looking at it.
-    Web,
+    /// The console: building it.
+    Console,
+    /// Looking at the console.
+    Browser,
 }
+
+const EVERYTHING: [Area; 5] = [Area::Build, Area::Lab, Area::Hub, Area::Console, Area::Browser];
 
 /// How the presence of something is seen.
 #[derive(Debug)]
 enum Seen {
+    /// On the path.
     Program(&'static str),
-    File(&'static str),
+    /// One of these files is there.
+    File(&'static [&'static str]),
     FileBelow(&'static str, &'static str),
 }
 
+/// Something that a package of Debian brings.
 #[derive(Debug)]
 struct Need {
     area: Area,
     seen: Seen,
     package: &'static str,
+    /// What to do where no archive has the package.
+    by_hand: &'static str,
 }
 
-const fn need(area: Area, seen: Seen, package: &'static str) -> Need {
-    Need { area, seen, package }
+const fn need(area: Area, program: &'static str, package: &'static str) -> Need {
+    Need { area, seen: Seen::Program(program), package, by_hand: "" }
 }
 
-const PACKAGES: &[Need] = &[
-    need(Area::Build, Seen::Program("cc"), "build-essential"),
-    need(Area::Build, Seen::Program("git"), "git"),
-    need(Area::Lab, Seen::Program("containerd"), "containerd"),
-    need(Area::Lab, Seen::Program("runc"), "runc"),
-    need(Area::Lab, Seen::File("/usr/lib/cni/bridge"), "containernetworking-plugins"),
-    need(Area::Lab, Seen::Program("nft"), "nftables"),
-    need(Area::Lab, Seen::Program("iptables"), "iptables"),
-    need(Area::Lab, Seen::Program("ip"), "iproute2"),
-    need(Area::Lab, Seen::Program("conntrack"), "conntrack"),
-    need(Area::Lab, Seen::Program("openssl"), "openssl"),
-    need(Area::Lab, Seen::Program("unshare"), "util-linux"),
-    need(Area::Lab, Seen::Program("curl"), "curl"),
-    need(Area::Lab, Seen::Program("unzip"), "unzip"),
-    need(Area::Lab, Seen::Program("tcpdump"), "tcpdump"),
-    need(Area::Hub, Seen::FileBelow("/usr/lib/postgresql", "bin/initdb"), "postgresql"),
-    need(Area::Web, Seen::Program("chromium"), "chromium"),
+const NEEDS: &[Need] = &[
+    need(Area::Build, "cc", "build-essential"),
+    need(Area::Build, "git", "git"),
+    need(Area::Lab, "containerd", "containerd"),
+    need(Area::Lab, "runc", "runc"),
+    Need {
+        area: Area::Lab,
+        seen: Seen::File(&["/usr/lib/cni/bridge"]),
+        package: "containernetworking-plugins",
+        by_hand: "the CNI plugins, with `bridge` at /usr/lib/cni/bridge, from \
+                  https://github.com/containernetworking/plugins/releases",
+    },
+    need(Area::Lab, "nft", "nftables"),
+    need(Area::Lab, "iptables", "iptables"),
+    need(Area::Lab, "ip", "iproute2"),
+    need(Area::Lab, "conntrack", "conntrack"),
+    need(Area::Lab, "openssl", "openssl"),
+    need(Area::Lab, "unshare", "util-linux"),
+    need(Area::Lab, "curl", "curl"),
+    need(Area::Lab, "unzip", "unzip"),
+    need(Area::Lab, "tcpdump", "tcpdump"),
+    Need {
+        area: Area::Hub,
+        seen: Seen::FileBelow("/usr/lib/postgresql", "bin/initdb"),
+        package: "postgresql",
+        by_hand: "PostgreSQL 15 or newer, below /usr/lib/postgresql",
+    },
+    Need {
+        area: Area::Browser,
+        // By their paths: Ubuntu's is a snap, of which only a stub is on the path.
+        seen: Seen::File(&["/usr/bin/chromium", "/usr/bin/google-chrome"]),
+        package: "chromium",
+        by_hand: "a Chromium that is no snap (a snap sees neither the namespaces of the lab nor folders of tests): \
+                  Google Chrome's package from https://www.google.com/chrome, or any other, named by FAIRLEAD_CHROMIUM",
+    },
 ];
 
-/// Programs that Debian has only in versions too old; each with its way of telling its version.
-const TOOLS: &[(Area, &str, &[&str], &str)] = &[
-    (
-        Area::Lab,
-        "go",
-        &["version"],
-        "Go 1.26 or newer, from https://go.dev/dl (the lab builds Kubernetes)",
-    ),
-    (Area::Lab, "node", &["--version"], "Node.js 20.19 or newer with npm, from https://nodejs.org"),
-    (Area::Web, "npm", &["--version"], "Node.js 20.19 or newer with npm, from https://nodejs.org"),
+/// A program that Debian has only in versions too old.
+#[derive(Debug)]
+struct Tool {
+    areas: &'static [Area],
+    program: &'static str,
+    asked: &'static [&'static str],
+    wanted: Version,
+    from: &'static str,
+}
+
+const TOOLS: &[Tool] = &[
+    Tool {
+        areas: &[Area::Lab],
+        program: "go",
+        asked: &["version"],
+        wanted: Version(1, 26),
+        from: "https://go.dev/dl (the lab builds Kubernetes)",
+    },
+    Tool {
+        areas: &[Area::Lab, Area::Console],
+        program: "node",
+        asked: &["--version"],
+        wanted: Version(20, 19),
+        from: "https://nodejs.org",
+    },
+    Tool {
+        areas: &[Area::Lab, Area::Console],
+        program: "npm",
+        asked: &["--version"],
+        wanted: Version(9, 0),
+        from: "https://nodejs.org, beside Node.js",
+    },
 ];
 
 /// Installs everything any verb needs.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Web])?;
+    ensure(&EVERYTHING)?;
     tell("Everything that `cargo xtask` needs is here.");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs what these areas lack; says nothing when they lack nothing.
+/// Installs what these areas lack; says nothing when they lack nothing. What cannot be installed is listed at the end,
+/// after everything else is there.
 pub(crate) fn ensure(areas: &[Area]) -> anyhow::Result<()> {
-    let missing: Vec<_> = PACKAGES
-        .iter()
-        .filter(|need| areas.contains(&need.area) && !need.is_here())
-        .map(|need| need.package)
-        .collect();
+    let wanted = NEEDS.iter().filter(|need| areas.contains(&need.area));
+    let missing: Vec<_> = wanted.filter(|need| !need.is_here()).collect();
     if !missing.is_empty() {
-        install(&missing)?;
+        install(&missing, &Distribution::of_this_machine())?;
     }
-    let absent: Vec<_> = TOOLS
-        .iter()
-        .filter(|(area, program, version, _)| areas.contains(area) && !answers(program, version))
-        .map(|(_, _, _, advice)| *advice)
-        .collect();
-    ensure!(absent.is_empty(), "install these by hand:\n  {}", absent.join("\n  "));
+    let still = missing.iter().filter(|need| !need.is_here()).map(|need| need.advice());
+    let tools = TOOLS.iter().filter(|tool| tool.areas.iter().any(|area| areas.contains(area)));
+    let by_hand: Vec<_> = still.chain(tools.filter_map(Tool::complaint)).collect();
+    ensure!(by_hand.is_empty(), "install these by hand:\n  {}", by_hand.join("\n  "));
     Ok(())
 }
 
-fn install(packages: &[&str]) -> anyhow::Result<()> {
-    let list = packages.join(" ");
-    if !on_path("apt-get") {
-        bail!("this machine has no apt-get; install what Debian calls: {list}");
-    }
-    if !is_root() && !on_path("sudo") {
-        bail!("as root, run: apt-get update && apt-get install {list}");
-    }
-    tell(&format!("Installing {list}"));
-    // A machine that never updated its lists finds no package at all.
-    let fetch = |arguments: &[&str]| {
-        let mut apt = crate::workspace::sudo("env");
-        apt.args([
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "-qq",
-            "-o",
-            "DPkg::Lock::Timeout=120",
-        ]);
-        run_command(apt.args(arguments).stdout(Stdio::null()).stdin(Stdio::null()))
-    };
-    fairlead_lab::Step::run("package lists are fetched", || fetch(&["update"]))?;
-    fairlead_lab::Step::run("packages are installed", || {
-        fetch(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
-    })
+/// Installs what the archives of this distribution have.
+fn install(missing: &[&Need], distribution: &Distribution) -> anyhow::Result<()> {
+    let offered = missing.iter().map(|need| need.package);
+    let offered: Vec<_> = offered.filter(|package| distribution.has(package)).collect();
+    if offered.is_empty() { Ok(()) } else { apt::install(&offered) }
 }
 
 impl Need {
     fn is_here(&self) -> bool {
         match self.seen {
             Seen::Program(name) => on_path(name),
-            Seen::File(path) => Path::new(path).exists(),
+            Seen::File(paths) => {
+                let another = self.area == Area::Browser && named_by("FAIRLEAD_CHROMIUM");
+                another || paths.iter().any(|path| Path::new(path).exists())
+            }
             Seen::FileBelow(folder, file) => std::fs::read_dir(folder).is_ok_and(|mut versions| {
                 versions.any(|version| version.is_ok_and(|at| at.path().join(file).exists()))
             }),
         }
+    }
+
+    fn advice(&self) -> String {
+        if self.by_hand.is_empty() {
+            format!("what Debian calls `{}`", self.package)
+        } else {
+            self.by_hand.to_owned()
+        }
+    }
+}
+
+impl Tool {
+    /// Says what is wrong with what is here; nothing when nothing is.
+    fn complaint(&self) -> Option<String> {
+        let said = version::said_by(self.program, self.asked);
+        complaint(self.program, self.wanted, self.from, said.as_deref())
+    }
+}
+
+fn complaint(program: &str, wanted: Version, from: &str, said: Option<&str>) -> Option<String> {
+    let needed = format!("`{program}` {wanted} or newer, from {from}");
+    match said.map(|said| (said, Version::in_text(said))) {
+        Some((_, Some(version))) if version >= wanted => None,
+        Some((_, Some(version))) => Some(format!("{needed}; here is {version}")),
+        Some((said, None)) => {
+            Some(format!("{needed}; here is one that calls itself `{}`", said.trim()))
+        }
+        None => Some(needed),
     }
 }
 
@@ -144,10 +201,8 @@ fn on_path(program: &str) -> bool {
     inherited || system.iter().any(|folder| folder.join(program).is_file())
 }
 
-fn answers(program: &str, version: &[&str]) -> bool {
-    let mut ask = Command::new(program);
-    ask.args(version).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    ask.status().is_ok_and(|status| status.success())
+fn named_by(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|path| Path::new(&path).is_file())
 }
 
 #[cfg(test)]
@@ -155,10 +210,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_nobody_has_is_missing() {
+    fn a_program_nobody_has_is_missing_and_the_advice_says_what_to_do() {
         assert!(on_path("sh"));
-        assert!(!on_path("a-program-nobody-has"));
-        let versions = Seen::FileBelow("/usr/lib", "a-file-nobody-has");
-        assert!(!need(Area::Hub, versions, "postgresql").is_here());
+        let nobodys = need(Area::Lab, "a-program-nobody-has", "nobodys");
+        assert!(!nobodys.is_here());
+        assert_eq!(nobodys.advice(), "what Debian calls `nobodys`");
+        let seen = Seen::FileBelow("/usr/lib", "a-file-nobody-has");
+        let database = Need { area: Area::Hub, seen, package: "p", by_hand: "PostgreSQL 15" };
+        assert!(!database.is_here());
+        assert_eq!(database.advice(), "PostgreSQL 15");
+    }
+
+    #[test]
+    fn a_tool_that_is_too_old_is_told_with_both_versions() {
+        let complaint = |said| complaint("go", Version(1, 26), "go.dev", said);
+        assert_eq!(complaint(Some("go version go1.26.0 linux/amd64")), None);
+        assert_eq!(complaint(Some("go version go1.30 linux/amd64")), None);
+        let old = complaint(Some("go version go1.19.8 linux/amd64")).expect("too old");
+        assert!(old.contains("`go` 1.26 or newer") && old.contains("here is 1.19"), "{old}");
+        assert_eq!(complaint(None), Some("`go` 1.26 or newer, from go.dev".to_owned()));
+        let odd = complaint(Some("devel")).expect("unknown");
+        assert!(odd.contains("calls itself `devel`"), "{odd}");
     }
 }

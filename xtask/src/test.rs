@@ -1,14 +1,18 @@
 //! `test [SUITE…]`: the suites, from the fast ones to those that need a cluster.
 
 use crate::{
+    console,
     setup::{self, Area},
     stage::Stages,
-    workspace::{cargo, command, has, is_root, output, root, run as run_command},
+    workspace::{cargo, is_root, output, run as run_command},
 };
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use fairlead_lab::ProxyMode;
-use std::process::{Command, ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Test {
@@ -119,41 +123,14 @@ fn unit() -> anyhow::Result<()> {
 
 /// The console's own suite, then its pages in a browser on a hub of their own.
 fn web() -> anyhow::Result<()> {
-    setup::ensure(&[Area::Build, Area::Hub, Area::Web])?;
-    console(&["check", "test", "build"])?;
-    if has("tests/web/package.json") {
-        install_modules("tests/web")?;
-        install_modules("tests/lab/issuer")?;
-        run_command(&mut cargo(["build", "--package", "fairlead-hub", "--bins"]))?;
-        let mut pages = npm("tests/web");
-        pages.env("FAIRLEAD_HUB", fairlead_lab::sibling("fairlead-hub")?);
-        run_command(pages.args(["run", "--silent", "test"]))?;
-    }
-    Ok(())
-}
-
-/// Runs scripts of the console's package.
-pub(crate) fn console(scripts: &[&str]) -> anyhow::Result<()> {
-    install_modules("web")?;
-    scripts.iter().try_for_each(|script| run_command(npm("web").args(["run", "--silent", script])))
-}
-
-/// Installs a folder's modules unless its lock file is the one they were installed from.
-fn install_modules(folder: &str) -> anyhow::Result<()> {
-    let folder_path = root().join(folder);
-    let written = |file: &str| {
-        folder_path.join(file).metadata().and_then(|metadata| metadata.modified()).ok()
-    };
-    if written("node_modules/.package-lock.json") >= written("package-lock.json") {
-        return Ok(());
-    }
-    run_command(npm(folder).args(["ci", "--no-audit", "--no-fund"]))
-}
-
-fn npm(folder: &str) -> Command {
-    let mut npm = command("npm", []);
-    npm.current_dir(root().join(folder));
-    npm
+    setup::ensure(&[Area::Build, Area::Hub, Area::Console, Area::Browser])?;
+    console::run(&["check", "test", "build"])?;
+    console::install_modules("tests/web")?;
+    console::install_modules("tests/lab/issuer")?;
+    run_command(&mut cargo(["build", "--package", "fairlead-hub", "--bins"]))?;
+    let mut pages = console::npm("tests/web");
+    pages.env("FAIRLEAD_HUB", fairlead_lab::sibling("fairlead-hub")?);
+    run_command(pages.args(["run", "--silent", "test"]))
 }
 
 fn one_target(stages: &mut Stages, meant: &Meant<'_>, suite: &Suite) {
@@ -181,29 +158,51 @@ fn cluster(stages: &mut Stages, meant: &Meant<'_>, only_mode: Option<ProxyMode>)
 
 /// Looks for the words of applications at the hub, where there must be none, and then once more where an agent and a
 /// daemon without encryption have put them: a search that cannot find anything proves nothing.
+///
+/// Those two are built into a folder of their own. Whatever ends this, nobody can take them for the real programs.
 fn blind(meant: &Meant<'_>) -> anyhow::Result<()> {
     as_root(meant, &["blind"], None)?;
-    let programs = ["build", "--package", "fairlead-agent", "--package", "fairlead-daemon"];
-    let plain = ["fairlead-agent/plain-for-tests", "fairlead-daemon/plain-for-tests"];
-    let found = run_command(cargo(programs).args(["--features", &plain.join(",")]))
-        .and_then(|()| run_as_root(meant, &["blind"], None, &["plain-for-tests"]));
-    // Nothing may be left that somebody could take for the real programs.
-    run_command(&mut cargo(programs))?;
-    found
+    let target = target_folder()?;
+    let plain = target.join("plain-for-tests");
+    let features = ["fairlead-agent/plain-for-tests", "fairlead-daemon/plain-for-tests"];
+    let mut build = cargo(["build", "--package", "fairlead-agent", "--package", "fairlead-daemon"]);
+    build.args(["--features", &features.join(",")]).arg("--target-dir").arg(&plain);
+    // What they are made of is shared: only the programs themselves are apart.
+    build.arg("--config").arg(format!("build.build-dir={:?}", target.display().to_string()));
+    run_command(&mut build)?;
+    let programs = plain.join(programs_folder(&target)?);
+    let instead = Some(("FAIRLEAD_PROGRAMS", programs.as_path()));
+    run_as_root(meant, &["blind"], instead, &["plain-for-tests"])
+}
+
+/// Returns the folder into which cargo builds, by where this program lies.
+fn target_folder() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").exists();
+    let target = own.ancestors().filter(marked).last();
+    Ok(target.context("this program is not where cargo builds")?.to_path_buf())
+}
+
+/// Returns the folder of programs within the folder into which cargo builds.
+fn programs_folder(target: &Path) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("a program is in a folder")?;
+    Ok(folder.strip_prefix(target)?.to_path_buf())
 }
 
 /// Builds every program of the workspace and runs test targets as root. One test at a time: they share a world.
 fn as_root(meant: &Meant<'_>, targets: &[&str], proxy_mode: Option<&str>) -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))?;
-    run_as_root(meant, targets, proxy_mode, &[])
+    let mode = proxy_mode.map(|mode| ("FAIRLEAD_PROXY_MODE", Path::new(mode)));
+    run_as_root(meant, targets, mode, &[])
 }
 
 /// Runs test targets as root on the programs that are there.
 fn run_as_root(
     meant: &Meant<'_>,
     targets: &[&str],
-    proxy_mode: Option<&str>,
+    variable: Option<(&str, &Path)>,
     features: &[&str],
 ) -> anyhow::Result<()> {
     let mut cargo = cargo(["test", "--no-fail-fast", "--package", "fairlead-tests"]);
@@ -212,8 +211,8 @@ fn run_as_root(
         cargo.args(["--test", target]);
     }
     cargo.args(meant.only).args(["--", "--test-threads=1"]);
-    if let Some(mode) = proxy_mode {
-        cargo.env("FAIRLEAD_PROXY_MODE", mode);
+    if let Some((name, value)) = variable {
+        cargo.env(name, value);
     }
     run_command(cargo_as_root(&mut cargo)?)
 }

@@ -70,11 +70,6 @@ pub(crate) fn tell(line: &str) {
     let _unread = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Says whether the checkout has this file or folder.
-pub(crate) fn has(path: &str) -> bool {
-    root().join(path).exists()
-}
-
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")

@@ -12,6 +12,8 @@ mod half;
 mod heard;
 mod keepalive;
 pub mod opener;
+#[cfg(test)]
+mod reference;
 mod secure;
 pub mod socket;
 pub mod stream;

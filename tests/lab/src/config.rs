@@ -1,4 +1,4 @@
-//! The one reader of the environment: where this user's caches are.
+//! The one reader of the environment: where this user's caches are, and programs that stand in for others.
 
 use anyhow::Context;
 use std::path::PathBuf;
@@ -15,6 +15,11 @@ pub(crate) fn cache() -> anyhow::Result<PathBuf> {
 pub(crate) fn search_path() -> String {
     let inherited = path("PATH").map(|value| value.display().to_string()).unwrap_or_default();
     format!("{inherited}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+}
+
+/// Returns the folder of programs that stand in for those of the workspace, for a suite that needs them built otherwise.
+pub(crate) fn programs() -> Option<PathBuf> {
+    path("FAIRLEAD_PROGRAMS")
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]

@@ -62,11 +62,14 @@ pub fn kubectl_of(kubeconfig: impl AsRef<Path>) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Returns a program of this workspace, which lies where this process's own program lies.
+/// Returns a program of this workspace, which lies where this process's own program lies, unless another one stands in
+/// for it.
 pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let folders = own.ancestors().skip(1).take(2);
-    folders
+    let folders = own.ancestors().skip(1).take(2).map(Path::to_path_buf);
+    config::programs()
+        .into_iter()
+        .chain(folders)
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
         .with_context(|| format!("`{name}` is not built; build it with: cargo build --bin {name}"))
