@@ -36,6 +36,8 @@ pub(crate) enum Lab {
     Status {
         #[command(flatten)]
         name: Name,
+        #[command(flatten)]
+        another: Another,
     },
     /// Runs a program on a host: laptop, hub, api, node1 or node2
     Exec {
@@ -52,9 +54,8 @@ pub(crate) enum Lab {
     Kubectl {
         #[command(flatten)]
         name: Name,
-        /// Another cluster than the lab's
-        #[arg(long, value_name = "FILE")]
-        kubeconfig: Option<OsString>,
+        #[command(flatten)]
+        another: Another,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
@@ -78,6 +79,16 @@ pub(crate) struct Name {
     lab: String,
 }
 
+/// What there is of a cluster, at a glance.
+const LOOK: [&str; 4] = ["get", "nodes,pods", "--all-namespaces", "--output=wide"];
+
+#[derive(Debug, Args)]
+pub(crate) struct Another {
+    /// Another cluster than the lab's; that is all that can be done with one (docs/decisions/0006)
+    #[arg(long, value_name = "FILE", conflicts_with = "lab")]
+    kubeconfig: Option<OsString>,
+}
+
 /// Set for the run as root, which must not leave root's files in the user's target folder.
 const BUILT: &str = "FAIRLEAD_LAB_IS_BUILT";
 
@@ -89,8 +100,17 @@ fn is_built() -> bool {
     std::env::var_os(BUILT).is_some()
 }
 
-/// Runs a verb; all of them enter namespaces or make them, so they run as root.
+/// Runs a verb; all of them enter namespaces or make them, so they run as root, but for those about another cluster.
 pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
+    match &verb {
+        Lab::Status { another: Another { kubeconfig: Some(file) }, .. } => {
+            return become_command(fairlead_lab::kubectl_of(file)?.args(LOOK));
+        }
+        Lab::Kubectl { another: Another { kubeconfig: Some(file) }, arguments, .. } => {
+            return become_command(fairlead_lab::kubectl_of(file)?.args(arguments));
+        }
+        _ => {}
+    }
     if let Lab::Up { .. } | Lab::Issuer { .. } = verb {
         setup::ensure(&[Area::Build, Area::Lab])?;
     }
@@ -107,15 +127,11 @@ pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
             up(&Options { name: name.lab, proxy_mode, min_sync_period, ends_with_me: false })
         }
         Lab::Down { name } => down(&name.lab),
-        Lab::Status { name } => status(&name.lab),
+        Lab::Status { name, .. } => status(&name.lab),
         Lab::Exec { name, uid, host, command } => exec(&name.lab, uid, host, command),
-        Lab::Kubectl { name, kubeconfig: None, arguments } => {
+        Lab::Kubectl { name, arguments, .. } => {
             let lab = fairlead_lab::Lab::attach(&name.lab)?;
             become_command(lab.kubectl([]).args(arguments))
-        }
-        Lab::Kubectl { kubeconfig: Some(file), arguments, .. } => {
-            let mut kubectl = fairlead_lab::kubectl_of(&file)?;
-            become_command(kubectl.args(arguments))
         }
         Lab::Issuer { name } => issuer(&name.lab),
         Lab::Import { name, archive } => {
@@ -159,7 +175,7 @@ fn status(name: &str) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(3));
     }
     let lab = fairlead_lab::Lab::attach(name)?;
-    run_command(&mut lab.kubectl(["get", "nodes,pods", "--all-namespaces", "--output=wide"]))?;
+    run_command(&mut lab.kubectl(LOOK))?;
     tell(&format!("{:#?}", lab.counters()?));
     Ok(ExitCode::SUCCESS)
 }

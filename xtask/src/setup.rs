@@ -201,6 +201,7 @@ fn on_path(program: &str) -> bool {
     inherited || system.iter().any(|folder| folder.join(program).is_file())
 }
 
+#[expect(clippy::disallowed_methods, reason = "the browser that somebody has named")]
 fn named_by(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|path| Path::new(&path).is_file())
 }
