@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::info;
 
-use crate::{attempts::Attempts, keeper::Keeper, link::with_causes, probe, sessions::Task};
+use crate::{attempts::Attempts, keeper::Keeper, link::with_causes, probe, session::Task};
 
 /// What the agent refuses once, it may have refused because it did not know the session yet.
 const REFUSALS_MAX: usize = 3;

@@ -29,7 +29,7 @@ use crate::{
     granted,
     keeper::Keeper,
     original, probe, proof,
-    sessions::{Origin, Route},
+    session::{Origin, Route},
 };
 
 /// A laptop has fewer connections; more wait in the listener's queue.

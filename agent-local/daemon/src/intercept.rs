@@ -34,7 +34,7 @@ use crate::{
     keeper::Keeper,
     link::with_causes,
     ports::{Holder, listener_on},
-    sessions::{Origin, Session},
+    session::{Origin, Session},
 };
 
 const STREAMS_MAX: usize = 4096;

@@ -28,7 +28,8 @@ use crate::{
     footprint::Footprint,
     link::LinkHandle,
     offers::Offers,
-    sessions::{Origin, Session, Sessions},
+    session::{Origin, Session},
+    sessions::Sessions,
 };
 
 #[derive(Debug)]

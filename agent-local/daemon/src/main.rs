@@ -22,6 +22,7 @@ mod probe;
 mod proof;
 mod restore;
 mod run;
+mod session;
 mod sessions;
 #[cfg(test)]
 mod stage;

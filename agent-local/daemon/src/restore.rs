@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::{carriers, keeper::Keeper, sessions::Origin};
+use crate::{carriers, keeper::Keeper, session::Origin};
 
 /// Brings names back at once; what no longer lives at the hub ends with its welcome.
 pub(crate) async fn restore(keeper: &Arc<Keeper>) {

@@ -9,113 +9,20 @@ use std::{
 };
 
 use fairlead_model::{
-    Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId,
-    timers::{LAPTOP_SESSION_YOUNG, LAPTOP_SHOWN},
+    Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId, timers::LAPTOP_SHOWN,
 };
-use fairlead_tunnel::{CarrierHandle, Opener};
+use fairlead_tunnel::CarrierHandle;
 use laptop_ipc::{
-    Failure,
     daemon::{self, Laptop},
     supervisor::Reached,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
 use crate::{
     desired::{DesiredSession, Wish},
     names::{self, Consumed},
+    session::{Route, Session},
 };
-
-/// A task that ends with its handle.
-#[derive(Debug)]
-pub(crate) struct Task(pub(crate) JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Where one redirected destination leads.
-#[derive(Debug, Clone)]
-pub(crate) struct Route {
-    pub(crate) session: SessionId,
-    pub(crate) service: ServiceRef,
-    pub(crate) port: Port,
-    pub(crate) openers: watch::Receiver<Vec<Opener>>,
-}
-
-/// Where a session came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// The hub has just begun it.
-    Begun,
-    /// A daemon before this one had it.
-    Restored,
-}
-
-#[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) desired: DesiredSession,
-    pub(crate) phase: Phase,
-    pub(crate) detail: Option<String>,
-    pub(crate) failure: Option<Failure>,
-    origin: Origin,
-    pub(crate) began: Instant,
-    ended: Option<Instant>,
-    /// Carriers on which we open streams: consume.
-    pub(crate) openers: watch::Sender<Vec<Opener>>,
-    pub(crate) grant: watch::Sender<String>,
-    /// Carriers on which the cluster opens streams, by replica: intercept.
-    pub(crate) taken: BTreeMap<String, CarrierHandle>,
-    pub(crate) task: Option<Task>,
-    /// Why the last connection to a service did not come about.
-    pub(crate) refusals: BTreeMap<ServiceRef, String>,
-    /// The user has left; only what is under way goes on for a moment.
-    pub(crate) is_leaving: bool,
-}
-
-impl Session {
-    pub(crate) fn new(desired: DesiredSession, origin: Origin) -> Self {
-        Self {
-            grant: watch::Sender::new(desired.grant.clone()),
-            desired,
-            phase: Phase::Preparing,
-            detail: None,
-            failure: None,
-            origin,
-            began: Instant::now(),
-            ended: None,
-            openers: watch::Sender::new(Vec::new()),
-            taken: BTreeMap::new(),
-            task: None,
-            refusals: BTreeMap::new(),
-            is_leaving: false,
-        }
-    }
-
-    pub(crate) const fn kind(&self) -> SessionKind {
-        match self.desired.wish {
-            Wish::Consume { .. } => SessionKind::Consume,
-            Wish::Intercept { .. } => SessionKind::Intercept,
-        }
-    }
-
-    pub(crate) const fn is_live(&self) -> bool {
-        self.ended.is_none()
-    }
-
-    /// Says whether the hub may have said what lives before it began this one.
-    fn may_be_unheard_of(&self) -> bool {
-        self.origin == Origin::Begun && self.began.elapsed() < LAPTOP_SESSION_YOUNG
-    }
-
-    pub(crate) const fn patterns(&self) -> Option<&Patterns> {
-        match &self.desired.wish {
-            Wish::Consume { patterns, .. } => Some(patterns),
-            Wish::Intercept { .. } => None,
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -372,9 +279,11 @@ impl Sessions {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use fairlead_model::Patterns;
     use laptop_ipc::daemon::Teamspace;
 
     use super::*;
+    use crate::session::Origin;
 
     fn port(number: u16) -> Port {
         Port::new(number).expect("not 0")

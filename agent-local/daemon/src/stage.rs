@@ -18,12 +18,8 @@ use laptop_ipc::supervisor::DaemonFolders;
 use tokio::sync::Notify;
 
 use crate::{
-    desired::Desired,
-    footing::Footing,
-    intercept,
-    keeper::Keeper,
-    link,
-    sessions::{Origin, tests},
+    desired::Desired, footing::Footing, intercept, keeper::Keeper, link, session::Origin,
+    sessions::tests,
 };
 
 /// Returns a keeper that is signed in nowhere.
