@@ -1,6 +1,6 @@
 //! Ends sessions whose grant ran out because their laptop never came back for another.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use fairlead_model::{OrgId, timers::GRANT_LIFE};
 use hub_store::StoreError;
@@ -25,7 +25,7 @@ pub(super) async fn run(mut hub: Hub) {
 
 async fn expire(hub: &mut Hub) -> Result<(), StoreError> {
     let store = hub.store.unscoped("sessions of every organization come to their end");
-    let organizations = store.organizations_with_live_sessions().await?;
+    let organizations = BTreeSet::from_iter(store.organizations_with_live_sessions().await?);
     for_each_organization("Ending sessions", organizations, hub, |hub, org| {
         Box::pin(of_organization(hub, org))
     })

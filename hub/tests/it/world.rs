@@ -161,8 +161,17 @@ async fn found(hub: &Hub, slug: &str) -> Org {
 }
 
 /// Waits until `what` is there.
-pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = time::Instant::now() + PATIENCE;
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look).await
+}
+
+/// Waits until `what` is there, for what happens in rounds of its own.
+pub(crate) async fn within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = time::Instant::now() + patience;
     loop {
         if let Some(found) = look().await {
             return found;
