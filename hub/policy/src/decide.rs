@@ -1,12 +1,16 @@
 //! The decision. The only place in the program where a [`Permit`] is made.
 
+use std::sync::LazyLock;
+
 use crate::{
-    Action, Caller, Denied, Facts,
+    Action, Caller, Denied, Facts, Policies, Role,
     actions::{SeeService, SeeSession, SeeTeamspace},
     entities::{self, Answer},
     explain,
     resource::Resource,
 };
+
+static BUILT_IN: LazyLock<Policies> = LazyLock::new(Policies::built_in);
 
 /// Why a permit exists: which policies said yes, in which version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +111,8 @@ impl<A> Decided<A> {
 /// Decides whether `caller` may do `action` under `facts`.
 ///
 /// Default is no. A `forbid` wins over every `permit`, and a policy that cannot be evaluated is a no as well:
-/// Cedar skips it, and a skipped `forbid` must never become a yes.
+/// Cedar skips it, and a skipped `forbid` must never become a yes. Of what is an owner's way back the organization's own
+/// policies are not asked at all, so that none of them can close it: by forbidding, later, or by failing.
 pub fn decide<A: Action>(caller: &Caller, action: A, facts: &Facts) -> Result<Permit<A>, Denied> {
     match ask(caller, &action, facts) {
         Ok(decision) => Ok(Permit { action, caller: caller.clone(), decision }),
@@ -138,7 +143,9 @@ fn ask(caller: &Caller, action: &impl Action, facts: &Facts) -> Result<Decision,
     if resource.org() != caller.org {
         return Err(Denied::invisible(action.in_words(), facts.policies.version()));
     }
-    let answer = entities::evaluate(caller, action, &resource, facts);
+    let way_back = action.is_owners_way_back() && caller.roles_everywhere().contains(&Role::Owner);
+    let policies = if way_back { &*BUILT_IN } else { &*facts.policies };
+    let answer = entities::evaluate(caller, action, &resource, facts, policies);
     match answer {
         Answer::Permitted { by } => {
             Ok(Decision { policy_version: facts.policies.version(), policies: by })
@@ -153,21 +160,22 @@ fn ask(caller: &Caller, action: &impl Action, facts: &Facts) -> Result<Decision,
 /// Says whether a refusal may admit that the resource exists.
 fn may_see(caller: &Caller, resource: &Resource, facts: &Facts) -> bool {
     let permitted = |answer| matches!(answer, Answer::Permitted { .. });
+    let policies = &*facts.policies;
     match resource {
         // One's own organization is no secret, and a device is named only in lists that were shown before.
         Resource::Organization(_) => true,
         Resource::Device { owner, .. } => *owner == caller.actor.user(),
         Resource::Teamspace(teamspace) => {
             let see = SeeTeamspace { teamspace: teamspace.clone() };
-            permitted(entities::evaluate(caller, &see, resource, facts))
+            permitted(entities::evaluate(caller, &see, resource, facts, policies))
         }
         Resource::Service(target) => {
             let see = SeeService { target: target.clone() };
-            permitted(entities::evaluate(caller, &see, resource, facts))
+            permitted(entities::evaluate(caller, &see, resource, facts, policies))
         }
         Resource::Session { id, owner, teamspace } => {
             let see = SeeSession { session: *id, owner: *owner, teamspace: teamspace.clone() };
-            permitted(entities::evaluate(caller, &see, resource, facts))
+            permitted(entities::evaluate(caller, &see, resource, facts, policies))
         }
     }
 }

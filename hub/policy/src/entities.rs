@@ -15,7 +15,7 @@ use cedar_policy::{
 };
 
 use crate::{
-    Action, Caller, Facts, Resource, ServiceFacts, TeamspaceFacts, Verb,
+    Action, Caller, Facts, Policies, Resource, ServiceFacts, TeamspaceFacts, Verb,
     actions::Particulars,
     policies::{Heads, SCHEMA},
     resource::OWNERS_LABEL,
@@ -79,15 +79,16 @@ impl Question {
     }
 }
 
-/// Asks the policies that can match.
+/// Asks those of `policies` that can match.
 pub(crate) fn evaluate(
     caller: &Caller,
     action: &impl Action,
     resource: &Resource,
     facts: &Facts,
+    policies: &Policies,
 ) -> Answer {
     match Question::new(caller, action, resource, facts) {
-        Ok(question) => question.ask(&facts.policies.slice(question.heads())),
+        Ok(question) => question.ask(&policies.slice(question.heads())),
         Err(problem) => Answer::Failed { problem },
     }
 }

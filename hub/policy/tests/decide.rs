@@ -6,7 +6,10 @@ use fairlead_model::{OrgId, TeamspaceId, UserId};
 use hub_policy::{
     Actor, Caller, Denied, Facts, InvalidPolicies, Policies, PolicyText, Role, RoleBinding,
     ServiceFacts, TeamspaceFacts,
-    actions::{Consume, Intercept},
+    actions::{
+        Consume, CreateTeamspace, Intercept, ListPolicies, ManageOrganization, PublishPolicies,
+        RemoveMember, RoleHolder, SetRoles,
+    },
     decide, decide_each,
 };
 use jiff::Timestamp;
@@ -197,4 +200,41 @@ fn one_refusal_does_not_touch_the_others() {
     let (permits, refused) = decided.at_least_one().expect("one of two");
     assert_eq!(permits.iter().count(), 1);
     assert_eq!(refused[0].action.target.service.to_string(), "shop/cart");
+}
+
+#[test]
+fn no_policy_makes_an_admin_an_owner() {
+    let ada = Ada::with(Some(Role::Admin));
+    let facts = facts(&[policy("all", "permit(principal, action, resource);")]);
+    let user = UserId::generate();
+    let make =
+        |role| SetRoles { holder: RoleHolder::User(user), before: vec![], after: vec![role] };
+    let denied = decide(&ada.caller, make(Role::Owner), &facts).expect_err("not hers to give");
+    assert_eq!(denied.policies, ["owners-alone"]);
+    assert!(decide(&ada.caller, RemoveMember { user, is_owner: true }, &facts).is_err());
+    assert!(decide(&ada.caller, ManageOrganization, &facts).is_err());
+    assert!(decide(&ada.caller, make(Role::Developer), &facts).is_ok());
+}
+
+#[test]
+fn no_policy_keeps_an_owner_from_replacing_it() {
+    for text in [
+        "forbid(principal, action, resource);",
+        r#"forbid(principal, action == Action::"managePolicies", resource)
+           when { context.now > datetime("2001-01-01T00:00:00Z") };"#,
+        // Cannot be evaluated, ever, which is a no.
+        "permit(principal, action, resource) when { 9223372036854775807 + 1 > 0 };",
+    ] {
+        let facts = facts(&[policy("lock", text)]);
+        let publish = || PublishPolicies { texts: vec![] };
+        let olga = Ada::with(Some(Role::Owner)).caller;
+        assert!(decide(&olga, publish(), &facts).is_ok(), "{text}");
+        assert!(decide(&olga, ListPolicies, &facts).is_ok(), "{text}");
+        let admin = Ada::with(Some(Role::Admin)).caller;
+        assert!(decide(&admin, publish(), &facts).is_err(), "{text}");
+    }
+    let frozen = facts(&[policy("lock", "forbid(principal, action, resource);")]);
+    let olga = Ada::with(Some(Role::Owner)).caller;
+    let create = CreateTeamspace { name: "staging".parse().expect("a name") };
+    assert!(decide(&olga, create, &frozen).is_err(), "it counts for everything else");
 }

@@ -11,8 +11,8 @@ use hub_policy::{
     actions::{
         Consume, CreateJoinToken, CreateTeamspace, DeleteJoinToken, DeleteTeamspace, EndSession,
         Intercept, ListJoinTokens, ListMembers, ListPolicies, ManageOrganization, PublishPolicies,
-        ReadAudit, RemoveDevice, RemoveMember, RoleHolder, SeeService, SeeSession, SeeTeamspace,
-        SetRoles,
+        ReadAudit, RemoveDevice, RemoveMember, ResetEnrolment, RestoreMember, RoleHolder,
+        SeeService, SeeSession, SeeTeamspace, SetRoles, UnlockTeamspace,
     },
     decide,
 };
@@ -116,6 +116,8 @@ fn rows(world: &World) -> Vec<(Verb, String)> {
         row(world, "somebody else's device", device(grace)),
         row(world, "create a teamspace", CreateTeamspace { name: world.staging.name.clone() }),
         row(world, "delete a teamspace", DeleteTeamspace { teamspace: teamspace() }),
+        row(world, "unlock a teamspace", UnlockTeamspace { teamspace: teamspace() }),
+        row(world, "reset an enrolment", ResetEnrolment { teamspace: teamspace() }),
         row(world, "list join tokens", ListJoinTokens { teamspace: teamspace() }),
         row(world, "create a join token", CreateJoinToken { teamspace: teamspace() }),
         row(
@@ -125,6 +127,8 @@ fn rows(world: &World) -> Vec<(Verb, String)> {
         ),
         row(world, "remove a member", RemoveMember { user: grace, is_owner: false }),
         row(world, "remove an owner", RemoveMember { user: grace, is_owner: true }),
+        row(world, "let a member in again", RestoreMember { user: grace, is_owner: false }),
+        row(world, "let an owner in again", RestoreMember { user: grace, is_owner: true }),
         row(world, "make somebody a developer", roles(vec![Role::Developer])),
         row(world, "make somebody an owner", roles(vec![Role::Owner])),
         row(world, "publish policies", PublishPolicies { texts: vec![] }),

@@ -1,13 +1,15 @@
 //! The organization's own policies, one version after the other.
 
+use fairlead_model::OrgId;
 use hub_policy::{Permit, Policies, PolicyText, actions::PublishPolicies};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::json;
-use sqlx::types::Json;
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
 
 use crate::{
-    Scoped, Store, StoreError,
+    Scoped, Store, StoreError, Unscoped,
     audit::{self, Entry},
     notify::{self, Noun},
 };
@@ -56,17 +58,8 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let org = permit.org();
         let mut tx = self.pool.begin().await?;
-        let version = sqlx::query_scalar!(
-            "insert into policy_sets (org_id, version, texts, published_at, published_by)
-             select $1, coalesce(max(version), 0) + 1, $2, $3, $4 from policy_sets where org_id = $1
-             returning version",
-            org.as_uuid(),
-            Json(&permit.action().texts) as _,
-            now.to_sqlx() as _,
-            permit.caller().actor.user().as_uuid(),
-        )
-        .fetch_one(&mut *tx)
-        .await?;
+        let by = permit.caller().actor.user().as_uuid();
+        let version = insert(&mut tx, org, &permit.action().texts, Some(by), now).await?;
         let ids: Vec<_> = permit.action().texts.iter().map(|text| &text.id).collect();
         let entry =
             Entry::by(permit, "policies.published", version).with(json!({ "policies": ids }));
@@ -75,4 +68,36 @@ impl Store {
         tx.commit().await?;
         u64::try_from(version).map_err(|error| StoreError::damaged("policy version", error))
     }
+}
+
+impl Unscoped<'_> {
+    /// Puts the built-in policies alone in force, on the word of the operator; returns the new version.
+    pub async fn reset_policies(&self, org: OrgId, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let version = insert(&mut tx, org, &[], None, now).await?;
+        audit::record(&mut tx, Entry::by_operator(org, "policies.reset", version), now).await?;
+        notify::tell(&mut tx, org, Noun::Policies, org.as_uuid()).await?;
+        tx.commit().await?;
+        u64::try_from(version).map_err(|error| StoreError::damaged("policy version", error))
+    }
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    org: OrgId,
+    texts: &[PolicyText],
+    by: Option<Uuid>,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "insert into policy_sets (org_id, version, texts, published_at, published_by)
+         select $1, coalesce(max(version), 0) + 1, $2, $3, $4 from policy_sets where org_id = $1
+         returning version",
+        org.as_uuid(),
+        Json(texts) as _,
+        now.to_sqlx() as _,
+        by,
+    )
+    .fetch_one(connection)
+    .await?)
 }

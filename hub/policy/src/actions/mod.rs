@@ -14,11 +14,13 @@ use std::fmt;
 pub use audit::ReadAudit;
 pub use join_tokens::{CreateJoinToken, DeleteJoinToken, ListJoinTokens};
 pub use organization::ManageOrganization;
-pub use people::{ListMembers, RemoveDevice, RemoveMember, RoleHolder, SetRoles};
+pub use people::{ListMembers, RemoveDevice, RemoveMember, RestoreMember, RoleHolder, SetRoles};
 pub use policies::{ListPolicies, PublishPolicies};
 pub use services::SeeService;
 pub use sessions::{Consume, EndSession, Intercept, SeeSession};
-pub use teamspaces::{CreateTeamspace, DeleteTeamspace, SeeTeamspace};
+pub use teamspaces::{
+    CreateTeamspace, DeleteTeamspace, ResetEnrolment, SeeTeamspace, UnlockTeamspace,
+};
 
 use crate::{Resource, Verb, caller::Caller};
 
@@ -31,6 +33,12 @@ pub trait Action: fmt::Debug {
 
     /// Returns the action in words that follow "you may not …".
     fn in_words(&self) -> String;
+
+    /// Says whether owners may do this whatever their organization's own policies say: what is the way back from
+    /// policies that lock everybody out.
+    fn is_owners_way_back(&self) -> bool {
+        false
+    }
 
     /// Returns the facts that only this action has.
     fn particulars(&self) -> Particulars {

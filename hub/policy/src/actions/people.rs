@@ -48,6 +48,31 @@ impl Action for RemoveMember {
     }
 }
 
+/// Let a removed member in again, with the roles they had. Whether they are an owner is a fact here as well.
+#[derive(Clone, Debug)]
+pub struct RestoreMember {
+    pub user: UserId,
+    pub is_owner: bool,
+}
+
+impl Action for RestoreMember {
+    fn verb(&self) -> Verb {
+        Verb::ManageMembers
+    }
+
+    fn resource(&self, caller: &Caller) -> Resource {
+        Resource::Organization(caller.org)
+    }
+
+    fn in_words(&self) -> String {
+        if self.is_owner { "let an owner in again" } else { "let members in again" }.to_owned()
+    }
+
+    fn particulars(&self) -> Particulars {
+        Particulars::Roles { touches_owner: self.is_owner }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleHolder {
     User(UserId),

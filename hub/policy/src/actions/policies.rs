@@ -18,6 +18,10 @@ impl Action for ListPolicies {
     fn in_words(&self) -> String {
         "see the policies".to_owned()
     }
+
+    fn is_owners_way_back(&self) -> bool {
+        true
+    }
 }
 
 /// Replace the organization's own policies; the built-in ones stay.
@@ -37,5 +41,9 @@ impl Action for PublishPolicies {
 
     fn in_words(&self) -> String {
         "change policies".to_owned()
+    }
+
+    fn is_owners_way_back(&self) -> bool {
+        true
     }
 }

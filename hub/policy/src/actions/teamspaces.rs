@@ -59,3 +59,43 @@ impl Action for DeleteTeamspace {
         format!("delete teamspace `{}`", self.teamspace.name)
     }
 }
+
+/// Let a teamspace go on that was locked because its key was seen in two clusters.
+#[derive(Clone, Debug)]
+pub struct UnlockTeamspace {
+    pub teamspace: TeamspaceFacts,
+}
+
+impl Action for UnlockTeamspace {
+    fn verb(&self) -> Verb {
+        Verb::ManageTeamspaces
+    }
+
+    fn resource(&self, _: &Caller) -> Resource {
+        Resource::Teamspace(self.teamspace.clone())
+    }
+
+    fn in_words(&self) -> String {
+        format!("unlock teamspace `{}`", self.teamspace.name)
+    }
+}
+
+/// Forget the cluster that joined a teamspace, so that another one may.
+#[derive(Clone, Debug)]
+pub struct ResetEnrolment {
+    pub teamspace: TeamspaceFacts,
+}
+
+impl Action for ResetEnrolment {
+    fn verb(&self) -> Verb {
+        Verb::ManageTeamspaces
+    }
+
+    fn resource(&self, _: &Caller) -> Resource {
+        Resource::Teamspace(self.teamspace.clone())
+    }
+
+    fn in_words(&self) -> String {
+        format!("reset the enrolment of teamspace `{}`", self.teamspace.name)
+    }
+}
