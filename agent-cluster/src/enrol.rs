@@ -19,6 +19,7 @@ use fairlead_tunnel::{
 };
 use fairlead_wire::{
     authority::TeamspaceAuthority,
+    enrolment,
     key::Key,
     link::v1::{EnrolReply, EnrolRequest, cluster_links_client::ClusterLinksClient},
 };
@@ -231,10 +232,13 @@ async fn ask_hub(
         namespaces.get("kube-system").await.context("the namespace kube-system cannot be read")?;
     let trust = HubTrust::new(run.hub_ca_file.as_deref())?;
     let hub = dial_hub(&run.hub_url, &trust).await.map_err(|error| anyhow!(advise(&error, run)))?;
+    let cluster_uid = kube_system.uid().unwrap_or_default();
+    let signature = enrolment::sign(authority.key(), &token, &cluster_uid, hub.host());
     let request = EnrolRequest {
-        join_token: token.expose().to_string(),
+        join_token: token.expose(),
         teamspace_certificate: authority.certificate().to_vec(),
-        cluster_uid: kube_system.uid().unwrap_or_default(),
+        signature: signature.to_vec(),
+        cluster_uid,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         agent_time_s: jiff::Timestamp::now().as_second(),
     };

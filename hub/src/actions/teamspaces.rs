@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use fairlead_model::TeamspaceId;
 use hub_policy::{
     Caller, Facts, TeamspaceName,
-    actions::{CreateJoinToken, CreateTeamspace, DeleteTeamspace, SeeTeamspace},
+    actions::{
+        CreateJoinToken, CreateTeamspace, DeleteTeamspace, ResetEnrolment, SeeTeamspace,
+        UnlockTeamspace,
+    },
     decide,
 };
 use hub_store::{Filter, Replica, StoreError, Teamspace};
@@ -66,7 +69,7 @@ pub async fn create(
     name: TeamspaceName,
 ) -> Result<TeamspaceSeen, ActionError> {
     let facts = hub.facts(caller).await?;
-    let permit = decide(caller, CreateTeamspace { name: name.clone() }, &facts)?;
+    let permit = hub.decide(caller, CreateTeamspace { name: name.clone() }, &facts).await?;
     let created = hub.store.create_teamspace(&permit, hub.clock.now()).await;
     let teamspace = created.map_err(|error| match error {
         StoreError::Conflict { .. } => ActionError::Conflict {
@@ -83,16 +86,47 @@ pub async fn create(
 pub async fn delete(hub: &Hub, caller: &Caller, id: TeamspaceId) -> Result<(), ActionError> {
     let facts = hub.facts(caller).await?;
     let teamspace = hub.store.scoped(caller.org).teamspace(id).await?;
-    let permit = decide(caller, DeleteTeamspace { teamspace: teamspace.facts() }, &facts)?;
-    let live = Filter { only_live: true, teamspace: Some(id), device: None };
-    for session in hub.store.scoped(caller.org).sessions(live).await? {
-        hub.store
-            .unscoped("the teamspace of the session is being deleted, with a permit")
-            .end_session(&session, "the teamspace was deleted", None, hub.clock.now())
-            .await?;
-    }
+    let permit =
+        hub.decide(caller, DeleteTeamspace { teamspace: teamspace.facts() }, &facts).await?;
+    end_sessions(hub, &teamspace, "the teamspace was deleted").await?;
     hub.store.delete_teamspace(&permit, hub.clock.now()).await?;
     tracing::info!(teamspace = %id, "Teamspace {} deleted", teamspace.name);
+    Ok(())
+}
+
+/// Lets a locked teamspace go on: whoever does it knows which of the two clusters is the copy, and that it is gone.
+pub async fn unlock(hub: &Hub, caller: &Caller, id: TeamspaceId) -> Result<(), ActionError> {
+    let facts = hub.facts(caller).await?;
+    let teamspace = hub.store.scoped(caller.org).teamspace(id).await?;
+    let permit =
+        hub.decide(caller, UnlockTeamspace { teamspace: teamspace.facts() }, &facts).await?;
+    hub.store.unlock_teamspace(&permit, hub.clock.now()).await?;
+    tracing::info!(teamspace = %id, "Teamspace {} unlocked", teamspace.name);
+    Ok(())
+}
+
+/// Forgets the cluster that joined a teamspace: its key counts for nothing, and the next join token is for another.
+pub async fn reset_enrolment(
+    hub: &Hub,
+    caller: &Caller,
+    id: TeamspaceId,
+) -> Result<(), ActionError> {
+    let facts = hub.facts(caller).await?;
+    let teamspace = hub.store.scoped(caller.org).teamspace(id).await?;
+    let permit =
+        hub.decide(caller, ResetEnrolment { teamspace: teamspace.facts() }, &facts).await?;
+    end_sessions(hub, &teamspace, "the teamspace's enrolment was reset").await?;
+    hub.store.reset_enrolment(&permit, hub.clock.now()).await?;
+    tracing::info!(teamspace = %id, "Enrolment of teamspace {} reset", teamspace.name);
+    Ok(())
+}
+
+async fn end_sessions(hub: &Hub, teamspace: &Teamspace, reason: &str) -> Result<(), StoreError> {
+    let live = Filter { only_live: true, teamspace: Some(teamspace.id), device: None };
+    let store = hub.store.unscoped("what the sessions of a teamspace stand on goes, with a permit");
+    for session in hub.store.scoped(teamspace.org).sessions(live).await? {
+        store.end_session(&session, reason, None, hub.clock.now()).await?;
+    }
     Ok(())
 }
 
@@ -104,10 +138,10 @@ pub(super) async fn visible(
     facts: &Facts,
 ) -> Result<Teamspace, ActionError> {
     let teamspace = hub.store.scoped(caller.org).teamspace(id).await?;
-    if may_see(caller, &teamspace, facts) {
-        Ok(teamspace)
-    } else {
-        Err(StoreError::NotFound { noun: "teamspace" }.into())
+    match hub.decide(caller, SeeTeamspace { teamspace: teamspace.facts() }, facts).await {
+        Ok(_) => Ok(teamspace),
+        Err(ActionError::Denied(_)) => Err(StoreError::NotFound { noun: "teamspace" }.into()),
+        Err(error) => Err(error),
     }
 }
 

@@ -21,7 +21,11 @@ use crate::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, delete))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, delete))
+        .routes(routes!(unlock))
+        .routes(routes!(reset_enrolment))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -171,5 +175,41 @@ async fn delete(
     Named(id): Named<TeamspaceId>,
 ) -> Result<StatusCode, Problem> {
     teamspaces::delete(&hub, &caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets a teamspace go on that was locked because its key was seen in two clusters.
+#[utoipa::path(
+    delete, path = "/api/v1/teamspaces/{id}/lock", tag = "teamspaces", operation_id = "unlock_teamspace",
+    params(("id" = Uuid, Path)),
+    responses(
+        (status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    )
+)]
+async fn unlock(
+    State(hub): State<Hub>,
+    Authenticated(caller): Authenticated,
+    Named(id): Named<TeamspaceId>,
+) -> Result<StatusCode, Problem> {
+    teamspaces::unlock(&hub, &caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Forgets the cluster that joined a teamspace, so that another one may. Everything in it ends.
+#[utoipa::path(
+    delete, path = "/api/v1/teamspaces/{id}/enrolment", tag = "teamspaces", operation_id = "reset_enrolment",
+    params(("id" = Uuid, Path)),
+    responses(
+        (status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody),
+    )
+)]
+async fn reset_enrolment(
+    State(hub): State<Hub>,
+    Authenticated(caller): Authenticated,
+    Named(id): Named<TeamspaceId>,
+) -> Result<StatusCode, Problem> {
+    teamspaces::reset_enrolment(&hub, &caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -25,6 +25,7 @@ pub(super) async fn enrol(hub: &Hub, request: EnrolRequest) -> Result<EnrolReply
         join_token: request.join_token,
         teamspace_certificate: request.teamspace_certificate,
         cluster_uid: request.cluster_uid,
+        signature: request.signature,
     };
     let Enrolled { teamspace, keys } =
         enrol::enrol(hub, asked).await.map_err(|error| status(&error))?;
@@ -40,11 +41,13 @@ pub(super) async fn enrol(hub: &Hub, request: EnrolRequest) -> Result<EnrolReply
 fn status(error: &EnrolError) -> Status {
     let message = error.to_string();
     match error {
-        EnrolError::Taken { .. } | EnrolError::Copied { .. } | EnrolError::Locked { .. } => {
-            Status::failed_precondition(message)
-        }
+        EnrolError::Taken { .. }
+        | EnrolError::Elsewhere
+        | EnrolError::Copied
+        | EnrolError::Locked { .. } => Status::failed_precondition(message),
         EnrolError::NotAJoinToken(_)
         | EnrolError::UnreadableCertificate(_)
+        | EnrolError::NotTheKey { .. }
         | EnrolError::NoClusterUid => Status::invalid_argument(message),
         EnrolError::Unknown | EnrolError::Used | EnrolError::Expired { .. } => {
             Status::unauthenticated(message)

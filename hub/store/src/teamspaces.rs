@@ -3,14 +3,14 @@
 use fairlead_model::{OrgId, TeamspaceId, Thumbprint};
 use hub_policy::{
     Permit, TeamspaceFacts, TeamspaceName,
-    actions::{CreateTeamspace, DeleteTeamspace},
+    actions::{CreateTeamspace, DeleteTeamspace, ResetEnrolment, UnlockTeamspace},
 };
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::json;
 
 use crate::{
-    Scoped, Store, StoreError, Unscoped,
+    JoinToken, Scoped, Store, StoreError, Unscoped,
     audit::{self, Entry},
     notify::{self, Noun},
 };
@@ -122,27 +122,41 @@ impl Unscoped<'_> {
         row.map(Teamspace::try_from).transpose()
     }
 
-    /// Stops everything in a teamspace whose key was seen in another cluster: one of the two is a copy.
-    pub async fn lock_teamspace(
+    /// Stops everything in a teamspace whose key was seen in another cluster: one of the two is a copy. The token that
+    /// the copy brought is spent; it may be another organization's.
+    pub async fn lock_copied(
         &self,
         teamspace: &Teamspace,
-        reason: &str,
+        token: &JoinToken,
+        cluster_uid: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        const REASON: &str = "its key was seen in another cluster";
         let mut tx = self.pool.begin().await?;
+        sqlx::query!(
+            "update join_tokens set used_at = $3 where org_id = $1 and id = $2 and used_at is null",
+            token.org.as_uuid(),
+            token.id.as_uuid(),
+            now.to_sqlx() as _,
+        )
+        .execute(&mut *tx)
+        .await?;
+        let spent = Entry::by_agent(token.org, cluster_uid, "join_token.spent", token.id)
+            .with(json!({ "reason": "it was used with a copied teamspace key" }));
+        audit::record(&mut tx, spent, now).await?;
         sqlx::query!(
             "update teamspaces set locked_at = $3, lock_reason = $4
              where org_id = $1 and id = $2 and locked_at is null",
             teamspace.org.as_uuid(),
             teamspace.id.as_uuid(),
             now.to_sqlx() as _,
-            reason,
+            REASON,
         )
         .execute(&mut *tx)
         .await?;
-        let entry = Entry::by_hub(teamspace.org, "teamspace.locked", teamspace.id)
-            .with(json!({ "name": teamspace.name, "reason": reason }));
-        audit::record(&mut tx, entry, now).await?;
+        let locked = Entry::by_agent(teamspace.org, cluster_uid, "teamspace.locked", teamspace.id)
+            .with(json!({ "name": teamspace.name, "reason": REASON }));
+        audit::record(&mut tx, locked, now).await?;
         notify::tell(&mut tx, teamspace.org, Noun::Teamspaces, teamspace.id.as_uuid()).await?;
         tx.commit().await?;
         Ok(())
@@ -201,6 +215,73 @@ impl Store {
         }
         let entry = Entry::by(permit, "teamspace.deleted", id).with(json!({ "name": name }));
         audit::record(&mut tx, entry, now).await?;
+        notify::tell(&mut tx, *org, Noun::Teamspaces, id.as_uuid()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Lets a locked teamspace go on with the key that it has. No error where it was not locked.
+    pub async fn unlock_teamspace(
+        &self,
+        permit: &Permit<UnlockTeamspace>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let TeamspaceFacts { org, id, name } = &permit.action().teamspace;
+        let mut tx = self.pool.begin().await?;
+        let unlocked = sqlx::query!(
+            "update teamspaces set locked_at = null, lock_reason = null
+             where org_id = $1 and id = $2 and locked_at is not null",
+            org.as_uuid(),
+            id.as_uuid()
+        )
+        .execute(&mut *tx)
+        .await?;
+        if unlocked.rows_affected() == 0 {
+            return Ok(());
+        }
+        let entry = Entry::by(permit, "teamspace.unlocked", id).with(json!({ "name": name }));
+        audit::record(&mut tx, entry, now).await?;
+        notify::tell(&mut tx, *org, Noun::Teamspaces, id.as_uuid()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Forgets the cluster of a teamspace with everything it reported, and the lock of its key. Another may join then.
+    pub async fn reset_enrolment(
+        &self,
+        permit: &Permit<ResetEnrolment>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let TeamspaceFacts { org, id, name } = &permit.action().teamspace;
+        let mut tx = self.pool.begin().await?;
+        sqlx::query!(
+            "update teamspaces
+             set certificate = null, key_thumbprint = null, cluster_uid = null, enrolled_at = null,
+                 locked_at = null, lock_reason = null
+             where org_id = $1 and id = $2",
+            org.as_uuid(),
+            id.as_uuid()
+        )
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query!(
+            "delete from services where org_id = $1 and teamspace_id = $2",
+            org.as_uuid(),
+            id.as_uuid()
+        )
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query!(
+            "delete from replicas where org_id = $1 and teamspace_id = $2",
+            org.as_uuid(),
+            id.as_uuid()
+        )
+        .execute(&mut *tx)
+        .await?;
+        let entry =
+            Entry::by(permit, "teamspace.enrolment_reset", id).with(json!({ "name": name }));
+        audit::record(&mut tx, entry, now).await?;
+        notify::tell(&mut tx, *org, Noun::Services, id.as_uuid()).await?;
         notify::tell(&mut tx, *org, Noun::Teamspaces, id.as_uuid()).await?;
         tx.commit().await?;
         Ok(())

@@ -3,7 +3,7 @@
 use fairlead_model::TeamspaceId;
 use fairlead_wire::{
     authority::TeamspaceAuthority,
-    challenge,
+    challenge, enrolment,
     key::Key,
     link::v1,
     link::v1::{
@@ -51,10 +51,20 @@ impl Cluster {
     }
 
     pub(crate) fn request(&self, world: &World, token: &str) -> EnrolRequest {
+        self.request_as(world, token, &self.uid)
+    }
+
+    /// Returns the request of whoever holds this teamspace key in the cluster `uid`.
+    pub(crate) fn request_as(&self, world: &World, token: &str, uid: &str) -> EnrolRequest {
+        let signature = token.parse().map_or_else(
+            |_| Vec::new(),
+            |token| enrolment::sign(self.authority.key(), &token, uid, HOST).to_vec(),
+        );
         EnrolRequest {
             join_token: token.to_owned(),
             teamspace_certificate: self.authority.certificate().to_vec(),
-            cluster_uid: self.uid.clone(),
+            signature,
+            cluster_uid: uid.to_owned(),
             agent_version: "test".to_owned(),
             agent_time_s: world.now().as_second(),
         }
@@ -298,13 +308,18 @@ impl World {
         let reply = cluster.enrol(self, &token).await.expect("enrolled");
         let agent = cluster.connect(self).await.expect("welcomed");
         agent.reports(services).await;
-        let path = format!("/api/v1/teamspaces/{id}/services");
+        self.knows(admin, id, services.len()).await;
+        Joined { id, cluster, agent, reply }
+    }
+
+    /// Waits until the hub knows this many services of a teamspace.
+    pub(crate) async fn knows(&self, admin: &Person, id: TeamspaceId, services: usize) {
+        let path = format!("/api/v1/teamspaces/{id}");
         crate::world::eventually("the catalogue", async || {
-            let listed = admin.get(self, &path).await.with(200);
-            (listed["services"].as_array()?.len() == services.len()).then_some(())
+            let shown = admin.get(self, &path).await.with(200);
+            (shown["services"] == services).then_some(())
         })
         .await;
-        Joined { id, cluster, agent, reply }
     }
 
     /// Makes a teamspace and a join token for it.

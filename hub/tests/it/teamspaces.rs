@@ -117,7 +117,8 @@ async fn every_join_token_that_does_not_count_says_why() {
     assert!(refusal(&world, long_uid).await.contains("longer than 200 bytes"));
 
     cluster.enrol(&world, &token).await.expect("enrolled");
-    assert!(refusal(&world, with(&token)).await.contains("used already"));
+    let second = Cluster::new(&world, "two");
+    assert!(refusal(&world, second.request(&world, &token)).await.contains("used already"));
 
     let (_, late) = world.waiting_teamspace(&olga, "late").await;
     world.clock.advance(Duration::from_secs(31 * 60));
@@ -156,10 +157,7 @@ async fn a_copied_teamspace_key_locks_the_teamspace() {
     let olga = world.person("olga", "owners").await;
     let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
     let (_, token) = world.waiting_teamspace(&olga, "copy").await;
-    let copied = EnrolRequest {
-        cluster_uid: "another cluster".to_owned(),
-        ..staging.cluster.request(&world, &token)
-    };
+    let copied = staging.cluster.request_as(&world, &token, "another cluster");
     assert!(refusal(&world, copied).await.contains("one of the two is a copy"));
     while staging.agent.next().await.is_ok() {}
     let shown = olga.get(&world, &format!("/api/v1/teamspaces/{}", staging.id)).await.with(200);
@@ -167,4 +165,77 @@ async fn a_copied_teamspace_key_locks_the_teamspace() {
     let refused = staging.cluster.connect(&world).await.err().expect("locked");
     assert_eq!(refused.code(), Code::PermissionDenied);
     olga.consumes(&world, staging.id, &["shop/*"]).await.with(409);
+    let again = staging.cluster.request_as(&world, &token, "another cluster");
+    assert!(refusal(&world, again).await.contains("used already"), "the copy's token is spent");
+
+    let path = format!("/api/v1/teamspaces/{}/lock", staging.id);
+    olga.delete(&world, &path).await.with(204);
+    let agent = staging.cluster.connect(&world).await.expect("welcomed again");
+    olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    drop(agent);
+}
+
+#[tokio::test]
+async fn a_public_certificate_locks_nobodys_teamspace() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let rival = world.organization("rival").await;
+    let mallory = world.person_of(&rival, "mallory", &["owners"]).await;
+    let (_, token) = world.waiting_teamspace(&mallory, "theirs").await;
+    // Everything but the key: the certificate goes to every laptop.
+    let theirs = Cluster::new(&world, "theirs");
+    let forged = EnrolRequest {
+        teamspace_certificate: staging.cluster.authority.certificate().to_vec(),
+        ..theirs.request(&world, &token)
+    };
+    assert!(refusal(&world, forged).await.contains("not signed by the teamspace key"));
+    let shown = olga.get(&world, &format!("/api/v1/teamspaces/{}", staging.id)).await.with(200);
+    assert_eq!(shown["status"], "connected");
+    theirs.enrol(&world, &token).await.expect("the token is unspent");
+}
+
+#[tokio::test]
+async fn an_enrolment_whose_answer_was_lost_is_answered_again() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let (id, token) = world.waiting_teamspace(&olga, "staging").await;
+    let cluster = Cluster::new(&world, "one");
+    let first = cluster.enrol(&world, &token).await.expect("enrolled");
+    world.clock.advance(Duration::from_secs(31 * 60));
+    let again = cluster.enrol(&world, &token).await.expect("the same again");
+    assert_eq!(again, first);
+    let elsewhere = cluster.request_as(&world, &token, "another cluster");
+    assert!(refusal(&world, elsewhere).await.contains("used already"));
+    let olga = world.person("olga", "owners").await;
+    let audit = olga.get(&world, "/api/v1/audit").await.with(200);
+    let entries = audit["entries"].as_array().expect("entries").iter();
+    assert_eq!(entries.filter(|entry| entry["action"] == "teamspace.enrolled").count(), 1);
+
+    let (_, second) = world.waiting_teamspace(&olga, "second").await;
+    let other = cluster.request(&world, &second);
+    assert!(refusal(&world, other).await.contains("has joined another teamspace"));
+    assert_eq!(again.teamspace_id, id.to_string());
+}
+
+#[tokio::test]
+async fn a_teamspace_whose_enrolment_was_reset_takes_another_cluster() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    olga.delete(&world, &format!("/api/v1/teamspaces/{}/enrolment", staging.id)).await.with(204);
+    assert_eq!(laptop.revoked().await.reason, "the teamspace's enrolment was reset");
+    while staging.agent.next().await.is_ok() {}
+    let refused = staging.cluster.connect(&world).await.err().expect("the key is unknown");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let path = format!("/api/v1/teamspaces/{}", staging.id);
+    let shown = olga.get(&world, &path).await.with(200);
+    assert_eq!((&shown["status"], &shown["services"]), (&json!("waiting"), &json!(0)));
+
+    let token = olga.post(&world, &format!("{path}/join-tokens"), json!({})).await.with(201);
+    let other = Cluster::new(&world, "other");
+    other.enrol(&world, token["token"].as_str().expect("a token")).await.expect("enrolled");
+    other.connect(&world).await.expect("welcomed");
 }

@@ -65,7 +65,9 @@ impl Pattern {
         self.port
     }
 
-    fn covers(&self, service: &ServiceRef) -> bool {
+    /// Says whether the pattern speaks of this service, whatever the port.
+    #[must_use]
+    pub fn covers(&self, service: &ServiceRef) -> bool {
         self.namespace == service.namespace
             && match &self.name {
                 Name::Any => true,

@@ -59,6 +59,8 @@ pub const WEB_SESSION_IDLE: Duration = s(12 * 3600);
 pub const WEB_SESSION_LIFE: Duration = s(7 * 24 * 3600);
 pub const ACCESS_TOKEN_LIFE: Duration = s(10 * 60);
 pub const REFRESH_TOKEN_IDLE: Duration = s(30 * 24 * 3600);
+/// A laptop that did not get the answer to a refresh asks again within this time.
+pub const REFRESH_ANSWER_LOST: Duration = s(60);
 pub const AUTHORIZATION_CODE_LIFE: Duration = s(60);
 pub const LOGIN_ATTEMPT_LIFE: Duration = s(10 * 60);
 

@@ -74,6 +74,18 @@ pub fn jkt(public: &[u8; PUBLIC_KEY_BYTES]) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(canonical))
 }
 
+/// Returns eight letters that tell one key from another, for somebody who compares a terminal with a browser: without
+/// vowels, so that they are no word.
+#[must_use]
+pub fn code_for_people(jkt: &str) -> String {
+    const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+    let hash = Sha256::digest([b"fairlead code for people\0", jkt.as_bytes()].concat());
+    let letter = |byte: &u8| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]);
+    let [first, second] = [&hash[..4], &hash[4..8]].map(|four| four.iter().map(letter).collect());
+    let (first, second): (String, String) = (first, second);
+    format!("{first}-{second}")
+}
+
 /// Makes the proof for one request. `id` must be new for each.
 #[must_use]
 pub fn prove(key: &Key, method: &str, url: &str, id: &str, now: SystemTime) -> String {
@@ -230,5 +242,13 @@ mod tests {
         let header = Header { typ: TYPE.to_owned(), alg: "none".to_owned(), jwk };
         let unsigned = format!("{}.{rest}", encode(&header));
         assert_eq!(check(&unsigned), Err(ProofRefused::WrongAlgorithm));
+    }
+
+    #[test]
+    fn a_code_for_people_is_short_and_follows_the_key() {
+        let code = code_for_people(&jkt(&[1; 32]));
+        assert_eq!(code.len(), 9, "{code}");
+        assert_eq!(code, code_for_people(&jkt(&[1; 32])));
+        assert_ne!(code, code_for_people(&jkt(&[2; 32])));
     }
 }

@@ -423,4 +423,16 @@ mod tests {
         let long = "a".repeat(GRANT_MAX_BYTES + 1);
         assert_eq!(world.verify(&long), Err(GrantRefused::TooLong));
     }
+
+    #[test]
+    fn two_thousand_services_with_the_longest_names_fit() {
+        let mut world = World::new();
+        let longest = |n: usize| format!("{}/{n:0>63}", "n".repeat(63)).parse().expect("valid");
+        world.grant.services = (0..2000)
+            .map(|n| GrantedService { service: longest(n), ports: vec![port(8080), port(65_535)] })
+            .collect();
+        let jwt = world.jwt();
+        assert!(jwt.len() <= GRANT_MAX_BYTES, "{} bytes", jwt.len());
+        assert_eq!(world.verify(&jwt), Ok(world.grant.clone()));
+    }
 }

@@ -7,6 +7,7 @@ pub mod authority;
 pub mod chain;
 pub mod challenge;
 pub mod dpop;
+pub mod enrolment;
 pub mod grant;
 pub mod identity;
 pub mod key;

@@ -14,6 +14,9 @@ pub struct EnrolRequest {
     /// Seconds since the epoch by the agent's clock; the hub answers with the difference when it is too large.
     #[prost(int64, tag = "5")]
     pub agent_time_s: i64,
+    /// By the teamspace key, over the token, this cluster and the hub (wire/src/enrolment.rs): the certificate is public.
+    #[prost(bytes = "vec", tag = "6")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrolReply {
@@ -495,7 +498,8 @@ pub mod cluster_links_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Turns a join token into an enrolled teamspace key. Called once in the life of a teamspace key.
+        /// Turns a join token into an enrolled teamspace key. Called once in the life of a teamspace key, and again with the
+        /// same token, key and cluster when the answer was lost.
         pub async fn enrol(
             &mut self,
             request: impl tonic::IntoRequest<super::EnrolRequest>,
@@ -556,7 +560,8 @@ pub mod cluster_links_server {
     /// Generated trait containing gRPC methods that should be implemented for use with ClusterLinksServer.
     #[async_trait]
     pub trait ClusterLinks: std::marker::Send + std::marker::Sync + 'static {
-        /// Turns a join token into an enrolled teamspace key. Called once in the life of a teamspace key.
+        /// Turns a join token into an enrolled teamspace key. Called once in the life of a teamspace key, and again with the
+        /// same token, key and cluster when the answer was lost.
         async fn enrol(
             &self,
             request: tonic::Request<super::EnrolRequest>,
