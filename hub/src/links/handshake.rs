@@ -61,7 +61,8 @@ pub(super) async fn replica(
     Ok(ReplicaProven { teamspace, name, version: short(&hello.version) })
 }
 
-/// Checks a laptop's hello: the organization signed its certificate, it was not removed, and its key signed `nonce`.
+/// Checks a laptop's hello: the organization signed its certificate, it was neither removed nor signed out, and its key
+/// signed `nonce`.
 pub(super) async fn laptop(
     hub: &Hub,
     hello: &Hello,
@@ -79,6 +80,11 @@ pub(super) async fn laptop(
     let device = device
         .filter(|d| d.user_id == identity.user && d.thumbprint == identity.thumbprint)
         .ok_or_else(unknown_device)?;
+    if !scope.is_signed_in(&device, hub.clock.now()).await.map_err(unavailable)? {
+        return Err(Status::unauthenticated(
+            "the sign-in of this device has ended: sign in again with `fairlead login`",
+        ));
+    }
     let member = scope.caller_of(device.user_id).await.map_err(unavailable)?;
     let member = member.ok_or_else(unknown_device)?;
     Ok(LaptopProven { identity, org: member.org, user: device.user_id })

@@ -62,7 +62,7 @@ impl Peer for LaptopLink {
     const NOUN: &'static str = "a laptop";
     const WHOSE_CLOCK: &'static str = "laptop";
     const ENDED: &'static str =
-        "another link took the place of this one, or the device was removed";
+        "another link took the place of this one, or the device was removed or signed out";
 
     fn said(up: LaptopUp) -> Option<Up> {
         up.message

@@ -100,11 +100,11 @@ impl Announcer {
         Ok(changed)
     }
 
-    /// A teamspace that was deleted or locked keeps no link.
+    /// A teamspace that was deleted or locked, or whose cluster was forgotten, keeps no link.
     async fn teamspace(&mut self, org: OrgId, id: TeamspaceId) -> Result<(), StoreError> {
         self.organization(org).await?;
         let open = match self.hub.store.scoped(org).teamspace(id).await {
-            Ok(teamspace) => teamspace.lock_reason.is_none(),
+            Ok(teamspace) => teamspace.lock_reason.is_none() && teamspace.enrolment.is_some(),
             Err(StoreError::NotFound { .. }) => false,
             Err(error) => return Err(error),
         };
@@ -169,11 +169,14 @@ impl Announcer {
         Ok(())
     }
 
-    /// Ends the link of a laptop whose device was removed, or whose user is no longer a member.
+    /// Ends the link of a laptop whose device was removed or signed out, or whose user is no longer a member.
     async fn drop_unless_known(&self, org: OrgId, id: DeviceId) -> Result<(), StoreError> {
         let scope = self.hub.store.scoped(org);
         let known = match scope.device(id).await? {
-            Some(device) => scope.caller_of(device.user_id).await?.is_some(),
+            Some(device) => {
+                scope.is_signed_in(&device, self.hub.clock.now()).await?
+                    && scope.caller_of(device.user_id).await?.is_some()
+            }
             None => false,
         };
         if !known {

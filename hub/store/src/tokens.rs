@@ -1,18 +1,23 @@
 //! The OAuth tokens of our command line: codes, and families of refresh and access tokens, all stored as hashes.
 //!
-//! A family is one sign-in on one laptop. Refresh tokens follow each other in it; when one is used a second time
-//! somebody has copied it, nobody can tell who is who, and the whole family ends.
+//! A family is one sign-in on one laptop, and what its links and sessions stand on. Refresh tokens follow each other in
+//! it; when one is used after its successor was, somebody has copied it, nobody can tell who is who, and the whole family
+//! ends.
 
 use fairlead_model::{
     OrgId, UserId,
-    timers::{ACCESS_TOKEN_LIFE, REFRESH_TOKEN_IDLE},
+    timers::{ACCESS_TOKEN_LIFE, REFRESH_ANSWER_LOST, REFRESH_TOKEN_IDLE},
 };
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Bearer, StoreError, Unscoped};
+use crate::{
+    Bearer, Device, Scoped, StoreError, Unscoped,
+    audit::{self, Entry},
+    notify::{self, Noun},
+};
 
 /// An authorization code as it was given out.
 #[derive(Clone, Debug)]
@@ -42,7 +47,7 @@ pub enum Rotated {
     Unknown,
     /// Proven with another key than the family's; nothing was changed.
     OtherKey,
-    /// It had been used before: its family has ended now.
+    /// It had been used before, and no answer was lost: its family has ended now.
     Reused(Bearer),
 }
 
@@ -53,6 +58,7 @@ pub enum FamilyEnd {
     Reuse,
     DeviceRemoved,
     UserDisabled,
+    ConnectionRemoved,
 }
 
 impl FamilyEnd {
@@ -62,6 +68,7 @@ impl FamilyEnd {
             Self::Reuse => "reuse",
             Self::DeviceRemoved => "device removed",
             Self::UserDisabled => "user disabled",
+            Self::ConnectionRemoved => "connection removed",
         }
     }
 }
@@ -72,6 +79,25 @@ pub struct AccessToken {
     pub bearer: Bearer,
     /// The device key of its family.
     pub key_jkt: String,
+}
+
+impl Scoped<'_> {
+    /// Says whether a sign-in with the key of this device still counts: without one, its certificate is worth nothing.
+    pub async fn is_signed_in(&self, device: &Device, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"select exists (
+                 select 1 from token_families
+                 where org_id = $1 and user_id = $2 and key_jkt = $3 and ended_at is null
+                   and last_used_at > $4
+               ) as "signed_in!""#,
+            self.org.as_uuid(),
+            device.user_id.as_uuid(),
+            device.key_jkt,
+            (now - REFRESH_TOKEN_IDLE).to_sqlx()
+        )
+        .fetch_one(self.pool)
+        .await?)
+    }
 }
 
 impl Unscoped<'_> {
@@ -159,8 +185,7 @@ impl Unscoped<'_> {
         let mut tx = self.pool.begin().await?;
         // The lock on the family makes two uses of one token follow each other.
         let Some(row) = sqlx::query!(
-            "select t.org_id, t.family_id, t.used_at, t.expires_at, f.user_id, f.key_jkt,
-                    u.disabled_at
+            "select t.org_id, t.family_id, t.expires_at, f.user_id, f.key_jkt, u.disabled_at
              from refresh_tokens t
              join token_families f on f.org_id = t.org_id and f.id = t.family_id
              join users u on u.org_id = f.org_id and u.id = f.user_id
@@ -180,15 +205,7 @@ impl Unscoped<'_> {
         if row.disabled_at.is_some() || row.expires_at.to_jiff() <= now {
             return Ok(Rotated::Unknown);
         }
-        // Read again under the lock: the join may have seen the row as it was before a concurrent use.
-        let spent = sqlx::query!(
-            "update refresh_tokens set used_at = $2 where token_hash = $1 and used_at is null",
-            refresh_hash,
-            now.to_sqlx()
-        )
-        .execute(&mut *tx)
-        .await?;
-        if spent.rows_affected() == 0 {
+        if !spend(&mut tx, refresh_hash, &tokens.refresh_hash, now).await? {
             end_one(&mut tx, bearer.org, row.family_id, FamilyEnd::Reuse, now).await?;
             tx.commit().await?;
             return Ok(Rotated::Reused(bearer));
@@ -265,6 +282,47 @@ impl Unscoped<'_> {
     }
 }
 
+/// Puts `successor` after a refresh token; false when that one was used before, which is to be taken for a theft.
+///
+/// It is not when the answer to the first use was lost: then its successor is unused, and the laptop asks again at once.
+/// The new successor takes the place of the lost one, which counts as used by it.
+async fn spend(
+    connection: &mut PgConnection,
+    refresh_hash: &[u8; 32],
+    successor: &[u8; 32],
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    // Read under the lock of the family: what was read before may be older than a concurrent use.
+    let row = sqlx::query!(
+        r#"select t.used_at, s.token_hash as "lost?", s.used_at as "lost_used_at?"
+           from refresh_tokens t
+           left join refresh_tokens s on s.token_hash = t.successor_hash
+           where t.token_hash = $1"#,
+        refresh_hash
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let mut spent = vec![refresh_hash.to_vec()];
+    let used_at = match (row.used_at, row.lost, row.lost_used_at) {
+        (None, ..) => now,
+        (Some(used_at), Some(lost), None) if now < used_at.to_jiff() + REFRESH_ANSWER_LOST => {
+            spent.push(lost);
+            used_at.to_jiff()
+        }
+        _ => return Ok(false),
+    };
+    sqlx::query!(
+        "update refresh_tokens set used_at = coalesce(used_at, $2), successor_hash = $3
+         where token_hash = any($1)",
+        &spent,
+        used_at.to_sqlx(),
+        successor
+    )
+    .execute(connection)
+    .await?;
+    Ok(true)
+}
+
 async fn keep_tokens(
     connection: &mut PgConnection,
     org: OrgId,
@@ -296,6 +354,7 @@ async fn keep_tokens(
     Ok(())
 }
 
+/// Ends a family that lives, and with it those that the same laptop began before and never ended.
 async fn end_one(
     connection: &mut PgConnection,
     org: OrgId,
@@ -303,20 +362,29 @@ async fn end_one(
     end: FamilyEnd,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update token_families set ended_at = $3, end_reason = $4
-         where org_id = $1 and id = $2 and ended_at is null",
+    let ended = sqlx::query_scalar!(
+        "update token_families f set ended_at = $3, end_reason = $4
+         from token_families this
+         where this.org_id = $1 and this.id = $2 and this.ended_at is null
+           and (f.org_id, f.user_id, f.key_jkt) = (this.org_id, this.user_id, this.key_jkt)
+           and f.ended_at is null
+         returning f.user_id",
         org.as_uuid(),
         family,
         now.to_sqlx(),
         end.as_str()
     )
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(())
+    let Some(user) = ended.first().copied() else { return Ok(()) };
+    let entry = Entry::by_hub(org, "sign_in.ended", user)
+        .with(serde_json::json!({ "reason": end.as_str() }));
+    audit::record(connection, entry, now).await?;
+    // What stood on the sign-in, sessions and a link, is looked at again.
+    notify::tell(connection, org, Noun::Members, user).await
 }
 
-/// Ends every family of a user, or only those of one device key.
+/// Ends every family of a user, or only those of one device key. Whoever calls it tells of the member.
 pub(crate) async fn end_families(
     connection: &mut PgConnection,
     bearer: Bearer,

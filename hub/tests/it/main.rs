@@ -4,8 +4,10 @@
 mod access;
 mod http;
 mod links;
+mod members;
 mod peers;
 mod people;
 mod sessions;
+mod sign_ins;
 mod teamspaces;
 mod world;

@@ -3,7 +3,7 @@
 use fairlead_model::{DeviceId, Token, TokenKind};
 use fairlead_wire::{authority::DeviceRequest, dpop, identity::DeviceName, key::Key};
 use hub_policy::Caller;
-use hub_store::{AuthorizationCode, Bearer, NewTokens, PresentedKey, SignIn, SignedIn};
+use hub_store::{AuthorizationCode, Bearer, NewTokens, PresentedKey, Rotated, SignIn, SignedIn};
 use reqwest::{Method, StatusCode};
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
@@ -14,6 +14,7 @@ pub(crate) struct Person {
     pub(crate) caller: Caller,
     pub(crate) laptop: Laptop,
     token: Token,
+    refresh: Token,
     http: reqwest::Client,
 }
 
@@ -70,13 +71,14 @@ impl World {
         let caller = self.hub.store.scoped(org.id).caller_of(bearer.user).await;
         let caller = caller.expect("the database answers").expect("a member");
         let key = Key::generate().expect("a key");
-        let token = self.token(bearer, &key).await;
+        let (token, refresh) = self.tokens(bearer, &key).await;
         let laptop = self.laptop(&caller, key).await;
-        Person { caller, laptop, token, http: reqwest::Client::new() }
+        Person { caller, laptop, token, refresh, http: reqwest::Client::new() }
     }
 
-    async fn token(&self, bearer: Bearer, key: &Key) -> Token {
+    async fn tokens(&self, bearer: Bearer, key: &Key) -> (Token, Token) {
         let token = Token::new(TokenKind::Access, rand::random());
+        let refresh = Token::new(TokenKind::Refresh, rand::random());
         let code = AuthorizationCode {
             org_id: bearer.org,
             user_id: bearer.user,
@@ -87,12 +89,18 @@ impl World {
             family_id: None,
         };
         let code_hash: [u8; 32] = rand::random();
-        let tokens = NewTokens { access_hash: token.hash(), refresh_hash: rand::random() };
+        let tokens = NewTokens { access_hash: token.hash(), refresh_hash: refresh.hash() };
         let store = self.hub.store.unscoped("a test signs somebody in");
         store.keep_code(&code_hash, &code).await.expect("kept");
         let begun = store.begin_family(&code_hash, &code, &tokens, self.now()).await;
         assert!(begun.expect("begun"));
-        token
+        (token, refresh)
+    }
+
+    /// Signs somebody in once more on the same laptop.
+    pub(crate) async fn signs_in_again(&self, person: &Person) {
+        let bearer = Bearer { org: person.caller.org, user: person.caller.actor.user() };
+        self.tokens(bearer, &person.laptop.key).await;
     }
 
     async fn laptop(&self, caller: &Caller, key: Key) -> Laptop {
@@ -124,6 +132,24 @@ impl Person {
 
     pub(crate) async fn delete(&self, world: &World, path: &str) -> Answer {
         self.ask(world, Method::DELETE, path, None).await
+    }
+
+    /// Refreshes with `token`, or with the first one of the sign-in, and returns what came of it and the next one.
+    pub(crate) async fn refreshes(&self, world: &World, token: Option<&Token>) -> (Rotated, Token) {
+        let next = Token::new(TokenKind::Refresh, rand::random());
+        let tokens = NewTokens { access_hash: rand::random(), refresh_hash: next.hash() };
+        let key_jkt = dpop::jkt(&self.laptop.key.public());
+        let store = world.hub.store.unscoped("a test refreshes");
+        let hash = token.unwrap_or(&self.refresh).hash();
+        let rotated = store.rotate(&hash, &key_jkt, &tokens, world.now()).await;
+        (rotated.expect("the database answers"), next)
+    }
+
+    /// Signs out at the command line.
+    pub(crate) async fn signs_out(&self, world: &World) {
+        let form = [("token", self.refresh.expose())];
+        let request = self.http.post(world.url("/oauth/revoke")).form(&form);
+        assert_eq!(request.send().await.expect("the hub answers").status(), StatusCode::OK);
     }
 
     /// Opens the stream of hints.

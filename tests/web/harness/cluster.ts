@@ -86,6 +86,12 @@ export class Clusters {
        from users where org_id = $1 and email = $5`,
       [org, id, randomBytes(32), jkt, email],
     )
+    // A laptop's sessions stand on a sign-in with its key.
+    await this.database.query(
+      `insert into token_families (org_id, id, user_id, key_jkt, created_at, last_used_at)
+       select org_id, $2, id, $3, now(), now() from users where org_id = $1 and email = $4`,
+      [org, randomUUID(), jkt, email],
+    )
     return id
   }
 
