@@ -2,8 +2,13 @@
 
 use std::time::SystemTime;
 
-use fairlead_model::{GrantId, timers::GRANT_LIFE};
-use fairlead_wire::grant::{Grant, GrantedService};
+use fairlead_model::{
+    GrantId, OrgId, SessionId, SessionKind, TeamspaceId, Thumbprint, UserId, timers::GRANT_LIFE,
+};
+use fairlead_wire::{
+    grant::{Grant, GrantedService},
+    open::GRANT_MAX_BYTES,
+};
 use hub_store::{Granted, Session};
 
 use crate::{Hub, actions::ActionError};
@@ -16,17 +21,8 @@ impl Hub {
         services: &[Granted],
         policy_version: u64,
     ) -> Result<String, ActionError> {
-        let keys = self
-            .keys
-            .organization(session.org)
-            .await
-            .map_err(|error| ActionError::Internal(error.to_string()))?;
         let now = SystemTime::from(self.clock.now());
-        let granted = |granted: &Granted| GrantedService {
-            service: granted.service.clone(),
-            ports: granted.ports.clone(),
-        };
-        Ok(keys.signer.sign(&Grant {
+        let grant = Grant {
             id: GrantId::generate(),
             session: session.id,
             teamspace: session.teamspace,
@@ -34,10 +30,61 @@ impl Hub {
             user: session.user,
             device: session.device_key,
             action: session.kind(),
-            services: services.iter().map(granted).collect(),
+            services: granted(services),
             policy_version,
             issued_at: now,
             expires_at: now + GRANT_LIFE,
-        }))
+        };
+        self.sign(session.org, &grant).await
     }
+
+    /// Refuses more services than one grant can name: before a session is begun that could never have one.
+    pub(crate) async fn must_fit_one_grant(
+        &self,
+        org: OrgId,
+        services: &[Granted],
+    ) -> Result<(), ActionError> {
+        // Ids and times are as long as those of every other grant; the version is the longest there can be.
+        let now = SystemTime::from(self.clock.now());
+        let grant = Grant {
+            id: GrantId::generate(),
+            session: SessionId::generate(),
+            teamspace: TeamspaceId::generate(),
+            organization: org,
+            user: UserId::generate(),
+            device: Thumbprint::of_spki(b""),
+            action: SessionKind::Intercept,
+            services: granted(services),
+            policy_version: u64::MAX,
+            issued_at: now,
+            expires_at: now + GRANT_LIFE,
+        };
+        self.sign(org, &grant).await.map(drop)
+    }
+
+    async fn sign(&self, org: OrgId, grant: &Grant) -> Result<String, ActionError> {
+        let keys = self.keys.organization(org).await;
+        let keys = keys.map_err(|error| ActionError::Internal(error.to_string()))?;
+        let jwt = keys.signer.sign(grant);
+        if jwt.len() > GRANT_MAX_BYTES {
+            return Err(ActionError::Invalid {
+                message: format!(
+                    "{} services are more than one session can name (its grant would have {} KiB, at most {} KiB)",
+                    grant.services.len(),
+                    jwt.len() / 1024,
+                    GRANT_MAX_BYTES / 1024
+                ),
+                hint: Some("ask for fewer: name services, or leave some out with `!`".to_owned()),
+            });
+        }
+        Ok(jwt)
+    }
+}
+
+fn granted(services: &[Granted]) -> Vec<GrantedService> {
+    let granted = |granted: &Granted| GrantedService {
+        service: granted.service.clone(),
+        ports: granted.ports.clone(),
+    };
+    services.iter().map(granted).collect()
 }

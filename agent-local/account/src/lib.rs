@@ -22,5 +22,5 @@ pub use hub_url::{HubUrl, InvalidHubUrl};
 pub use login::{LoginAttempt, SignedIn};
 pub use views::{
     GrantedService, InterceptView, Me, Organization, RefusedService, ServicePortView, ServiceView,
-    SessionBegun, SessionView, TeamspaceView, UserView,
+    SessionBegun, SessionView, TeamspaceView, UnmatchedPattern, UserView,
 };

@@ -84,6 +84,17 @@ pub struct SessionBegun {
     pub services: Vec<GrantedService>,
     #[serde(default)]
     pub refused: Vec<RefusedService>,
+    #[serde(default)]
+    pub unmatched: Vec<UnmatchedPattern>,
+}
+
+/// A word of a consume that brought nothing, and why.
+#[derive(Debug, Clone, Deserialize)]
+pub struct UnmatchedPattern {
+    pub pattern: String,
+    pub reason: String,
+    #[serde(default)]
+    pub similar: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

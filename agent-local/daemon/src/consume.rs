@@ -2,14 +2,12 @@
 
 use std::{net::SocketAddrV4, sync::Arc};
 
-use fairlead_model::{
-    Pattern, Patterns, Port, ServiceRef, SessionId, SessionKind, timers::LAPTOP_QUEUE,
-};
+use fairlead_model::{Pattern, Patterns, SessionId, SessionKind, timers::LAPTOP_QUEUE};
 use fairlead_tunnel::{
     Copied, Ending, OpenFailed, Opener, Stream, both_ways, socket::abort_on_close,
 };
 use fairlead_wire::open::OpenRequest;
-use laptop_account::{RefusedService, SessionBegun};
+use laptop_account::{SessionBegun, UnmatchedPattern};
 use laptop_ipc::{
     Failure, FailureKind,
     daemon::{Answer, Refused, Teamspace},
@@ -49,11 +47,11 @@ pub(crate) async fn begin(
     let before = before(keeper, &teamspace);
     let patterns = joined(before.as_ref().map(|(_, patterns)| patterns), patterns)?;
     let device = hub.device().await?;
-    let SessionBegun { session, grant, services, refused } =
+    let SessionBegun { session, grant, services, refused, unmatched } =
         hub.begin_consume(teamspace.id, device.id, &patterns).await?;
     let id = session.id;
     let services = granted::services_of(services);
-    let mut warnings = unmatched(&patterns, &services, &refused);
+    let mut warnings: Vec<_> = unmatched.iter().map(slip).collect();
     let wish = Wish::Consume { patterns, services };
     keeper.keep(DesiredSession { id, teamspace, grant, wish }, Origin::Begun);
 
@@ -84,26 +82,14 @@ pub(crate) async fn begin(
     Ok(Answer::Begun { session, refused: refused.collect(), warnings, notes: Vec::new() })
 }
 
-/// Names the patterns that reach nothing, which may be a slip of the pen.
-fn unmatched(
-    patterns: &Patterns,
-    services: &[(ServiceRef, Vec<Port>)],
-    refused: &[RefusedService],
-) -> Vec<String> {
-    let covers = |pattern: &Pattern, service: &ServiceRef| {
-        *pattern.namespace() == service.namespace
-            && pattern.names_one().is_none_or(|one| one == *service)
+/// Says which words brought nothing, which may be a slip of the pen.
+fn slip(word: &UnmatchedPattern) -> String {
+    let similar: Vec<_> = word.similar.iter().map(|name| format!("`{name}`")).collect();
+    let meant = match similar[..] {
+        [] => String::new(),
+        _ => format!(" (similar: {})", similar.join(", ")),
     };
-    let reaches_nothing = |pattern: &&Pattern| {
-        let mut refused = refused.iter().filter_map(|r| r.service.parse::<ServiceRef>().ok());
-        !pattern.excludes()
-            && !services.iter().any(|(service, _)| covers(pattern, service))
-            && !refused.any(|service| covers(pattern, &service))
-    };
-    let words = patterns.iter().filter(reaches_nothing);
-    words
-        .map(|word| format!("`{word}` is no service that you may see; it is added when it appears"))
-        .collect()
+    format!("{}{meant}; it is added when it appears", word.reason)
 }
 
 /// Ends every consume.
@@ -278,17 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_reaches_nothing_is_named() {
-        let services = [("shop/cart".parse().expect("valid"), vec![Port::new(80).expect("not 0")])];
-        let refused = [RefusedService {
-            service: "pay/api".to_owned(),
-            reason: "no".to_owned(),
-            policies: Vec::new(),
-        }];
-        let words = patterns(&["shop/*", "shop/crat", "pay/*", "!shop/x"]);
-        let warnings = unmatched(&words, &services, &refused);
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].contains("`shop/crat`"));
+    fn a_word_that_brought_nothing_comes_with_what_may_have_been_meant() {
+        let word = |similar: &[&str]| UnmatchedPattern {
+            pattern: "shop/crat".to_owned(),
+            reason: "no service that you may see matches `shop/crat`".to_owned(),
+            similar: similar.iter().map(ToString::to_string).collect(),
+        };
+        let said = slip(&word(&["shop/cart"]));
+        assert!(said.contains("matches `shop/crat` (similar: `shop/cart`); it is"), "{said}");
+        assert!(!slip(&word(&[])).contains("similar"));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Consume: from the words a developer wrote to a session, its grant, and the reasons for what was refused.
 
-use fairlead_model::{DeviceId, Patterns, Port, TeamspaceId};
-use hub_policy::{Caller, Decided, Facts, Refused, TeamspaceFacts, actions::Consume, decide_each};
+use fairlead_model::{DeviceId, Pattern, Patterns, Port, ServiceRef, TeamspaceId};
+use hub_policy::{
+    Caller, Decided, Facts, Permits, Refused, TeamspaceFacts,
+    actions::{Consume, SeeService},
+    decide, decide_each,
+};
 use hub_store::{Beginning, Granted, Service, Session, Teamspace};
 
 use super::{ActionError, services::similar, sessions, teamspaces};
@@ -21,6 +25,17 @@ pub struct ConsumeBegun {
     pub grant: String,
     pub services: Vec<Granted>,
     pub refused: Vec<Refused<Consume>>,
+    pub unmatched: Vec<Unmatched>,
+}
+
+/// A word that brought nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unmatched {
+    pub pattern: Pattern,
+    /// A sentence without its full stop.
+    pub reason: String,
+    /// What may have been meant, as far as the caller may see it.
+    pub similar: Vec<String>,
 }
 
 /// Begins a consume session: decides for every service that matches, and says which were refused and why.
@@ -37,18 +52,26 @@ pub async fn begin(
     sessions::own_device(hub, caller, asked.device).await?;
     let catalogue = hub.store.scoped(caller.org).services(teamspace.id).await?;
     let decided = decide_matching(caller, &asked.patterns, &catalogue, &teamspace.facts(), &facts);
+    let may_see = |service: &Service| {
+        decide(caller, SeeService { target: service.facts(&teamspace.facts()) }, &facts).is_ok()
+    };
     let (permits, refused) = match decided.at_least_one() {
         Ok(decided) => decided,
         Err(refused) => {
-            return Err(none_allowed(hub, caller, &asked, &teamspace, &catalogue, refused).await);
+            let refused = sessions::only_visible(refused);
+            let unmatched = unmatched(&asked.patterns, &[], &catalogue, may_see);
+            return Err(none_allowed(hub, caller, &teamspace, refused, &unmatched).await);
         }
     };
+    let granted: Vec<_> = permits.iter().map(|permit| granted_by(permit.action())).collect();
+    hub.must_fit_one_grant(caller.org, &granted).await?;
+    let visible = sessions::only_visible(refused);
+    let unmatched = unmatched(&asked.patterns, &reached(&permits, &visible), &catalogue, may_see);
     let beginning = Beginning {
         device: asked.device,
         teamspace: teamspace.id,
         begun_from: caller.from.map(|ip| ip.to_string()),
     };
-    let visible = sessions::only_visible(refused);
     let session = hub
         .store
         .begin_consume(&permits, &visible, &asked.patterns, &beginning, hub.clock.now())
@@ -56,7 +79,7 @@ pub async fn begin(
     let services = hub.store.scoped(caller.org).granted(session.id).await?;
     let grant = hub.mint(&session, &services, facts.policies.version()).await?;
     tracing::info!(session = %session.id, teamspace = %teamspace.name, services = services.len(), "Consume began");
-    Ok(ConsumeBegun { session, grant, services, refused: visible })
+    Ok(ConsumeBegun { session, grant, services, refused: visible, unmatched })
 }
 
 /// Decides for every service of the catalogue that the patterns want.
@@ -75,16 +98,77 @@ pub(super) fn decide_matching(
     decide_each(caller, wanted, facts)
 }
 
+/// Returns what a permit of `action` lets a session reach.
+pub(super) fn granted_by(action: &Consume) -> Granted {
+    Granted { service: action.target.service.clone(), ports: action.ports.clone() }
+}
+
+/// Lists what the words brought: allowed, or refused with a reason.
+fn reached<'d>(
+    permits: &'d Permits<Consume>,
+    refused: &'d [Refused<Consume>],
+) -> Vec<(&'d ServiceRef, &'d [Port])> {
+    let allowed = permits.iter().map(hub_policy::Permit::action);
+    let actions = allowed.chain(refused.iter().map(|refused| &refused.action));
+    actions.map(|action| (&action.target.service, &action.ports[..])).collect()
+}
+
+/// Says of each word that brought nothing why, as far as the caller may know it.
+fn unmatched(
+    patterns: &Patterns,
+    reached: &[(&ServiceRef, &[Port])],
+    catalogue: &[Service],
+    may_see: impl Fn(&Service) -> bool,
+) -> Vec<Unmatched> {
+    let names = |pattern: &Pattern, port: Port| pattern.port().is_none_or(|named| named == port);
+    let brought = |pattern: &&Pattern| {
+        reached.iter().any(|(service, ports)| {
+            pattern.covers(service) && ports.iter().any(|port| names(pattern, *port))
+        })
+    };
+    let words: Vec<_> = patterns.iter().filter(|word| !word.excludes() && !brought(word)).collect();
+    if words.is_empty() {
+        return Vec::new();
+    }
+    let seen: Vec<Service> = catalogue.iter().filter(|s| may_see(s)).cloned().collect();
+    let mut unmatched = Vec::new();
+    for pattern in words {
+        let mut covered = seen.iter().filter(|service| pattern.covers(&service.service));
+        // What an exclusion took away is no slip of the pen.
+        if covered.clone().any(|service| service.tcp_ports().any(|port| names(pattern, port))) {
+            continue;
+        }
+        unmatched.push(match (pattern.names_one(), covered.next()) {
+            (Some(_), Some(service)) => without_that_port(pattern, service),
+            (one, _) => Unmatched {
+                pattern: pattern.clone(),
+                reason: format!("no service that you may see matches `{pattern}`"),
+                similar: one.map(|name| similar(&name.to_string(), &seen)).unwrap_or_default(),
+            },
+        });
+    }
+    unmatched
+}
+
+fn without_that_port(pattern: &Pattern, service: &Service) -> Unmatched {
+    let ports: Vec<_> = service.tcp_ports().map(|port| port.to_string()).collect();
+    let reason = match pattern.port() {
+        Some(port) if !ports.is_empty() => {
+            format!("`{}` has no port {port}, it has {}", service.service, ports.join(", "))
+        }
+        _ => format!("`{}` has no TCP port at all", service.service),
+    };
+    Unmatched { pattern: pattern.clone(), reason, similar: Vec::new() }
+}
+
 /// Says why there is nothing to consume: refused, or not there.
 async fn none_allowed(
     hub: &Hub,
     caller: &Caller,
-    asked: &ConsumeAsked,
     teamspace: &Teamspace,
-    catalogue: &[Service],
     refused: Vec<Refused<Consume>>,
+    unmatched: &[Unmatched],
 ) -> ActionError {
-    let refused = sessions::only_visible(refused);
     if let Some(first) = refused.first() {
         let action = format!("consume {}", first.action.target.service);
         return match sessions::record_refusal(hub, caller, &action, &first.denied).await {
@@ -92,16 +176,89 @@ async fn none_allowed(
             Err(error) => error,
         };
     }
-    let words: Vec<_> = asked.patterns.iter().map(|p| format!("`{p}`")).collect();
-    let named: Vec<_> = asked.patterns.iter().filter_map(|p| p.names_one()).collect();
-    let near = named.iter().flat_map(|name| similar(&name.to_string(), catalogue));
-    let near: Vec<_> = near.map(|name| format!("`{name}`")).collect();
+    let reasons: Vec<_> = unmatched.iter().map(|word| word.reason.as_str()).collect();
+    let what = match reasons[..] {
+        [] => "the exclusions leave no service".to_owned(),
+        _ => reasons.join("; "),
+    };
+    let near: Vec<_> =
+        unmatched.iter().flat_map(|word| &word.similar).map(|name| format!("`{name}`")).collect();
     ActionError::NotFound {
-        message: format!(
-            "no service of teamspace `{}` matches {}",
-            teamspace.name,
-            words.join(", ")
-        ),
+        message: format!("in teamspace `{}`: {what}", teamspace.name),
         hint: (!near.is_empty()).then(|| format!("similar: {}", near.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use fairlead_model::Protocol;
+    use hub_store::PortOfService;
+
+    use super::*;
+
+    fn service(name: &str, ports: &[u16]) -> Service {
+        let port = |number: &u16| PortOfService {
+            name: String::new(),
+            port: Port::new(*number).expect("not 0"),
+            protocol: Protocol::Tcp,
+            target_port: "8080".to_owned(),
+            app_protocol: String::new(),
+        };
+        Service {
+            service: name.parse().expect("a service"),
+            kind: "ClusterIP".to_owned(),
+            ports: ports.iter().map(port).collect(),
+            workload: None,
+            ready_endpoints: 1,
+            labels: BTreeMap::new(),
+            intercept_refusal: None,
+        }
+    }
+
+    /// Asks with nothing reached, in a catalogue whose `secret` namespace may not be seen.
+    fn reasons(words: &[&str]) -> Vec<(String, Vec<String>)> {
+        let patterns = Patterns::new(words.iter().map(|w| w.parse().expect("valid")).collect());
+        let catalogue =
+            [service("shop/cart", &[80]), service("shop/dns", &[]), service("secret/plan", &[80])];
+        let may_see = |service: &Service| service.service.namespace.as_str() != "secret";
+        let unmatched = unmatched(&patterns.expect("some wanted"), &[], &catalogue, may_see);
+        unmatched.into_iter().map(|word| (word.reason, word.similar)).collect()
+    }
+
+    #[test]
+    fn a_wrong_port_is_told_from_a_wrong_name() {
+        assert_eq!(reasons(&["shop/cart:9999"])[0].0, "`shop/cart` has no port 9999, it has 80");
+        assert_eq!(reasons(&["shop/dns"])[0].0, "`shop/dns` has no TCP port at all");
+        let [(reason, similar)] = &reasons(&["shop/crat"])[..] else { panic!("one word") };
+        assert_eq!(reason, "no service that you may see matches `shop/crat`");
+        assert_eq!(similar, &["shop/cart"]);
+    }
+
+    #[test]
+    fn what_may_not_be_seen_is_neither_named_nor_similar() {
+        for word in ["secret/plan", "secret/plan:9999", "secret/plam", "secret/*"] {
+            let [(reason, similar)] = &reasons(&[word])[..] else { panic!("{word}: one word") };
+            assert_eq!(reason, &format!("no service that you may see matches `{word}`"));
+            assert!(similar.is_empty(), "{word}: {similar:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_reached_or_excluded_is_no_slip() {
+        assert!(reasons(&["shop/cart", "!shop/cart"]).is_empty());
+        let patterns: Vec<Pattern> =
+            ["shop/cart", "shop/cart:81"].map(|w| w.parse().expect("valid")).into();
+        let cart = service("shop/cart", &[80]);
+        let port = [Port::new(80).expect("not 0")];
+        let words = unmatched(
+            &Patterns::new(patterns).expect("some wanted"),
+            &[(&cart.service, &port)],
+            std::slice::from_ref(&cart),
+            |_| true,
+        );
+        assert_eq!(words.len(), 1);
+        assert_eq!(words[0].reason, "`shop/cart` has no port 81, it has 80");
     }
 }

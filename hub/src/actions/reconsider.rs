@@ -4,8 +4,9 @@
 //! A session that lost any of its services ends as a whole. To take one service out of a grant that a laptop already
 //! holds, the old grant would have to be recalled from every agent; an ended session is recalled by its name.
 
+use fairlead_model::{InterceptPort, Patterns, ServiceRef};
 use hub_policy::{
-    Caller, Decided, Facts,
+    Caller, Decided, Facts, Permit,
     actions::{Consume, Intercept},
     decide,
 };
@@ -34,8 +35,11 @@ pub async fn reconsider(hub: &Hub, session: &Session) -> Result<Reconsidered, Ac
     let Some(mut caller) = scope.caller_of(session.user).await? else {
         return end(hub, session, "the user is no longer a member").await;
     };
-    if scope.device(session.device).await?.is_none() {
+    let Some(device) = scope.device(session.device).await? else {
         return end(hub, session, "the device was removed").await;
+    };
+    if !scope.is_signed_in(&device, hub.clock.now()).await? {
+        return end(hub, session, "the laptop was signed out").await;
     }
     if let Some(reason) = scope.teamspace(session.teamspace).await?.lock_reason {
         return end(hub, session, &format!("the teamspace is locked: {reason}")).await;
@@ -43,20 +47,23 @@ pub async fn reconsider(hub: &Hub, session: &Session) -> Result<Reconsidered, Ac
     caller.from = session.begun_from.as_ref().and_then(|text| text.parse().ok());
     let facts = hub.facts(&caller).await?;
     match &session.wanted {
-        Wanted::Consume { .. } => again_consume(hub, session, &caller, &facts).await,
-        Wanted::Intercept { .. } => again_intercept(hub, session, &caller, &facts).await,
+        Wanted::Consume { patterns } => {
+            again_consume(hub, session, patterns, &caller, &facts).await
+        }
+        Wanted::Intercept { service, ports, grace_s } => {
+            let again = Again { service, ports, grace_s: *grace_s };
+            again_intercept(hub, session, &again, &caller, &facts).await
+        }
     }
 }
 
 async fn again_consume(
     hub: &Hub,
     session: &Session,
+    patterns: &Patterns,
     caller: &Caller,
     facts: &Facts,
 ) -> Result<Reconsidered, ActionError> {
-    let Wanted::Consume { patterns } = &session.wanted else {
-        return Ok(stands(Vec::new(), facts));
-    };
     let scope = hub.store.scoped(session.org);
     let catalogue = scope.services(session.teamspace).await?;
     let before = scope.granted(session.id).await?;
@@ -79,30 +86,49 @@ async fn again_consume(
         })
         .cloned()
         .collect();
+    if new.is_empty() {
+        return Ok(stands(before, facts));
+    }
+    if let Err(too_many) = hub.must_fit_one_grant(session.org, &with(&before, &new)).await {
+        tracing::warn!(session = %session.id, user = session.email, "New services are left out: {too_many}");
+        return Ok(stands(before, facts));
+    }
     hub.store.widen(session, &new, hub.clock.now()).await?;
     let services = scope.granted(session.id).await?;
     let policy_version = facts.policies.version();
-    Ok(Reconsidered::Stands { services, widened: !new.is_empty(), policy_version })
+    Ok(Reconsidered::Stands { services, widened: true, policy_version })
+}
+
+/// Returns what a session may reach once it is widened by `new`.
+fn with(before: &[Granted], new: &[Permit<Consume>]) -> Vec<Granted> {
+    let new: Vec<_> = new.iter().map(|permit| consume::granted_by(permit.action())).collect();
+    let stays = |had: &&Granted| !new.iter().any(|now| now.service == had.service);
+    before.iter().filter(stays).chain(&new).cloned().collect()
+}
+
+/// An intercept as it was asked for.
+struct Again<'s> {
+    service: &'s ServiceRef,
+    ports: &'s [InterceptPort],
+    grace_s: u32,
 }
 
 async fn again_intercept(
     hub: &Hub,
     session: &Session,
+    again: &Again<'_>,
     caller: &Caller,
     facts: &Facts,
 ) -> Result<Reconsidered, ActionError> {
-    let Wanted::Intercept { service, ports, grace_s } = &session.wanted else {
-        return Ok(stands(Vec::new(), facts));
-    };
     let scope = hub.store.scoped(session.org);
     let granted = scope.granted(session.id).await?;
     let catalogue = scope.services(session.teamspace).await?;
     // A service that is gone from the catalogue is for the agent to deal with, which knows whether it is deleted.
-    let Some(service) = catalogue.iter().find(|known| known.service == *service) else {
+    let Some(service) = catalogue.iter().find(|known| known.service == *again.service) else {
         return Ok(stands(granted, facts));
     };
     let target = service.facts(&session.teamspace_facts());
-    let intercept = Intercept { target, ports: ports.clone(), grace_s: *grace_s };
+    let intercept = Intercept { target, ports: again.ports.to_vec(), grace_s: again.grace_s };
     let Err(denied) = decide(caller, intercept, facts) else { return Ok(stands(granted, facts)) };
     hub.store
         .unscoped("a policy took the service away from the session")

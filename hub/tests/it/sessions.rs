@@ -6,14 +6,14 @@ use fairlead_hub::actions;
 use fairlead_model::Thumbprint;
 use fairlead_wire::{
     grant::GrantVerifier,
-    link::v1::{Phase, cluster_down},
+    link::v1::{Catalogue, CataloguePort, Phase, cluster_down, cluster_up},
 };
 use hub_policy::PolicyText;
 use hub_store::audit::Chain;
 use serde_json::{Value, json};
 
 use crate::{
-    peers::Joined,
+    peers::{Joined, service},
     people::Person,
     world::{World, eventually, within},
 };
@@ -133,7 +133,11 @@ async fn a_service_that_may_not_be_seen_is_not_named() {
     .await;
     let begun = ada.consumes(&world, staging.id, &["shop/*", "secret/*"]).await.with(201);
     assert_eq!(begun["refused"], json!([]));
-    ada.consumes(&world, staging.id, &["secret/plan"]).await.with(404);
+    for word in ["secret/plan", "secret/plam", "secret/plan:9999"] {
+        let refused = ada.consumes(&world, staging.id, &[word]).await;
+        assert!(!refused.hint().contains("secret"), "{}", refused.hint());
+        refused.with(404);
+    }
     ada.intercepts(&world, staging.id, "secret/plan").await.with(404);
     let listed = ada.get(&world, &format!("/api/v1/teamspaces/{}/services", staging.id)).await;
     assert_eq!(names(&listed.with(200)["services"]), ["shop/cart"]);
@@ -151,6 +155,51 @@ async fn a_misspelt_service_is_answered_with_similar_names() {
     assert_eq!(refused.hint(), "similar: `shop/cart`");
     refused.with(404);
     olga.consumes(&world, staging.id, &["cart"]).await.with(400);
+    let refused = olga.consumes(&world, staging.id, &["shop/cart:9999"]).await;
+    assert!(refused.message().ends_with("`shop/cart` has no port 9999, it has 80"));
+    let begun = olga.consumes(&world, staging.id, &["shop/cart", "shop/crat"]).await.with(201);
+    assert_eq!(begun["unmatched"][0]["pattern"], "shop/crat");
+    assert_eq!(begun["unmatched"][0]["similar"], json!(["shop/cart"]));
+}
+
+#[tokio::test]
+async fn as_many_services_as_a_laptop_takes_fit_one_grant() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let names: Vec<_> = (0..2000).map(|n| format!("shop/a-service-called-{n}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let big = world.teamspace(&olga, "big", &names).await;
+    let begun = olga.consumes(&world, big.id, &["shop/*"]).await.with(201);
+    assert_eq!(begun["services"].as_array().map(Vec::len), Some(2000));
+    let key: [u8; 32] = big.reply.grant_key.clone().try_into().expect("32 bytes");
+    let jwt = begun["grant"].as_str().expect("a grant");
+    let device = olga.laptop.key.thumbprint();
+    let verifier = GrantVerifier::new(&key, big.id);
+    let grant = verifier.verify(jwt, world.now().into(), &device).expect("the agent reads it");
+    assert_eq!(grant.services.len(), 2000);
+}
+
+#[tokio::test]
+async fn more_services_than_a_grant_can_name_are_refused_in_words() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let big = world.teamspace(&olga, "big", &[]).await;
+    let with_ports = |n| {
+        let mut service = service(&format!("shop/a-service-called-{n}"));
+        let port = &service.ports[0];
+        service.ports =
+            (10_001..11_001).map(|n| CataloguePort { port: n, ..port.clone() }).collect();
+        service
+    };
+    let changed = (0..100).map(with_ports).collect();
+    let catalogue = Catalogue { full: true, changed, deleted: Vec::new() };
+    big.agent.say(cluster_up::Message::Catalogue(catalogue)).await;
+    world.knows(&olga, big.id, 100).await;
+    let refused = olga.consumes(&world, big.id, &["shop/*"]).await;
+    assert!(refused.message().starts_with("100 services are more than one session can name"));
+    refused.with(400);
+    let live = olga.get(&world, "/api/v1/sessions?live=true").await.with(200);
+    assert_eq!(live["sessions"], json!([]));
 }
 
 #[tokio::test]

@@ -7,7 +7,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    actions::{consume::ConsumeBegun, intercept::InterceptBegun, sessions::SessionSeen},
+    actions::{
+        consume::{ConsumeBegun, Unmatched},
+        intercept::InterceptBegun,
+        sessions::SessionSeen,
+    },
     http::error::Problem,
 };
 
@@ -46,6 +50,8 @@ pub(super) struct SessionBegun {
     grant: String,
     services: Vec<GrantedService>,
     refused: Vec<RefusedService>,
+    /// Consumes: the words that brought nothing.
+    unmatched: Vec<UnmatchedPattern>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -60,6 +66,15 @@ pub(super) struct RefusedService {
     service: String,
     reason: String,
     policies: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct UnmatchedPattern {
+    pattern: String,
+    /// For people: no such service, or no such port of it.
+    reason: String,
+    /// Names that may have been meant.
+    similar: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -206,11 +221,17 @@ impl From<ConsumeBegun> for SessionBegun {
             reason: refused.denied.reason,
             policies: refused.denied.policies,
         };
+        let unmatched = |word: Unmatched| UnmatchedPattern {
+            pattern: word.pattern.to_string(),
+            reason: word.reason,
+            similar: word.similar,
+        };
         Self {
             session: SessionSeen { session: begun.session, may_end: true }.into(),
             grant: begun.grant,
             services: begun.services.into_iter().map(GrantedService::from).collect(),
             refused: begun.refused.into_iter().map(refused).collect(),
+            unmatched: begun.unmatched.into_iter().map(unmatched).collect(),
         }
     }
 }
@@ -222,6 +243,7 @@ impl From<InterceptBegun> for SessionBegun {
             grant: begun.grant,
             services: begun.services.into_iter().map(GrantedService::from).collect(),
             refused: Vec::new(),
+            unmatched: Vec::new(),
         }
     }
 }
