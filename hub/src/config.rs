@@ -67,6 +67,8 @@ pub struct Config {
     pub issuer_ca: Option<PathBuf>,
     /// Proxies whose `X-Forwarded-For` says where a request comes from; nobody else's does.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether issuers on other machines may be reached without TLS.
+    pub allow_http_issuers: bool,
     pub log: LogFormat,
 }
 
@@ -127,6 +129,13 @@ impl DatabaseConfig {
 
 impl Config {
     pub fn load(flags: ServeFlags) -> Result<Self, ConfigError> {
+        // No flag: whoever lists the processes of a machine reads their arguments.
+        let master_key = env::var_os("FAIRLEAD_MASTER_KEY").and_then(|key| key.into_string().ok());
+        let master_key = master_key.filter(|key| !key.is_empty()).map(SecretString::from);
+        Self::of(flags, master_key.as_ref())
+    }
+
+    fn of(flags: ServeFlags, key: Option<&SecretString>) -> Result<Self, ConfigError> {
         let file = File::find(flags.database.config.as_deref())?;
         let everywhere = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let public_url = flags.database.public_url.or(file.public_url).ok_or(NO_PUBLIC_URL)?;
@@ -148,13 +157,11 @@ impl Config {
                 .or(file.relay_address)
                 .unwrap_or_else(|| default_relay_address(&public_url, relay_listen)),
             database_url: flags.database.database_url.or(file.database_url).ok_or(NO_DATABASE)?,
-            master_key: master_key(
-                flags.master_key.as_ref(),
-                flags.master_key_file.or(file.master_key_file).as_deref(),
-            )?,
+            master_key: master_key(key, flags.master_key_file.or(file.master_key_file).as_deref())?,
             tls: tls.ok_or(NO_TLS)?,
             issuer_ca: flags.issuer_ca.or(file.issuer_ca),
             trusted_proxies: flags.trusted_proxies.or(file.trusted_proxies).unwrap_or_default(),
+            allow_http_issuers: flags.allow_http_issuers || file.allow_http_issuers,
             log: flags.log.or(file.log).unwrap_or_default(),
             public_url,
         })
@@ -241,18 +248,23 @@ mod tests {
     }
 
     fn load(arguments: &[&str]) -> Result<Config, ConfigError> {
-        use clap::Parser;
-        let arguments = ["hub"].iter().chain(arguments);
-        Config::load(Command::try_parse_from(arguments).expect("the flags exist").flags)
+        load_with(arguments, Some(KEY))
     }
 
-    const COMPLETE: [&str; 10] = [
+    fn load_with(arguments: &[&str], key: Option<&str>) -> Result<Config, ConfigError> {
+        use clap::Parser;
+        let arguments = ["hub"].iter().chain(arguments);
+        let flags = Command::try_parse_from(arguments).expect("the flags exist").flags;
+        Config::of(flags, key.map(SecretString::from).as_ref())
+    }
+
+    const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+    const COMPLETE: [&str; 8] = [
         "--database-url",
         "postgres://db/fairlead",
         "--public-url",
         "https://hub.example.com",
-        "--master-key",
-        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         "--tls-certificate",
         "cert.pem",
         "--tls-key",
@@ -269,12 +281,28 @@ mod tests {
 
     #[test]
     fn whatever_is_missing_is_named_with_what_to_write() {
-        for (at, field) in [(0, "database_url"), (2, "public_url"), (4, "master_key"), (8, "tls")] {
+        for (at, field) in [(0, "database_url"), (2, "public_url"), (4, "tls")] {
             let mut flags = COMPLETE.to_vec();
             flags.drain(at..at + 2);
             let error = load(&flags).expect_err(field).to_string();
             assert!(error.contains(field) && error.contains("--"), "{error}");
         }
+        let error = load_with(&COMPLETE, None).expect_err("no key").to_string();
+        assert!(error.contains("FAIRLEAD_MASTER_KEY"), "{error}");
+    }
+
+    #[test]
+    fn the_master_key_is_no_argument() {
+        use clap::Parser;
+        let arguments = ["hub", "--master-key", KEY].into_iter().chain(COMPLETE);
+        assert!(Command::try_parse_from(arguments).is_err());
+    }
+
+    #[test]
+    fn issuers_without_tls_must_be_asked_for() {
+        assert!(!load(&COMPLETE).expect("complete").allow_http_issuers);
+        let flags = [&COMPLETE[..], &["--allow-http-issuers"]].concat();
+        assert!(load(&flags).expect("complete").allow_http_issuers);
     }
 
     #[test]
@@ -303,7 +331,7 @@ mod tests {
     fn a_master_key_that_others_can_read_is_refused() {
         let folder = tempfile::tempdir().expect("made");
         let path = folder.path().join("master.key");
-        fs::write(&path, COMPLETE[5]).expect("written");
+        fs::write(&path, KEY).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
         assert!(matches!(read_master_key(&path), Err(ConfigError::ExposedKey { .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");

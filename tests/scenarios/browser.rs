@@ -107,6 +107,15 @@ impl Browser {
         self.follow(request, url).await
     }
 
+    /// Presses the button with which somebody lets the command line act as them.
+    pub(crate) async fn confirms(&mut self, page: Page) -> Page {
+        if page.url.path() != "/oauth/authorize" || page.status != 200 {
+            return page;
+        }
+        let request = self.client.post(page.url.clone()).header(header::ORIGIN, &self.hub);
+        self.follow(request, page.url).await
+    }
+
     async fn follow(&mut self, request: RequestBuilder, url: Url) -> Page {
         let (mut page, mut next) = self.once(request, &url).await;
         for _ in 0..MAX_REDIRECTS {

@@ -56,6 +56,7 @@ impl CommandLine {
     pub(crate) async fn code_by(&self, browser: &mut Browser, person: &str) -> String {
         let page = browser.open(&self.authorize_url()).await;
         let page = browser.answer_who(page, person).await;
+        let page = browser.confirms(page).await;
         assert_eq!(page.url.path(), "/callback", "{}", page.body);
         let value = |name: &str| {
             let found = page.url.query_pairs().find(|(key, _)| key == name);

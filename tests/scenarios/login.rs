@@ -1,7 +1,7 @@
 //! Signing in: in the browser, and through it at the command line.
 
 use fairlead_hub::{Hub, admin, seal::MasterKey};
-use fairlead_wire::key::Key;
+use fairlead_wire::{dpop, key::Key};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -47,6 +47,7 @@ async fn a_setup_with_a_wrong_issuer_says_so_and_spends_nothing() {
         (world.url().as_str(), "cannot be reached"),
         (slash.as_str(), "another name"),
         ("issuer", "not the address"),
+        ("http://192.0.2.1:9", "without TLS"),
     ] {
         let mut setup = world.setup(&token);
         setup["oidc"]["issuer"] = json!(issuer);
@@ -125,9 +126,10 @@ async fn a_refresh_token_that_is_used_twice_ends_the_sign_in() {
     let ada = CommandLine::new(&world);
     let first = ada.signs_in(&mut world.browser(), "ada").await;
     let second = tokens(&ada.refresh(&first.refresh).await);
+    let third = tokens(&ada.refresh(&second.refresh).await);
     assert_eq!(refused(&ada.refresh(&first.refresh).await), "invalid_grant");
-    assert_eq!(refused(&ada.refresh(&second.refresh).await), "invalid_grant");
-    assert_eq!(ada.get("/api/v1/me", &second.access).await.status, 401);
+    assert_eq!(refused(&ada.refresh(&third.refresh).await), "invalid_grant");
+    assert_eq!(ada.get("/api/v1/me", &third.access).await.status, 401);
     world.end().await;
 }
 
@@ -345,13 +347,15 @@ async fn a_recover_link_lets_an_owner_in_once_without_the_issuer() {
     let me = browser.open("/api/v1/me").await.json();
     assert_eq!(me["user"]["email"], "rescue@example.test");
     assert_eq!(me["roles"], json!(["owner"]));
+    let audit = browser.open("/api/v1/audit?limit=1").await.json();
+    assert_eq!(audit["entries"][0]["action"], "recover_link.used");
     let mut second = world.browser();
     assert_eq!(second.submit("/login/recover", &[("token", token)]).await.status, 404);
     world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_uses_at_once_one_counts_at_most() {
+async fn of_two_uses_of_a_code_at_once_one_counts() {
     let world = World::new().await;
     let ada = CommandLine::new(&world);
     let mut browser = world.browser();
@@ -360,12 +364,6 @@ async fn of_two_uses_at_once_one_counts_at_most() {
         let (one, other) = tokio::join!(ada.redeem_rightly(&code), ada.redeem_rightly(&code));
         let statuses = [one.status, other.status];
         assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
-
-        let pair = ada.signs_in(&mut browser, "ada").await;
-        let (one, other) = tokio::join!(ada.refresh(&pair.refresh), ada.refresh(&pair.refresh));
-        let statuses = [one.status, other.status];
-        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
-        assert_eq!(ada.get("/api/v1/me", &pair.access).await.status, 401, "the reuse was seen");
     }
     world.end().await;
 }
@@ -379,6 +377,100 @@ async fn another_master_key_is_refused_at_start() {
     let words = format!("{:#}", anyhow::Error::new(refused));
     assert!(words.contains("sealed under another master key"), "{words}");
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_is_led_to_the_hub_gives_nobody_a_code() {
+    let world = World::new().await;
+    let mut ada = world.signed_in("ada").await;
+    let laptop = CommandLine::new(&world);
+    let url = laptop.authorize_url();
+    let page = ada.open(&url).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert_eq!(page.url.path(), "/oauth/authorize", "nothing is given for opening it");
+    let code = dpop::code_for_people(&dpop::jkt(&laptop.key.public()));
+    for shown in ["ada@example.test", "Acme", "127.0.0.1", &code] {
+        assert!(page.body.contains(shown), "`{shown}` is not on the page: {}", page.body);
+    }
+    let path = url.strip_prefix(&world.url()).expect("an address of the hub");
+    for origin in ["null", "http://127.0.0.1:49152", "https://evil.example"] {
+        let forced = ada.write(Method::POST, path, None, origin).await;
+        assert_eq!(forced.status, 403, "{origin}: {}", forced.body);
+    }
+    let pressed = ada.confirms(page).await;
+    assert_eq!(pressed.url.path(), "/callback", "{}", pressed.body);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_another_issuer_is_not_taken() {
+    let world = World::new().await;
+    let mut ada = world.browser();
+    let state = async |browser: &mut Browser| {
+        let departed = browser.leads_to("/login").await;
+        let state = departed.query_pairs().find(|(name, _)| name == "state").expect("a state").1;
+        state.into_owned()
+    };
+    let asked = state(&mut ada).await;
+    let mixed_up =
+        ada.open(&format!("/login/callback?state={asked}&code=x&iss=https://evil.example")).await;
+    assert_eq!(mixed_up.status, 400, "{}", mixed_up.body);
+    assert!(mixed_up.body.contains("no sign-in that this browser has begun"), "{}", mixed_up.body);
+    // With the right name the code is taken to the issuer, which does not know it.
+    let asked = state(&mut ada).await;
+    let ours = world.issuer.url();
+    let page = ada.open(&format!("/login/callback?state={asked}&code=x&iss={ours}")).await;
+    assert_eq!(page.status, 502, "{}", page.body);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_of_the_issuer_is_worth_nothing_without_the_hubs_verifier() {
+    let world = World::new().await;
+    let mut ada = world.browser();
+    let mut departed = ada.leads_to("/login").await;
+    let pairs: Vec<(String, String)> = departed.query_pairs().into_owned().collect();
+    assert!(pairs.contains(&("code_challenge_method".to_owned(), "S256".to_owned())));
+    let another = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    let changed = pairs.iter().map(|(name, value)| match name.as_str() {
+        "code_challenge" => (name.as_str(), another),
+        _ => (name.as_str(), value.as_str()),
+    });
+    assert!(changed.clone().any(|pair| pair == ("code_challenge", another)));
+    let changed: Vec<_> = changed.collect();
+    departed.query_pairs_mut().clear().extend_pairs(changed);
+    let page = ada.open(departed.as_str()).await;
+    let page = ada.answer_who(page, "ada").await;
+    assert_eq!(page.status, 502, "{}", page.body);
+    assert!(page.body.contains("invalid_grant"), "{}", page.body);
+    assert_eq!(ada.open("/api/v1/me").await.status, 401);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_holds_no_secret_in_plain() {
+    let world = World::new().await;
+    let mut ada = world.browser();
+    ada.leads_to("/login").await;
+    let dump = world.dump();
+    // What the search must be able to find, it finds: the client id, and bytes.
+    assert!(dump.contains("<client_id>fairlead</client_id>"), "{dump}");
+    let bytes =
+        "set xmlbinary = hex; select query_to_xml('select ''seen''::bytea', true, false, '')";
+    assert!(world.rows(bytes).join("").to_lowercase().contains(&hex("seen")));
+    assert!(!dump.contains("lab-secret"), "the client secret lies in plain");
+    assert!(!dump.to_lowercase().contains(&hex("lab-secret")), "the same as bytes");
+    let verifiers = world.rows("select pkce_verifier from login_attempts");
+    let [verifier] = &verifiers[..] else { panic!("one attempt: {verifiers:?}") };
+    // A verifier in plain has 43 characters of base64url. Sealed it has a head and a tag more.
+    assert!(verifier.len() > 80, "{verifier}");
+    let page = ada.sign_in("ada").await;
+    assert_eq!(page.url.path(), "/", "and is opened again: {}", page.body);
+    world.end().await;
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The error code of a refusal of the token endpoint.

@@ -52,7 +52,7 @@ pub(crate) struct World {
     pub(crate) authority: String,
     _folder: TempDir,
     // Last: it goes when nobody uses it any more.
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl World {
@@ -76,6 +76,7 @@ impl World {
             tls,
             issuer_ca: None,
             trusted_proxies: Vec::new(),
+            allow_http_issuers: false,
             log: LogFormat::Text,
         };
         let clock = Arc::new(WrongClock::default());
@@ -83,7 +84,7 @@ impl World {
             .await
             .expect("the parts fit");
         let serving = Serving::start(&hub).await.expect("the port is free");
-        Self { serving, hub, clock, issuer, authority, _folder: folder, _database: database }
+        Self { serving, hub, clock, issuer, authority, _folder: folder, database }
     }
 
     /// The organization `acme`: olga owns it, developers develop, viewers view.
@@ -121,6 +122,21 @@ impl World {
                 { "group": "viewers", "role": "viewer" },
             ],
         })
+    }
+
+    /// Returns everything that the tables hold, as text; bytes in hexadecimal.
+    pub(crate) fn dump(&self) -> String {
+        self.rows(
+            "set xmlbinary = hex;
+             select query_to_xml(format('select * from %I', tablename), true, false, '')
+             from pg_tables where schemaname = 'public'",
+        )
+        .join("\n")
+    }
+
+    /// Returns what a query gives, one line for each row.
+    pub(crate) fn rows(&self, query: &str) -> Vec<String> {
+        self.database.rows(query).expect("Postgres answers")
     }
 
     pub(crate) fn url(&self) -> String {

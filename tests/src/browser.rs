@@ -55,15 +55,22 @@ impl<'w> Browser<'w> {
         Self { lab, host, uid, person: person.to_owned(), jar, hub_ca: hub_ca.to_owned() }
     }
 
-    /// Opens an address, follows redirects and signs in at the issuer on the way when it asks.
+    /// Opens an address, follows redirects, signs in at the issuer on the way when it asks, and presses the hub's button
+    /// when a command line wants to sign in.
     pub fn open(&self, url: &str) -> anyhow::Result<Answer> {
-        let follow = ["--location", "--max-redirs", "20"];
-        let page = self.curl(&[&follow[..], &[url]].concat())?;
-        if !page.url.starts_with(WHO_ARE_YOU) {
-            return Ok(page);
+        let mut page = self.follow(&[url])?;
+        if page.url.starts_with(WHO_ARE_YOU) {
+            page = self.follow(&["--data", &format!("user={}", self.person), &page.url])?;
         }
-        let form = format!("user={}", self.person);
-        self.curl(&[&follow[..], &["--data", &form, &page.url]].concat())
+        if page.status == 200 && page.url.starts_with(&format!("{}/oauth/authorize?", hub::URL)) {
+            let origin = format!("Origin: {}", hub::URL);
+            page = self.follow(&["--header", &origin, "--data", "", &page.url])?;
+        }
+        Ok(page)
+    }
+
+    fn follow(&self, arguments: &[&str]) -> anyhow::Result<Answer> {
+        self.curl(&[&["--location", "--max-redirs", "20"], arguments].concat())
     }
 
     /// Calls an operation of the hub with the session's cookie.

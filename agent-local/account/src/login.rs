@@ -99,6 +99,12 @@ impl LoginAttempt {
         url
     }
 
+    /// Returns the letters that the hub's page must show: it asks about this attempt and no other program's.
+    #[must_use]
+    pub fn code_for_people(&self) -> String {
+        dpop::code_for_people(&dpop::jkt(&self.hub.key().public()))
+    }
+
     /// Waits for the browser, redeems the code, and registers this laptop.
     pub async fn finish(self, accounts: &Accounts) -> Result<SignedIn, AccountError> {
         let (mut browser, code) = self.wait_for_code().await?;

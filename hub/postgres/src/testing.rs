@@ -47,6 +47,15 @@ impl TestDatabase {
     }
 }
 
+impl TestDatabase {
+    /// Runs statements in it and returns what they print, one line for each row.
+    pub fn rows(&self, statements: &str) -> Result<Vec<String>, PostgresError> {
+        let arguments = ["--no-align", "--tuples-only", "-c", statements];
+        let printed = self.shared.postgres.psql(&self.name, &arguments)?;
+        Ok(printed.lines().map(ToOwned::to_owned).collect())
+    }
+}
+
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         // It goes with its Postgres at the latest.

@@ -28,6 +28,7 @@ pub(super) struct File {
     pub(super) master_key_file: Option<PathBuf>,
     pub(super) tls: Option<TlsFiles>,
     pub(super) issuer_ca: Option<PathBuf>,
+    pub(super) allow_http_issuers: bool,
     pub(super) trusted_proxies: Option<Vec<IpNet>>,
     pub(super) log: Option<LogFormat>,
 }

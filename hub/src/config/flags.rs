@@ -40,9 +40,6 @@ pub struct ServeFlags {
     /// File with the master key (32 bytes in base64, mode 0600)
     #[arg(long, env = "FAIRLEAD_MASTER_KEY_FILE", value_name = "FILE")]
     pub(super) master_key_file: Option<PathBuf>,
-    /// The master key itself; by environment only
-    #[arg(long = "master-key", env = "FAIRLEAD_MASTER_KEY", hide = true, hide_env_values = true)]
-    pub(super) master_key: Option<SecretString>,
     /// PEM file with the hub's certificate and those between it and its root
     #[arg(long, env = "FAIRLEAD_TLS_CERTIFICATE", value_name = "FILE")]
     pub(super) tls_certificate: Option<PathBuf>,
@@ -52,6 +49,9 @@ pub struct ServeFlags {
     /// PEM file with certificates that sign-in providers may have besides those that the system trusts
     #[arg(long, env = "FAIRLEAD_ISSUER_CA", value_name = "FILE")]
     pub(super) issuer_ca: Option<PathBuf>,
+    /// Let sign-in providers have http:// addresses on other machines, where anybody on the way can sign in as anybody
+    #[arg(long, env = "FAIRLEAD_ALLOW_HTTP_ISSUERS")]
+    pub(super) allow_http_issuers: bool,
     /// Networks of the proxies in front of the hub, separated by commas: what they say about where requests come from
     /// is believed
     #[arg(long, env = "FAIRLEAD_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]

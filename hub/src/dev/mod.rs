@@ -69,6 +69,8 @@ pub async fn run(flags: DevFlags) -> anyhow::Result<()> {
         tls,
         issuer_ca: flags.issuer_ca,
         trusted_proxies: Vec::new(),
+        // A provider in the next container is what this is for.
+        allow_http_issuers: true,
         log: LogFormat::Text,
     };
     let hub = Hub::assemble(config, Arc::new(clock)).await?;

@@ -124,6 +124,10 @@ fn issuer_failed(error: IssuerError) -> Notice {
             "Try again in a moment. If it goes on: can the hub's host reach the address below, by name, through its \
              firewall, and does it trust the certificate (`issuer_ca`)?",
         ),
+        IssuerError::NotEncrypted { .. } => (
+            "Your sign-in provider has an address without TLS, where anybody on the way could sign in as you.",
+            "Whoever runs this hub should give the connection the provider's https:// address.",
+        ),
         IssuerError::NotAnIssuer { .. } => (
             "What answers at the address of your sign-in provider is not an OpenID Connect issuer.",
             "Whoever runs this hub should compare the issuer of the connection with the provider's own documents; it \

@@ -111,8 +111,10 @@ pub struct Registration<'connection> {
 
 impl Issuers {
     /// Prepares to talk to issuers; `extra_ca` holds PEM certificates that they may have besides the system's.
-    pub fn new(extra_ca: Option<&[u8]>) -> Result<Self, TransportError> {
-        Ok(Self { transport: Transport::new(extra_ca)?, known: Arc::default() })
+    ///
+    /// With `allow_http` they may be on other machines without TLS.
+    pub fn new(extra_ca: Option<&[u8]>, allow_http: bool) -> Result<Self, TransportError> {
+        Ok(Self { transport: Transport::new(extra_ca, allow_http)?, known: Arc::default() })
     }
 
     /// Asks an issuer what it is: what set-up does before it believes an address.

@@ -5,6 +5,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use url::{Host, Url};
 
 /// A page that tells somebody why they are not signed in.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Notice {
     /// For whoever runs the hub, in small type.
     pub(super) detail: Option<String>,
     pub(super) action: Action,
+    /// Where the form of the page leads in the end, when that is not this hub.
+    pub(super) leads_to: Option<Url>,
 }
 
 /// The one thing to do on a page.
@@ -28,6 +31,8 @@ pub(super) enum Action {
     Link(&'static str, &'static str),
     /// A form that posts one hidden token to an address: the address, the token and the words of its button.
     Post(&'static str, String, &'static str),
+    /// A form that posts to the page's own address: the words of its button.
+    Confirm(&'static str),
 }
 
 impl Notice {
@@ -40,6 +45,7 @@ impl Notice {
             remedy: remedy.into(),
             detail: None,
             action: Action::Link("/login", "Sign in again"),
+            leads_to: None,
         }
     }
 
@@ -73,6 +79,9 @@ impl Notice {
                  <button class=\"button\">{words}</button></form>",
                 escape(token)
             ),
+            Action::Confirm(words) => {
+                format!("<form method=\"post\"><button class=\"button\">{words}</button></form>")
+            }
         };
         format!(
             "<h1>{}</h1><p>{}</p><p>{}</p>{detail}{action}",
@@ -96,7 +105,8 @@ impl IntoResponse for Notice {
         );
         let policy = format!(
             "default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; \
-             form-action 'self'; frame-ancestors 'none'"
+             form-action 'self'{}; frame-ancestors 'none'",
+            self.leads_to.as_ref().map(form_target).unwrap_or_default()
         );
         let headers = [
             (
@@ -105,9 +115,19 @@ impl IntoResponse for Notice {
             ),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+            // Under `no-referrer` browsers say `Origin: null` with a form, and we could not tell whose page it was.
+            (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
         ];
         (self.status, headers, Html(html)).into_response()
+    }
+}
+
+/// Returns the address as a source of the policy. Browsers hold every redirect after a form against it.
+fn form_target(url: &Url) -> String {
+    match url.host() {
+        // The policy has no words for an IPv6 address.
+        Some(Host::Ipv6(_)) | None => format!(" {}:", url.scheme()),
+        Some(_) => format!(" {}", url.origin().ascii_serialization()),
     }
 }
 
@@ -151,6 +171,21 @@ mod tests {
         let body = notice.body();
         assert!(!body.contains("<script>") && !body.contains("<b>"), "{body}");
         assert!(body.contains("&lt;script&gt;"), "{body}");
+    }
+
+    #[test]
+    fn a_form_may_lead_to_the_program_that_asked_and_nowhere_else() {
+        let policy = |leads_to: &str| {
+            let leads_to = Some(leads_to.parse().expect("a URL"));
+            let response = Notice { leads_to, ..Notice::failed("a", "b") }.into_response();
+            response.headers()[header::CONTENT_SECURITY_POLICY].to_str().expect("ASCII").to_owned()
+        };
+        let policy_of_v4 = policy("http://127.0.0.1:40123/callback");
+        assert!(
+            policy_of_v4.contains("form-action 'self' http://127.0.0.1:40123;"),
+            "{policy_of_v4}"
+        );
+        assert!(policy("http://[::1]:9/callback").contains("form-action 'self' http:;"));
     }
 
     #[test]

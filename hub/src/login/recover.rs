@@ -48,6 +48,7 @@ pub(super) async fn ask(
         remedy: "The audit log records it.".to_owned(),
         detail: None,
         action: Action::Post("/login/recover", link.token, "Sign in as owner"),
+        leads_to: None,
     })
 }
 

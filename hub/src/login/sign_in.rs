@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use axum_extra::extract::CookieJar;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use fairlead_model::{OrgId, Token, TokenKind, timers::LOGIN_ATTEMPT_LIFE};
 use hub_store::{Bearer, LoginAttempt, OidcConnection, SignedIn, StoreError};
 use openidconnect::ClientSecret;
@@ -17,6 +18,7 @@ use crate::{Hub, seal::SealError};
 
 /// To what the secret of a connection is sealed.
 pub(crate) const CLIENT_SECRET: &str = "oidc client secret";
+const PKCE_VERIFIER: &str = "oidc pkce verifier";
 const MAX_RETURN_TO: usize = 4000;
 
 #[derive(Debug, Deserialize)]
@@ -50,7 +52,7 @@ pub(super) async fn begin(
         connection_id: connection.id,
         browser_hash: browser.hash().to_vec(),
         nonce: departure.nonce,
-        pkce_verifier: departure.pkce_verifier,
+        sealed_pkce_verifier: seal_verifier(&hub, connection.org_id, &departure.pkce_verifier),
         return_to,
         expires_at: now + LOGIN_ATTEMPT_LIFE,
     };
@@ -92,8 +94,8 @@ pub(super) async fn finish(
     }
     let now = hub.clock.now();
     let registration = registration(&hub, &connection)?;
-    let said =
-        hub.issuers.arrive(&registration, code, attempt.pkce_verifier, attempt.nonce, now).await?;
+    let verifier = open_verifier(&hub, &attempt)?;
+    let said = hub.issuers.arrive(&registration, code, verifier, attempt.nonce, now).await?;
     let who = claims::read(&said, &connection)?;
     let signed_in = hub.store.unscoped("login: the issuer vouches").sign_in(&who, now).await?;
     let SignedIn::Welcome(bearer) = signed_in else {
@@ -134,8 +136,8 @@ async fn choose(hub: &Hub, email: Option<&str>) -> Result<Choice, SignInFailed> 
         (_, None) => Ok(Choice::AskEmail),
         (_, Some(email)) => {
             let Some(domain) = claims::domain(email) else { return Ok(Choice::UnknownEmail) };
-            let found = store.oidc_connections_of_domain(&domain).await?;
-            Ok(found.into_iter().next().map_or(Choice::UnknownEmail, Choice::One))
+            let found = store.oidc_connection_of_domain(&domain).await?;
+            Ok(found.map_or(Choice::UnknownEmail, Choice::One))
         }
     }
 }
@@ -161,6 +163,17 @@ fn registration<'connection>(
 /// Seals the secret of a connection.
 pub(crate) fn seal_client_secret(hub: &Hub, org: OrgId, secret: &str) -> Vec<u8> {
     hub.keys.sealer().seal(org, CLIENT_SECRET, secret.as_bytes())
+}
+
+/// Seals what proves to the issuer that the code goes back to whoever asked for it. The column is text: base64.
+fn seal_verifier(hub: &Hub, org: OrgId, verifier: &str) -> String {
+    STANDARD.encode(hub.keys.sealer().seal(org, PKCE_VERIFIER, verifier.as_bytes()))
+}
+
+fn open_verifier(hub: &Hub, attempt: &LoginAttempt) -> Result<String, SealError> {
+    let sealed = STANDARD.decode(&attempt.sealed_pkce_verifier).map_err(|_| SealError::Damaged)?;
+    let opened = hub.keys.sealer().open(attempt.org_id, PKCE_VERIFIER, &sealed)?;
+    String::from_utf8(opened.to_vec()).map_err(|_| SealError::Damaged)
 }
 
 /// Finds the sign-in that this browser began; its `state` counts once.

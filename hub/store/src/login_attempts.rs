@@ -15,7 +15,8 @@ pub struct LoginAttempt {
     /// Hash of the cookie that the returning browser must bring.
     pub browser_hash: Vec<u8>,
     pub nonce: String,
-    pub pkce_verifier: String,
+    /// Base64 of the verifier as it was sealed.
+    pub sealed_pkce_verifier: String,
     pub return_to: String,
     pub expires_at: Timestamp,
 }
@@ -35,7 +36,7 @@ impl Unscoped<'_> {
             attempt.connection_id,
             attempt.browser_hash,
             attempt.nonce,
-            attempt.pkce_verifier,
+            attempt.sealed_pkce_verifier,
             attempt.return_to,
             attempt.expires_at.to_sqlx()
         )
@@ -53,8 +54,8 @@ impl Unscoped<'_> {
         let attempt = sqlx::query_as!(
             LoginAttempt,
             "delete from login_attempts where state_hash = $1
-             returning org_id, connection_id, browser_hash, nonce, pkce_verifier, return_to,
-                       expires_at",
+             returning org_id, connection_id, browser_hash, nonce,
+                       pkce_verifier as sealed_pkce_verifier, return_to, expires_at",
             state_hash
         )
         .fetch_optional(self.pool)

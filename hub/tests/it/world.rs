@@ -122,6 +122,7 @@ fn config(database: &TestDatabase, listen: SocketAddr, relay: SocketAddr) -> Con
         tls: TlsFiles { certificate: nowhere, key: "/nonexistent".into() },
         issuer_ca: None,
         trusted_proxies: Vec::new(),
+        allow_http_issuers: false,
         log: LogFormat::Text,
     }
 }

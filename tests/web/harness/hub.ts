@@ -65,6 +65,12 @@ export class Hub {
     return url
   }
 
+  /** The command of the operator of this hub that prints a recover link. */
+  operator(verb: 'recover', email: string): [string, string[]] {
+    const config = join(this.folder, 'hub', 'hub.toml')
+    return [hubProgram(), ['admin', '--config', config, verb, '--email', email]]
+  }
+
   async stop(): Promise<void> {
     await this.program?.stop()
     await this.issuer.stop()

@@ -26,6 +26,9 @@ pub(super) async fn run(
     } else {
         context.output.say(format!("Open this address in a browser on this machine:\n  {url}"));
     }
+    context
+        .output
+        .say(format!("The hub asks there whether it was you: code {}.", attempt.code_for_people()));
     let signed_in = tokio::select! {
         finished = attempt.finish(&context.accounts) => finished?,
         _ = tokio::signal::ctrl_c() => return Err(CliError::Interrupted),

@@ -17,6 +17,8 @@ pub enum IssuerError {
     BadAddress(String),
     #[error("the issuer {issuer} cannot be reached: {reason}")]
     Unreachable { issuer: String, reason: String },
+    #[error("the issuer {issuer} would be asked without TLS ({url})")]
+    NotEncrypted { issuer: String, url: String },
     #[error("{issuer} does not answer like an OpenID Connect issuer: {reason}")]
     NotAnIssuer { issuer: String, reason: String },
     #[error("{issuer} calls itself by another name: {reason}")]
@@ -34,7 +36,13 @@ pub(super) fn not_an_issuer(issuer: &str, reason: impl ToString) -> IssuerError 
 }
 
 fn unreachable(issuer: &str, error: &TransportError) -> IssuerError {
-    IssuerError::Unreachable { issuer: issuer.to_owned(), reason: error.root_cause() }
+    let issuer = issuer.to_owned();
+    match error {
+        TransportError::NotEncrypted(url) => {
+            IssuerError::NotEncrypted { issuer, url: url.to_string() }
+        }
+        _ => IssuerError::Unreachable { issuer, reason: error.root_cause() },
+    }
 }
 
 pub(super) fn discovery_failed(issuer: &str, error: DiscoveryError<TransportError>) -> IssuerError {

@@ -4,6 +4,7 @@ use std::{error::Error, pin::Pin};
 
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use reqwest::redirect;
+use url::{Host, Url};
 
 use super::REQUEST_TIMEOUT;
 
@@ -16,6 +17,8 @@ pub enum TransportError {
     BadCertificates(#[source] reqwest::Error),
     #[error("{0}")]
     Request(#[from] reqwest::Error),
+    #[error("{0} is not encrypted on its way")]
+    NotEncrypted(Url),
     #[error("the answer is longer than {MAX_ANSWER_BYTES} bytes")]
     TooLong,
     #[error("the answer is not HTTP")]
@@ -34,10 +37,13 @@ impl TransportError {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Transport(reqwest::Client);
+pub(super) struct Transport {
+    client: reqwest::Client,
+    allow_http: bool,
+}
 
 impl Transport {
-    pub(super) fn new(extra_ca: Option<&[u8]>) -> Result<Self, TransportError> {
+    pub(super) fn new(extra_ca: Option<&[u8]>, allow_http: bool) -> Result<Self, TransportError> {
         let mut builder = reqwest::Client::builder()
             // A redirect could lead into the network of the hub.
             .redirect(redirect::Policy::none())
@@ -48,11 +54,15 @@ impl Transport {
                 .map_err(TransportError::BadCertificates)?;
             builder = builder.tls_certs_merge(certificates);
         }
-        Ok(Self(builder.build()?))
+        Ok(Self { client: builder.build()?, allow_http })
     }
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, TransportError> {
-        let mut answer = self.0.execute(request.try_into()?).await?;
+        let request: reqwest::Request = request.try_into()?;
+        if !self.allow_http && !is_safe_on_its_way(request.url()) {
+            return Err(TransportError::NotEncrypted(request.url().clone()));
+        }
+        let mut answer = self.client.execute(request).await?;
         let mut head = http::Response::builder().status(answer.status());
         for (name, value) in answer.headers() {
             head = head.header(name, value);
@@ -76,5 +86,43 @@ impl<'client> AsyncHttpClient<'client> for Transport {
     fn call(&'client self, request: HttpRequest) -> Self::Future {
         let transport = self.clone();
         Box::pin(async move { transport.send(request).await })
+    }
+}
+
+/// Says whether nobody but the two ends can read or change what is said with an address: client secrets and the answers
+/// that say who somebody is.
+fn is_safe_on_its_way(url: &Url) -> bool {
+    let is_this_machine = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "https" || is_this_machine
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_asked_without_tls() {
+        let safe = |url: &str| is_safe_on_its_way(&url.parse().expect("a URL"));
+        for url in [
+            "https://idp.example.com/x",
+            "http://127.0.0.1:9/x",
+            "http://[::1]/",
+            "http://localhost:9",
+        ] {
+            assert!(safe(url), "{url}");
+        }
+        for url in [
+            "http://idp.example.com/",
+            "http://10.0.0.1/",
+            "http://localhost.example.com/",
+            "ftp://a",
+        ] {
+            assert!(!safe(url), "{url}");
+        }
     }
 }

@@ -1,14 +1,15 @@
-//! `/oauth/authorize`: somebody who is signed in sends a code to the command line on their own machine.
+//! `/oauth/authorize`: somebody who is signed in, and says so, sends a code to the command line on their own machine.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::{
     extract::{OriginalUri, RawQuery, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Redirect, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use fairlead_model::{Token, TokenKind, timers::AUTHORIZATION_CODE_LIFE};
+use fairlead_wire::dpop;
 use hub_policy::Caller;
 use hub_store::AuthorizationCode;
 use url::{Host, Url, form_urlencoded};
@@ -17,7 +18,10 @@ use super::CLIENT_ID;
 use crate::{
     Hub,
     http::error::Problem,
-    login::{caller::signed_in, pages::Notice},
+    login::{
+        caller::{is_from_our_pages, signed_in},
+        pages::{Action, Notice},
+    },
 };
 
 /// The `state` of a client may be this long.
@@ -50,7 +54,11 @@ struct Told {
     description: &'static str,
 }
 
-pub(super) async fn authorize(
+/// Asks whoever is signed in whether it was they who ran `fairlead login`.
+///
+/// Every time: any program on the laptop can listen on loopback and lead the browser here, and whether somebody has just
+/// answered the issuer, or the issuer remembered them, cannot be told.
+pub(super) async fn ask(
     State(hub): State<Hub>,
     OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
@@ -60,15 +68,53 @@ pub(super) async fn authorize(
         Ok(request) => request,
         Err(refused) => return Ok(refuse(&hub, refused)),
     };
-    let Some(caller) = signed_in(&headers, &hub).await? else {
-        let here = uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("return_to", here);
-        return Ok(Redirect::to(&format!("/login?{}", query.finish())).into_response());
+    let Some(caller) = signed_in(&headers, &hub).await? else { return Ok(to_sign_in(&uri)) };
+    let organization = hub.store.scoped(caller.org).organization().await?;
+    let notice = Notice {
+        status: StatusCode::OK,
+        title: "Sign in at the command line?".to_owned(),
+        what: format!(
+            "A program on this computer asks to act as {} of {} at {}.",
+            caller.actor.email(),
+            organization.name,
+            hub.config.public_url.host_str().unwrap_or_default()
+        ),
+        remedy: "Go on only if you have just run `fairlead login`, and it shows the code below. \
+                 Otherwise close this page."
+            .to_owned(),
+        detail: Some(dpop::code_for_people(&request.key_jkt)),
+        action: Action::Confirm("Sign in"),
+        leads_to: Some(request.redirect),
     };
+    Ok(notice.into_response())
+}
+
+/// Gives the code, on the press of the button of our own page.
+pub(super) async fn confirm(
+    State(hub): State<Hub>,
+    OriginalUri(uri): OriginalUri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if !is_from_our_pages(&Method::POST, &headers, &hub.config.origin()) {
+        return Err(Problem::foreign_origin());
+    }
+    let request = match read(query.as_deref().unwrap_or_default()) {
+        Ok(request) => request,
+        Err(refused) => return Ok(refuse(&hub, refused)),
+    };
+    let Some(caller) = signed_in(&headers, &hub).await? else { return Ok(to_sign_in(&uri)) };
     let code = give_code(&hub, &caller, &request).await?;
     let answer = [("code", code.expose()), ("state", request.state)];
     Ok(answer_to(&hub, request.redirect, answer))
+}
+
+/// Sends somebody to their issuer, and back to the question.
+fn to_sign_in(uri: &Uri) -> Response {
+    let here = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("return_to", here);
+    Redirect::to(&format!("/login?{}", query.finish())).into_response()
 }
 
 async fn give_code(hub: &Hub, caller: &Caller, request: &Request) -> Result<Token, Problem> {

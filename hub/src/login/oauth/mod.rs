@@ -23,7 +23,7 @@ const TOKEN_PATH: &str = "/oauth/token";
 
 pub(super) fn routes() -> Router<Hub> {
     Router::new()
-        .route("/oauth/authorize", get(authorize::authorize))
+        .route("/oauth/authorize", get(authorize::ask).post(authorize::confirm))
         .route(TOKEN_PATH, post(token::token))
         .route("/oauth/revoke", post(token::revoke))
         .route("/.well-known/oauth-authorization-server", get(metadata))
