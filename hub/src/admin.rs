@@ -4,8 +4,8 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use fairlead_model::{OrgId, Token, TokenKind, UserId};
-use hub_store::{Bearer, LinkPurpose, Organization, Store, audit::Chain};
+use fairlead_model::{Token, TokenKind, UserId};
+use hub_store::{Bearer, LinkPurpose, Member, Organization, Store, audit::Chain};
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -35,7 +35,7 @@ enum Command {
         #[arg(long)]
         email: String,
         /// Short name of the organization, when there are several
-        #[arg(long, value_name = "SLUG")]
+        #[arg(long, visible_alias = "org", value_name = "SLUG")]
         organization: Option<String>,
     },
     /// Organizations of this hub
@@ -44,10 +44,13 @@ enum Command {
     /// People of an organization
     #[command(subcommand)]
     Users(Users),
+    /// Policies of an organization
+    #[command(subcommand)]
+    Policies(Policies),
     /// Check that nobody has changed the audit log
     VerifyAudit {
         /// Short name of the organization, when there are several
-        #[arg(long, value_name = "SLUG")]
+        #[arg(long, visible_alias = "org", value_name = "SLUG")]
         organization: Option<String>,
     },
 }
@@ -56,6 +59,12 @@ enum Command {
 enum Organizations {
     /// List them
     List,
+}
+
+#[derive(Subcommand, Debug)]
+enum Policies {
+    /// Take the organization's own policies out of force; the built-in roles keep theirs
+    Reset(OfOrganization),
 }
 
 #[derive(Subcommand, Debug)]
@@ -71,14 +80,14 @@ enum Users {
 #[derive(Args, Debug)]
 struct OfOrganization {
     /// Short name of the organization, when there are several
-    #[arg(long, value_name = "SLUG")]
+    #[arg(long, visible_alias = "org", value_name = "SLUG")]
     organization: Option<String>,
 }
 
 #[derive(Args, Debug)]
 struct OneUser {
-    /// Address of the user
-    email: String,
+    /// Address of the user, or the id where several have the same address
+    user: String,
     #[command(flatten)]
     of: OfOrganization,
 }
@@ -105,6 +114,9 @@ pub async fn run(flags: AdminFlags) -> anyhow::Result<()> {
         Command::Users(Users::List(of)) => list_users(&store, of.organization.as_deref()).await,
         Command::Users(Users::Disable(user)) => set_disabled(&store, user, true).await,
         Command::Users(Users::Enable(user)) => set_disabled(&store, user, false).await,
+        Command::Policies(Policies::Reset(of)) => {
+            reset_policies(&store, of.organization.as_deref()).await
+        }
         Command::VerifyAudit { organization } => {
             verify_audit(&store, organization.as_deref()).await
         }
@@ -112,8 +124,12 @@ pub async fn run(flags: AdminFlags) -> anyhow::Result<()> {
 }
 
 async fn setup_url(config: &DatabaseConfig, store: &Store) -> anyhow::Result<()> {
-    let url = link(&config.public_url()?, store, "/setup", LinkPurpose::Setup).await?;
-    output::say(&format!("{url}\n"))
+    output::say(&format!("{}\n", setup_link(store, &config.public_url()?).await?))
+}
+
+/// Returns a one-time link that founds an organization.
+pub async fn setup_link(store: &Store, public_url: &Url) -> anyhow::Result<String> {
+    link(public_url, store, "/setup", LinkPurpose::Setup).await
 }
 
 /// Makes somebody an owner and returns the one-time link that signs them in.
@@ -156,11 +172,23 @@ async fn list_users(store: &Store, organization: Option<&str>) -> anyhow::Result
 
 async fn set_disabled(store: &Store, asked: OneUser, disabled: bool) -> anyhow::Result<()> {
     let organization = choose(store, asked.of.organization.as_deref()).await?;
-    let user = find_user(store, organization.id, &asked.email).await?;
-    let bearer = Bearer { org: organization.id, user };
+    let members = store.scoped(organization.id).members().await?;
+    let user = the_one(&members, &asked.user)?;
+    let bearer = Bearer { org: organization.id, user: user.id };
     store.unscoped(REASON).set_user_disabled(bearer, disabled, SystemClock.now()).await?;
     let state = if disabled { "shut out" } else { "let in again" };
-    output::say(&format!("{} is {state}.\n", asked.email))
+    output::say(&format!("{} is {state}.\n", user.email))
+}
+
+async fn reset_policies(store: &Store, organization: Option<&str>) -> anyhow::Result<()> {
+    let organization = choose(store, organization).await?;
+    let now = SystemClock.now();
+    let version = store.unscoped(REASON).reset_policies(organization.id, now).await?;
+    output::say(&format!(
+        "Version {version} of the policies of {} is in force: the built-in ones alone. Its owners and admins \
+         can publish others.\n",
+        organization.slug
+    ))
 }
 
 async fn verify_audit(store: &Store, organization: Option<&str>) -> anyhow::Result<()> {
@@ -214,9 +242,59 @@ async fn choose(store: &Store, slug: Option<&str>) -> anyhow::Result<Organizatio
     }
 }
 
-async fn find_user(store: &Store, org: OrgId, email: &str) -> anyhow::Result<UserId> {
-    let email = email.trim().to_lowercase();
-    let members = store.scoped(org).members().await?;
-    let found = members.into_iter().find(|member| member.email == email);
-    found.map(|member| member.id).with_context(|| format!("nobody here has the address {email}"))
+/// Finds a member by their id, or by an address that only one of them has.
+fn the_one<'m>(members: &'m [Member], asked: &str) -> anyhow::Result<&'m Member> {
+    let asked = asked.trim().to_lowercase();
+    if let Ok(id) = asked.parse::<UserId>() {
+        let found = members.iter().find(|member| member.id == id);
+        return found.with_context(|| format!("nobody here has the id {id}"));
+    }
+    let found: Vec<_> = members.iter().filter(|member| member.email == asked).collect();
+    match found[..] {
+        [] => bail!("nobody here has the address {asked}"),
+        [one] => Ok(one),
+        _ => {
+            let lines = found.iter().map(|member| {
+                let seen = member.last_signed_in_at.map_or_else(
+                    || "never signed in".to_owned(),
+                    |at| format!("signed in last {at}"),
+                );
+                let state = if member.disabled { "disabled" } else { "active" };
+                format!("\n  {}  {} ({state}, {seen})", member.id, member.name)
+            });
+            bail!(
+                "several people have the address {asked}; say which by their id:{}",
+                lines.collect::<String>()
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(email: &str) -> Member {
+        Member {
+            id: UserId::generate(),
+            email: email.to_owned(),
+            name: "Ada".to_owned(),
+            roles: vec![],
+            effective_roles: vec![],
+            groups: vec![],
+            last_signed_in_at: None,
+            disabled: false,
+        }
+    }
+
+    #[test]
+    fn an_address_that_several_have_names_nobody() {
+        let members = ["ada@a.test", "ada@a.test", "bob@a.test"].map(member);
+        assert_eq!(the_one(&members, "Bob@a.test").expect("one").id, members[2].id);
+        let error = the_one(&members, "ada@a.test").expect_err("two").to_string();
+        assert!(members[..2].iter().all(|m| error.contains(&m.id.to_string())), "{error}");
+        let by_id = the_one(&members, &members[1].id.to_string()).expect("one");
+        assert_eq!(by_id.id, members[1].id);
+        assert!(the_one(&members, "eve@a.test").is_err());
+    }
 }

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    actions::PolicyCache,
+    actions::{PolicyCache, RecentDenials},
     clock::Clock,
     config::Config,
     keys::{Keys, KeysError},
@@ -44,6 +44,7 @@ pub struct Parts {
     pub relay: Relay,
     pub links: Links,
     pub policies: Arc<PolicyCache>,
+    pub denials: RecentDenials,
     pub changes: Arc<Changes>,
     /// Names this process in logs, in welcomes, and to a hub that wants the same database.
     pub replica: String,
@@ -77,11 +78,12 @@ impl Hub {
             store,
             clock,
             keys,
-            issuers: Issuers::new(issuer_ca.as_deref())?,
+            issuers: Issuers::new(issuer_ca.as_deref(), config.allow_http_issuers)?,
             seen_proofs: SeenProofs::default(),
             relay: Relay::new(hub_relay::Limits::default()),
             links: Links::new(),
             policies: Arc::new(PolicyCache::default()),
+            denials: RecentDenials::default(),
             changes: Arc::new(Changes::new()),
             replica: replica_name(),
             tasks: TaskTracker::new(),

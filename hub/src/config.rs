@@ -128,6 +128,7 @@ impl DatabaseConfig {
 }
 
 impl Config {
+    #[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
     pub fn load(flags: ServeFlags) -> Result<Self, ConfigError> {
         // No flag: whoever lists the processes of a machine reads their arguments.
         let master_key = env::var_os("FAIRLEAD_MASTER_KEY").and_then(|key| key.into_string().ok());

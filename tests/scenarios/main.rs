@@ -4,4 +4,5 @@ mod browser;
 mod command_line;
 mod issuer;
 mod login;
+mod organization;
 mod world;

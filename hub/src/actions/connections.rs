@@ -1,8 +1,11 @@
 //! Connections to issuers: checked before they are believed, changed by whoever manages the organization.
 
 use fairlead_model::OrgId;
-use hub_policy::{Caller, actions::ManageOrganization, decide};
-use hub_store::{OidcConnection, Organization, StoreError};
+use hub_policy::{Caller, actions::ManageOrganization};
+use hub_store::{
+    DOMAIN_NEEDED, DOMAIN_TAKEN, LAST_CONNECTION, OTHER_NEEDS_DOMAIN, OWN_CONNECTION,
+    OidcConnection, Organization, StoreError,
+};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
@@ -13,6 +16,7 @@ use crate::{
 };
 
 const MAX_LIST: usize = 50;
+const MAX_CONNECTIONS: usize = 50;
 const MAX_WORD_BYTES: usize = 200;
 const MAX_SECRET_BYTES: usize = 4000;
 
@@ -32,7 +36,7 @@ pub async fn list(
     caller: &Caller,
 ) -> Result<(Organization, Vec<OidcConnection>), ActionError> {
     let facts = hub.facts(caller).await?;
-    decide(caller, ManageOrganization, &facts)?;
+    hub.decide(caller, ManageOrganization, &facts).await?;
     let scope = hub.store.scoped(caller.org);
     Ok((scope.organization().await?, scope.oidc_connections().await?))
 }
@@ -46,7 +50,7 @@ pub async fn change(
     client_secret: Option<SecretString>,
 ) -> Result<(), ActionError> {
     let facts = hub.facts(caller).await?;
-    let permit = decide(caller, ManageOrganization, &facts)?;
+    let permit = hub.decide(caller, ManageOrganization, &facts).await?;
     let found = hub.store.scoped(caller.org).oidc_connection(id).await?;
     let before = found.ok_or(StoreError::NotFound { noun: "connection" })?;
     let wanted = checked(hub, wanted).await?;
@@ -63,7 +67,80 @@ pub async fn change(
         email_domains: wanted.email_domains,
         ..before
     };
-    Ok(hub.store.change_oidc_connection(&permit, &changed, hub.clock.now()).await?)
+    hub.store.change_oidc_connection(&permit, &changed, hub.clock.now()).await.map_err(in_words)
+}
+
+/// Adds a connection, after its issuer has answered; returns its id.
+pub async fn add(
+    hub: &Hub,
+    caller: &Caller,
+    wanted: Wanted,
+    client_secret: &SecretString,
+) -> Result<Uuid, ActionError> {
+    let facts = hub.facts(caller).await?;
+    let permit = hub.decide(caller, ManageOrganization, &facts).await?;
+    if hub.store.scoped(caller.org).oidc_connections().await?.len() >= MAX_CONNECTIONS {
+        return Err(ActionError::invalid(format!("more than {MAX_CONNECTIONS} connections")));
+    }
+    let wanted = checked(hub, wanted).await?;
+    let now = hub.clock.now();
+    let new = OidcConnection {
+        org_id: caller.org,
+        id: Uuid::now_v7(),
+        issuer: wanted.issuer,
+        client_id: wanted.client_id,
+        sealed_client_secret: seal_secret(hub, caller.org, client_secret.expose_secret())?,
+        groups_claim: wanted.groups_claim,
+        scopes: wanted.scopes,
+        email_domains: wanted.email_domains,
+        created_at: now,
+    };
+    hub.store.add_oidc_connection(&permit, &new, now).await.map_err(in_words)?;
+    Ok(new.id)
+}
+
+/// Removes a connection: whoever signed in by it is signed out.
+pub async fn remove(hub: &Hub, caller: &Caller, id: Uuid) -> Result<(), ActionError> {
+    let facts = hub.facts(caller).await?;
+    let permit = hub.decide(caller, ManageOrganization, &facts).await?;
+    hub.store.remove_oidc_connection(&permit, id, hub.clock.now()).await.map_err(in_words)
+}
+
+/// Gives the organization another name; its short name stays.
+pub async fn rename(hub: &Hub, caller: &Caller, name: &str) -> Result<(), ActionError> {
+    let facts = hub.facts(caller).await?;
+    let permit = hub.decide(caller, ManageOrganization, &facts).await?;
+    let name = super::setup::name(name)?;
+    Ok(hub.store.rename_organization(&permit, &name, hub.clock.now()).await?)
+}
+
+/// Says why addresses would not lead to the right connection, or why one cannot go.
+pub(super) fn in_words(error: StoreError) -> ActionError {
+    let StoreError::Conflict { constraint } = &error else { return error.into() };
+    let (message, hint) = match constraint.as_str() {
+        DOMAIN_TAKEN => (
+            "one of these e-mail domains leads to another connection of this hub",
+            "a domain leads to one connection: take it from the other one first",
+        ),
+        DOMAIN_NEEDED => (
+            "this hub has other connections: the domain of an address decides where somebody signs in",
+            "name at least one e-mail domain",
+        ),
+        OTHER_NEEDS_DOMAIN => (
+            "nobody could sign in by the connection that this hub has already: it lists no e-mail domain",
+            "an owner of its organization must add one to it first",
+        ),
+        LAST_CONNECTION => (
+            "nobody could sign in any more: this is the only connection",
+            "add another one first, or change this one",
+        ),
+        OWN_CONNECTION => (
+            "you have signed in by this connection yourself",
+            "sign in by another one first, to see that it works",
+        ),
+        _ => return error.into(),
+    };
+    ActionError::Conflict { message: message.to_owned(), hint: Some(hint.to_owned()) }
 }
 
 /// Checks a description, and asks the issuer whether it is one.
@@ -115,6 +192,9 @@ fn not_an_issuer(error: IssuerError) -> ActionError {
     let hint = match &error {
         IssuerError::Unreachable { .. } => {
             "can the hub's host reach that address, by name, and does it trust the certificate (issuer_ca)?"
+        }
+        IssuerError::NotEncrypted { .. } => {
+            "use an https:// address; a hub for development can be told to do without (allow_http_issuers)"
         }
         IssuerError::OtherName { .. } => {
             "write the issuer exactly, to the last slash, as its discovery document does"

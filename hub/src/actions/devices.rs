@@ -6,7 +6,7 @@ use fairlead_wire::{
     dpop,
     identity::DeviceName,
 };
-use hub_policy::{Caller, actions::RemoveDevice, decide};
+use hub_policy::{Caller, actions::RemoveDevice};
 use hub_store::{Device, PresentedKey, StoreError};
 use jiff::Timestamp;
 
@@ -73,7 +73,7 @@ pub async fn remove(hub: &Hub, caller: &Caller, id: DeviceId) -> Result<(), Acti
     let device = found.ok_or(StoreError::NotFound { noun: "device" })?;
     let facts = hub.facts(caller).await?;
     let action = RemoveDevice { org: caller.org, device: id, owner: device.user_id };
-    let permit = decide(caller, action, &facts)?;
+    let permit = hub.decide(caller, action, &facts).await?;
     Ok(hub.store.remove_device(&permit, hub.clock.now()).await?)
 }
 

@@ -4,7 +4,6 @@ use fairlead_model::{JoinTokenId, TeamspaceId, Token, TokenKind, timers::JOIN_TO
 use hub_policy::{
     Caller,
     actions::{CreateJoinToken, DeleteJoinToken, ListJoinTokens},
-    decide,
 };
 use hub_store::JoinToken;
 
@@ -19,7 +18,8 @@ pub async fn create(
 ) -> Result<(JoinToken, Token), ActionError> {
     let facts = hub.facts(caller).await?;
     let teamspace = hub.store.scoped(caller.org).teamspace(teamspace).await?;
-    let permit = decide(caller, CreateJoinToken { teamspace: teamspace.facts() }, &facts)?;
+    let permit =
+        hub.decide(caller, CreateJoinToken { teamspace: teamspace.facts() }, &facts).await?;
     let token = Token::new(TokenKind::Join, rand::random());
     let now = hub.clock.now();
     let expires_at = now + JOIN_TOKEN_LIFE;
@@ -34,7 +34,8 @@ pub async fn list(
 ) -> Result<Vec<JoinToken>, ActionError> {
     let facts = hub.facts(caller).await?;
     let teamspace = hub.store.scoped(caller.org).teamspace(teamspace).await?;
-    let permit = decide(caller, ListJoinTokens { teamspace: teamspace.facts() }, &facts)?;
+    let permit =
+        hub.decide(caller, ListJoinTokens { teamspace: teamspace.facts() }, &facts).await?;
     Ok(hub.store.join_tokens(&permit, hub.clock.now()).await?)
 }
 
@@ -43,6 +44,7 @@ pub async fn delete(hub: &Hub, caller: &Caller, id: JoinTokenId) -> Result<(), A
     let scope = hub.store.scoped(caller.org);
     let token = scope.join_token(id).await?;
     let teamspace = scope.teamspace(token.teamspace).await?;
-    let permit = decide(caller, DeleteJoinToken { teamspace: teamspace.facts(), id }, &facts)?;
+    let permit =
+        hub.decide(caller, DeleteJoinToken { teamspace: teamspace.facts(), id }, &facts).await?;
     Ok(hub.store.delete_join_token(&permit, hub.clock.now()).await?)
 }

@@ -3,8 +3,7 @@
 use fairlead_model::UserId;
 use hub_policy::{
     Caller, Role,
-    actions::{ListMembers, RemoveMember, RoleHolder, SetRoles},
-    decide,
+    actions::{ListMembers, RemoveMember, RestoreMember, RoleHolder, SetRoles},
 };
 use hub_store::{Group, Member, StoreError};
 
@@ -13,13 +12,13 @@ use crate::Hub;
 
 pub async fn list(hub: &Hub, caller: &Caller) -> Result<Vec<Member>, ActionError> {
     let facts = hub.facts(caller).await?;
-    decide(caller, ListMembers, &facts)?;
+    hub.decide(caller, ListMembers, &facts).await?;
     Ok(hub.store.scoped(caller.org).members().await?)
 }
 
 pub async fn list_groups(hub: &Hub, caller: &Caller) -> Result<Vec<Group>, ActionError> {
     let facts = hub.facts(caller).await?;
-    decide(caller, ListMembers, &facts)?;
+    hub.decide(caller, ListMembers, &facts).await?;
     Ok(hub.store.scoped(caller.org).groups().await?)
 }
 
@@ -34,7 +33,7 @@ pub async fn set_roles(
     roles.dedup();
     let facts = hub.facts(caller).await?;
     let before = hub.store.scoped(caller.org).roles_of(holder).await?;
-    let permit = decide(caller, SetRoles { holder, before, after: roles }, &facts)?;
+    let permit = hub.decide(caller, SetRoles { holder, before, after: roles }, &facts).await?;
     hub.store.set_roles(&permit, hub.clock.now()).await.map_err(in_words)
 }
 
@@ -44,8 +43,16 @@ pub async fn remove(hub: &Hub, caller: &Caller, user: UserId) -> Result<(), Acti
     let member = hub.store.scoped(caller.org).caller_of(user).await?;
     let member = member.ok_or(StoreError::NotFound { noun: "member" })?;
     let is_owner = member.roles_everywhere().contains(&Role::Owner);
-    let permit = decide(caller, RemoveMember { user, is_owner }, &facts)?;
+    let permit = hub.decide(caller, RemoveMember { user, is_owner }, &facts).await?;
     hub.store.remove_member(&permit, hub.clock.now()).await.map_err(in_words)
+}
+
+/// Lets a removed member in again, with the roles they had.
+pub async fn restore(hub: &Hub, caller: &Caller, user: UserId) -> Result<(), ActionError> {
+    let facts = hub.facts(caller).await?;
+    let is_owner = hub.store.scoped(caller.org).is_owner(user).await?;
+    let permit = hub.decide(caller, RestoreMember { user, is_owner }, &facts).await?;
+    hub.store.restore_member(&permit, hub.clock.now()).await.map_err(in_words)
 }
 
 fn in_words(error: StoreError) -> ActionError {

@@ -2,6 +2,7 @@
 
 pub mod connections;
 pub mod consume;
+mod denials;
 pub mod devices;
 pub mod enrol;
 pub mod intercept;
@@ -23,6 +24,8 @@ use std::{
 use fairlead_model::OrgId;
 use hub_policy::{Caller, Denied, Facts, Policies};
 use hub_store::StoreError;
+
+pub use denials::RecentDenials;
 
 use crate::Hub;
 

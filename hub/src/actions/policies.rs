@@ -3,7 +3,6 @@
 use hub_policy::{
     Caller, Policies, PolicyText,
     actions::{ListPolicies, PublishPolicies},
-    decide,
 };
 use hub_store::StoreError;
 
@@ -13,7 +12,7 @@ use crate::Hub;
 /// Returns the organization's own policies in force, with their version.
 pub async fn list(hub: &Hub, caller: &Caller) -> Result<(u64, Vec<PolicyText>), ActionError> {
     let facts = hub.facts(caller).await?;
-    decide(caller, ListPolicies, &facts)?;
+    hub.decide(caller, ListPolicies, &facts).await?;
     Ok(hub.store.scoped(caller.org).policy_texts().await?)
 }
 
@@ -25,7 +24,7 @@ pub async fn publish(
 ) -> Result<u64, ActionError> {
     let facts = hub.facts(caller).await?;
     // Asked first: whoever may not publish learns nothing about whether a policy is valid.
-    let permit = decide(caller, PublishPolicies { texts }, &facts)?;
+    let permit = hub.decide(caller, PublishPolicies { texts }, &facts).await?;
     Policies::new(facts.policies.version() + 1, &permit.action().texts)
         .map_err(|error| ActionError::invalid(error.to_string()))?;
     let published = hub.store.publish_policies(&permit, hub.clock.now()).await;

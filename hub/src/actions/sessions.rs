@@ -38,7 +38,7 @@ pub async fn list(
 pub async fn show(hub: &Hub, caller: &Caller, id: SessionId) -> Result<SessionSeen, ActionError> {
     let facts = hub.facts(caller).await?;
     let session = hub.store.scoped(caller.org).session(id).await?;
-    decide(caller, see(&session), &facts)?;
+    hub.decide(caller, see(&session), &facts).await?;
     let may_end = session.is_live() && decide(caller, end_of(&session), &facts).is_ok();
     Ok(SessionSeen { session, may_end })
 }
@@ -47,7 +47,7 @@ pub async fn show(hub: &Hub, caller: &Caller, id: SessionId) -> Result<SessionSe
 pub async fn end(hub: &Hub, caller: &Caller, id: SessionId) -> Result<(), ActionError> {
     let facts = hub.facts(caller).await?;
     let session = hub.store.scoped(caller.org).session(id).await?;
-    let permit = decide(caller, end_of(&session), &facts)?;
+    let permit = hub.decide(caller, end_of(&session), &facts).await?;
     let reason = if session.user == caller.actor.user() {
         "ended".to_owned()
     } else {

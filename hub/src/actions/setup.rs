@@ -89,7 +89,7 @@ fn slug(text: &str) -> Result<String, ActionError> {
     })
 }
 
-fn name(text: &str) -> Result<String, ActionError> {
+pub(super) fn name(text: &str) -> Result<String, ActionError> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > MAX_NAME_CHARACTERS {
         return Err(ActionError::invalid(format!(
@@ -101,15 +101,17 @@ fn name(text: &str) -> Result<String, ActionError> {
 
 fn in_words(error: StoreError) -> ActionError {
     match error {
-        StoreError::Conflict { .. } => ActionError::Conflict {
-            message: "an organization of this short name exists already".to_owned(),
-            hint: Some("choose another one".to_owned()),
-        },
+        StoreError::Conflict { constraint } if constraint == "organizations_slug_key" => {
+            ActionError::Conflict {
+                message: "an organization of this short name exists already".to_owned(),
+                hint: Some("choose another one".to_owned()),
+            }
+        }
         StoreError::NotFound { .. } => ActionError::NotFound {
             message: "this setup link has been used or has expired".to_owned(),
             hint: Some("on the hub's host: fairlead-hub admin setup-url".to_owned()),
         },
-        other => other.into(),
+        other => connections::in_words(other),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/api/v1/audit`
 
 use axum::{Json, extract::State};
-use hub_policy::{actions::ReadAudit, decide};
+use hub_policy::actions::ReadAudit;
 use hub_store::audit::Recorded;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ async fn list(
     Asked(asked): Asked<ListAsked>,
 ) -> Result<Json<AuditList>, Problem> {
     let facts = hub.facts(&caller).await?;
-    decide(&caller, ReadAudit, &facts)?;
+    hub.decide(&caller, ReadAudit, &facts).await?;
     let limit = i64::from(asked.limit.unwrap_or(100).clamp(1, PAGE_MAX));
     let entries: Vec<AuditEntry> = hub
         .store

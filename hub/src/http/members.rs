@@ -18,7 +18,11 @@ use super::{
 use crate::{Hub, actions::members, login::Authenticated};
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(remove)).routes(routes!(set_roles))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(remove))
+        .routes(routes!(restore))
+        .routes(routes!(set_roles))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -81,6 +85,21 @@ async fn remove(
     Named(id): Named<UserId>,
 ) -> Result<StatusCode, Problem> {
     members::remove(&hub, &caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets a removed member in again, with the roles they had.
+#[utoipa::path(
+    post, path = "/api/v1/members/{id}/restore", tag = "members", operation_id = "restore_member",
+    params(("id" = Uuid, Path)),
+    responses((status = 204), PermittedIfSeen, (status = 409, body = ErrorBody))
+)]
+async fn restore(
+    State(hub): State<Hub>,
+    Authenticated(caller): Authenticated,
+    Named(id): Named<UserId>,
+) -> Result<StatusCode, Problem> {
+    members::restore(&hub, &caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

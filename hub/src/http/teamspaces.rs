@@ -182,10 +182,7 @@ async fn delete(
 #[utoipa::path(
     delete, path = "/api/v1/teamspaces/{id}/lock", tag = "teamspaces", operation_id = "unlock_teamspace",
     params(("id" = Uuid, Path)),
-    responses(
-        (status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-    )
+    responses((status = 204), PermittedIfSeen)
 )]
 async fn unlock(
     State(hub): State<Hub>,
@@ -200,10 +197,7 @@ async fn unlock(
 #[utoipa::path(
     delete, path = "/api/v1/teamspaces/{id}/enrolment", tag = "teamspaces", operation_id = "reset_enrolment",
     params(("id" = Uuid, Path)),
-    responses(
-        (status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody),
-    )
+    responses((status = 204), PermittedIfSeen)
 )]
 async fn reset_enrolment(
     State(hub): State<Hub>,

@@ -43,7 +43,10 @@ pub use error::StoreError;
 pub use join_tokens::JoinToken;
 pub use login_attempts::LoginAttempt;
 pub use members::{Group, Member};
-pub use oidc_connections::OidcConnection;
+pub use oidc_connections::{
+    DOMAIN_NEEDED, DOMAIN_TAKEN, LAST_CONNECTION, OTHER_NEEDS_DOMAIN, OWN_CONNECTION,
+    OidcConnection,
+};
 pub use organization_keys::{KeyPurpose, SealedKey};
 pub use organizations::Organization;
 pub use replicas::Replica;

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use fairlead_model::{GroupId, UserId};
-use hub_policy::{Permit, Role, actions::RemoveMember};
+use hub_policy::{
+    Permit, Role,
+    actions::{RemoveMember, RestoreMember, RoleHolder},
+};
 use jiff::Timestamp;
 
 use crate::{
@@ -89,6 +92,13 @@ impl Scoped<'_> {
             .collect())
     }
 
+    /// Says whether a member, removed or not, is an owner.
+    pub async fn is_owner(&self, user: UserId) -> Result<bool, StoreError> {
+        self.roles_of(RoleHolder::User(user)).await?;
+        let mut connection = self.pool.acquire().await?;
+        role_bindings::owns(&mut connection, self.org, user).await
+    }
+
     async fn roles_everywhere(&self) -> Result<Bound, StoreError> {
         let rows = sqlx::query!(
             r#"select b.role, b.user_id, g.name as "group_name?" from role_bindings b
@@ -120,11 +130,31 @@ impl Store {
         permit: &Permit<RemoveMember>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let user = permit.action().user;
+        let RemoveMember { user, is_owner } = *permit.action();
         let mut tx = self.pool.begin().await?;
+        role_bindings::lock(&mut tx, permit.org()).await?;
+        role_bindings::expect_owner(&mut tx, permit.org(), user, is_owner).await?;
         users::shut_out(&mut tx, Bearer { org: permit.org(), user }, now).await?;
         role_bindings::keep_an_owner(&mut tx, permit.org()).await?;
         audit::record(&mut tx, Entry::by(permit, "member.removed", user), now).await?;
+        notify::tell(&mut tx, permit.org(), Noun::Members, user.as_uuid()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Lets a removed member in again, with the roles they had. No error for one who was not removed.
+    pub async fn restore_member(
+        &self,
+        permit: &Permit<RestoreMember>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let RestoreMember { user, is_owner } = *permit.action();
+        let mut tx = self.pool.begin().await?;
+        role_bindings::lock(&mut tx, permit.org()).await?;
+        role_bindings::expect_owner(&mut tx, permit.org(), user, is_owner).await?;
+        if !users::let_in(&mut tx, Bearer { org: permit.org(), user }).await? {
+            return Ok(());
+        }
+        audit::record(&mut tx, Entry::by(permit, "member.restored", user), now).await?;
         notify::tell(&mut tx, permit.org(), Noun::Members, user.as_uuid()).await?;
         Ok(tx.commit().await?)
     }

@@ -180,12 +180,46 @@ pub(crate) async fn keep_an_owner(
     Err(StoreError::Conflict { constraint: "organization_needs_an_owner".to_owned() })
 }
 
+/// Refuses a change that was decided while somebody was an owner who is none now, or the other way round. Under the lock.
+pub(crate) async fn expect_owner(
+    connection: &mut PgConnection,
+    org: OrgId,
+    user: UserId,
+    expected: bool,
+) -> Result<(), StoreError> {
+    if owns(connection, org, user).await? == expected {
+        return Ok(());
+    }
+    Err(StoreError::Conflict { constraint: "roles_changed_meanwhile".to_owned() })
+}
+
+/// Says whether somebody holds the role of owner everywhere, by themselves or by a group, whether or not they may sign in.
+pub(crate) async fn owns(
+    connection: &mut PgConnection,
+    org: OrgId,
+    user: UserId,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (
+             select 1 from role_bindings b
+             left join group_members m on m.org_id = b.org_id and m.group_id = b.group_id
+             where b.org_id = $1 and b.role = 'owner' and b.teamspace_id is null
+               and (b.user_id = $2 or m.user_id = $2)
+           ) as "owns!""#,
+        org.as_uuid(),
+        user.as_uuid()
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 pub(crate) fn read(role: &str) -> Result<Role, StoreError> {
     role.parse().map_err(|error| StoreError::damaged("role binding", error))
 }
 
-/// Makes changes of roles in one organization follow each other, so that two owners cannot unmake one another.
-async fn lock(connection: &mut PgConnection, org: OrgId) -> Result<(), StoreError> {
+/// Makes changes of roles and members in one organization follow each other, so that two owners cannot unmake one
+/// another.
+pub(crate) async fn lock(connection: &mut PgConnection, org: OrgId) -> Result<(), StoreError> {
     sqlx::query!("select id from organizations where id = $1 for update", org.as_uuid())
         .fetch_one(connection)
         .await?;
@@ -218,15 +252,14 @@ async fn expect_holder(
     org: OrgId,
     holder: RoleHolder,
 ) -> Result<(), StoreError> {
-    let (id, noun) = match holder {
-        RoleHolder::User(id) => (id.as_uuid(), "member"),
-        RoleHolder::Group(id) => (id.as_uuid(), "group"),
-    };
+    let (user, group) = columns(holder);
+    let noun = if user.is_some() { "member" } else { "group" };
     let known = sqlx::query_scalar!(
         r#"select exists (select 1 from users where org_id = $1 and id = $2)
-               or exists (select 1 from groups where org_id = $1 and id = $2) as "known!""#,
+               or exists (select 1 from groups where org_id = $1 and id = $3) as "known!""#,
         org.as_uuid(),
-        id
+        user,
+        group
     )
     .fetch_one(connection)
     .await?;

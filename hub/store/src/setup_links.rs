@@ -89,6 +89,7 @@ impl Unscoped<'_> {
         token_hash: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<Bearer>, StoreError> {
+        let mut tx = self.pool.begin().await?;
         let row = sqlx::query!(
             "update setup_links set used_at = $2
              where token_hash = $1 and used_at is null and expires_at > $2 and org_id is not null
@@ -96,12 +97,16 @@ impl Unscoped<'_> {
             token_hash,
             now.to_sqlx()
         )
-        .fetch_optional(self.pool)
+        .fetch_optional(&mut *tx)
         .await?;
-        Ok(row.and_then(|row| match purpose(row.org_id, row.user_id) {
-            LinkPurpose::Recover(bearer) => Some(bearer),
-            LinkPurpose::Setup => None,
-        }))
+        let Some(LinkPurpose::Recover(bearer)) = row.map(|row| purpose(row.org_id, row.user_id))
+        else {
+            return Ok(None);
+        };
+        let entry = Entry::by_operator(bearer.org, "recover_link.used", bearer.user);
+        audit::record(&mut tx, entry, now).await?;
+        tx.commit().await?;
+        Ok(Some(bearer))
     }
 
     /// Spends a set-up link and founds the organization, both or neither.

@@ -64,14 +64,7 @@ impl Unscoped<'_> {
         if disabled {
             shut_out(&mut tx, bearer, now).await?;
         } else {
-            let Bearer { org, user } = bearer;
-            sqlx::query!(
-                "update users set disabled_at = null where org_id = $1 and id = $2",
-                org.as_uuid(),
-                user.as_uuid()
-            )
-            .execute(&mut *tx)
-            .await?;
+            let_in(&mut tx, bearer).await?;
         }
         let action = if disabled { "member.removed" } else { "member.restored" };
         audit::record(&mut tx, Entry::by_operator(bearer.org, action, bearer.user), now).await?;
@@ -99,17 +92,12 @@ impl Unscoped<'_> {
             Some(id) => id.into(),
             None => insert_without_issuer(&mut tx, org, email, now).await?,
         };
-        sqlx::query!(
-            "update users set disabled_at = null where org_id = $1 and id = $2",
-            org.as_uuid(),
-            user.as_uuid()
-        )
-        .execute(&mut *tx)
-        .await?;
+        let bearer = Bearer { org, user };
+        let_in(&mut tx, bearer).await?;
         role_bindings::bind_user(&mut tx, org, user, Role::Owner, now).await?;
         audit::record(&mut tx, Entry::by_operator(org, "owner.recovered", email), now).await?;
         tx.commit().await?;
-        Ok(Bearer { org, user })
+        Ok(bearer)
     }
 }
 
@@ -129,11 +117,15 @@ async fn find(connection: &mut PgConnection, who: &SignIn) -> Result<Option<Foun
     Ok(row.map(|row| (row.id.into(), row.disabled_at)))
 }
 
-/// Takes over the user that `admin recover` made for this address before its owner ever signed in.
+/// Takes over the user of this address who is tied to no connection: made by `admin recover`, or left when a connection
+/// was removed.
 async fn adopt(connection: &mut PgConnection, who: &SignIn) -> Result<Option<Found>, StoreError> {
     let row = sqlx::query!(
         "update users set connection_id = $2, subject = $3
-         where org_id = $1 and connection_id is null and email = $4
+         where org_id = $1 and connection_id is null and id = (
+           select id from users where org_id = $1 and connection_id is null and email = $4
+           order by last_signed_in_at desc nulls last, id limit 1
+         )
          returning id, disabled_at",
         who.org.as_uuid(),
         who.connection_id,
@@ -272,6 +264,22 @@ async fn welcome_owner(
     let entry = Entry::by_hub(who.org, "owner.arrived", user)
         .with(serde_json::json!({ "email": who.email }));
     audit::record(connection, entry, now).await
+}
+
+/// Lets a user sign in again; false when they might already.
+pub(crate) async fn let_in(
+    connection: &mut PgConnection,
+    bearer: Bearer,
+) -> Result<bool, StoreError> {
+    let restored = sqlx::query!(
+        "update users set disabled_at = null
+         where org_id = $1 and id = $2 and disabled_at is not null",
+        bearer.org.as_uuid(),
+        bearer.user.as_uuid()
+    )
+    .execute(connection)
+    .await?;
+    Ok(restored.rows_affected() > 0)
 }
 
 /// Disables a user and ends everything with which they could act.

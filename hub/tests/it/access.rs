@@ -144,7 +144,9 @@ impl Stage {
                 },
                 "group_roles": [],
             })),
-            _ if operation.starts_with("PUT /api/v1/organization/connections") => Some(json!({
+            "PATCH /api/v1/organization" => Some(json!({ "name": "acme" })),
+            "POST /api/v1/organization/connections"
+            | "PUT /api/v1/organization/connections/{id}" => Some(json!({
                 "issuer": "http://127.0.0.1:1", "client_id": "x", "client_secret": "y",
                 "groups_claim": "groups", "scopes": ["openid"], "email_domains": ["acme.test"],
             })),

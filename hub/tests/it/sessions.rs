@@ -184,11 +184,12 @@ async fn more_services_than_a_grant_can_name_are_refused_in_words() {
     let world = World::new().await;
     let olga = world.person("olga", "owners").await;
     let big = world.teamspace(&olga, "big", &[]).await;
+    // As many ports as one service may report.
     let with_ports = |n| {
         let mut service = service(&format!("shop/a-service-called-{n}"));
-        let port = &service.ports[0];
-        service.ports =
-            (10_001..11_001).map(|n| CataloguePort { port: n, ..port.clone() }).collect();
+        let port = CataloguePort { protocol: "TCP".to_owned(), ..CataloguePort::default() };
+        let ports = (10_001..11_001).map(|n| CataloguePort { port: n, ..port.clone() });
+        service.ports = ports.collect();
         service
     };
     let changed = (0..100).map(with_ports).collect();

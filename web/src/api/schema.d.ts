@@ -175,6 +175,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/members/{id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a removed member in again, with the roles they had. */
+        post: operations["restore_member"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/members/{id}/roles": {
         parameters: {
             query?: never;
@@ -206,6 +223,24 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
+        /** Gives the organization another name; its short name stays. */
+        patch: operations["rename_organization"];
+        trace?: never;
+    };
+    "/api/v1/organization/connections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Adds a connection by which members may sign in besides those there are. */
+        post: operations["add_connection"];
+        delete?: never;
+        options?: never;
+        head?: never;
         patch?: never;
         trace?: never;
     };
@@ -220,7 +255,8 @@ export interface paths {
         /** Changes a connection; its users stay who they are. */
         put: operations["change_connection"];
         post?: never;
-        delete?: never;
+        /** Removes a connection, never the last one: whoever signed in by it is signed out, and stays a member. */
+        delete: operations["remove_connection"];
         options?: never;
         head?: never;
         patch?: never;
@@ -371,6 +407,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/teamspaces/{id}/enrolment": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forgets the cluster that joined a teamspace, so that another one may. Everything in it ends. */
+        delete: operations["reset_enrolment"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/teamspaces/{id}/join-tokens": {
         parameters: {
             query?: never;
@@ -384,6 +437,23 @@ export interface paths {
         /** Makes a token that lets one cluster join the teamspace, once, within half an hour. */
         post: operations["create_join_token"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/teamspaces/{id}/lock": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Lets a teamspace go on that was locked because its key was seen in two clusters. */
+        delete: operations["unlock_teamspace"];
         options?: never;
         head?: never;
         patch?: never;
@@ -461,6 +531,10 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        AddedConnection: {
+            /** Format: uuid */
+            id: string;
+        };
         AuditEntry: {
             action: string;
             actor: string;
@@ -506,15 +580,6 @@ export interface components {
             /** @description `sessions`, `services`, `teamspaces`, `members` or `policies`. */
             noun: string;
         };
-        ChangedConnection: {
-            client_id: string;
-            /** @description Without it the secret stays as it is; an empty one makes the client public. */
-            client_secret?: string | null;
-            email_domains: string[];
-            groups_claim: string;
-            issuer: string;
-            scopes: string[];
-        };
         /** @description A registration at an issuer. Its secret is never shown. */
         Connection: {
             client_id: string;
@@ -522,6 +587,16 @@ export interface components {
             groups_claim: string;
             /** Format: uuid */
             id: string;
+            issuer: string;
+            scopes: string[];
+        };
+        ConnectionWanted: {
+            client_id: string;
+            /** @description Of a connection that is changed: without it the secret stays as it is. An empty one makes the client public. */
+            client_secret?: string | null;
+            /** @description Each leads to one connection of the hub. Where there are several connections, each needs one. */
+            email_domains: string[];
+            groups_claim: string;
             issuer: string;
             scopes: string[];
         };
@@ -710,6 +785,9 @@ export interface components {
             name: string;
             slug: string;
         };
+        OrganizationName: {
+            name: string;
+        };
         /**
          * @description `active` only once bytes have passed through the whole path.
          * @enum {string}
@@ -824,6 +902,8 @@ export interface components {
             refused: components["schemas"]["RefusedService"][];
             services: components["schemas"]["GrantedService"][];
             session: components["schemas"]["Session"];
+            /** @description Consumes: the words that brought nothing. */
+            unmatched: components["schemas"]["UnmatchedPattern"][];
         };
         /** @enum {string} */
         SessionKind: "consume" | "intercept";
@@ -894,6 +974,13 @@ export interface components {
         TeamspaceStatus: "waiting" | "connected" | "disconnected" | "locked";
         TeamspacesMay: {
             create: boolean;
+        };
+        UnmatchedPattern: {
+            pattern: string;
+            /** @description For people: no such service, or no such port of it. */
+            reason: string;
+            /** @description Names that may have been meant. */
+            similar: string[];
         };
         UserOfSession: {
             email: string;
@@ -1368,6 +1455,57 @@ export interface operations {
             };
         };
     };
+    restore_member: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     set_member_roles: {
         parameters: {
             query?: never;
@@ -1466,6 +1604,106 @@ export interface operations {
             };
         };
     };
+    rename_organization: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OrganizationName"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_connection: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConnectionWanted"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedConnection"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     change_connection: {
         parameters: {
             query?: never;
@@ -1477,7 +1715,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ChangedConnection"];
+                "application/json": components["schemas"]["ConnectionWanted"];
             };
         };
         responses: {
@@ -1512,6 +1750,65 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    remove_connection: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2069,6 +2366,49 @@ export interface operations {
             };
         };
     };
+    reset_enrolment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_join_tokens: {
         parameters: {
             query?: never;
@@ -2132,6 +2472,49 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["NewJoinToken"];
                 };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unlock_teamspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             401: {
                 headers: {

@@ -1,7 +1,6 @@
 //! `fairlead consume PATTERN…|list|clear`.
 
-use fairlead_model::{Pattern, Patterns, ServiceRef, SessionKind};
-use laptop_account::ServiceView;
+use fairlead_model::{Pattern, Patterns, SessionKind};
 use laptop_ipc::{
     FailureKind,
     daemon::{Reached, Request, Session},
@@ -11,7 +10,7 @@ use serde::Serialize;
 use super::{
     Context,
     proof::{self, Begun, PROOF_MAX},
-    services, teamspace,
+    teamspace,
 };
 use crate::{args::OfTeamspace, errors::CliError, output::Shown, table::table};
 
@@ -45,16 +44,10 @@ pub(super) async fn begin(
     })?;
     let hub = context.hub()?;
     let teamspace = teamspace::meant(&hub, of).await?;
-    let (id, words) = (teamspace.id, patterns.clone());
     let url = hub.account().hub().to_string();
     let request = Request::Consume { hub: url, teamspace, patterns };
     let Begun { session, refused, warnings, notes: _ } = proof::begin(context, request).await?;
-    if !warnings.is_empty() {
-        // Only a hint depends on it.
-        let known = hub.services(id).await.unwrap_or_default();
-        warnings.iter().for_each(|warning| context.output.warn(warning));
-        likely_slips(&words, &known).iter().for_each(|hint| context.output.say(hint));
-    }
+    warnings.iter().for_each(|warning| context.output.warn(warning));
     for refused in refused {
         context.output.warn(format!("{} is left out: {}", refused.service, refused.reason));
     }
@@ -69,16 +62,6 @@ pub(super) async fn begin(
     }
     context.output.show(&Consumed(session.services))?;
     proven
-}
-
-/// Asks about each service that is named and does not exist, when another one has a similar name.
-fn likely_slips(words: &Patterns, known: &[ServiceView]) -> Vec<String> {
-    let named = words.iter().filter(|word| !word.excludes()).filter_map(Pattern::names_one);
-    let is_known = |service: &ServiceRef| {
-        known.iter().any(|k| k.namespace == service.namespace && k.name == service.name)
-    };
-    let slips = named.filter(|service| !is_known(service));
-    slips.filter_map(|slip| Some(format!("hint: {}", services::similar(&slip, known)?))).collect()
 }
 
 fn counted(services: usize) -> String {
@@ -98,26 +81,4 @@ pub(super) async fn clear(context: &Context<'_>) -> Result<(), CliError> {
     context.parts.ask_daemon(Request::ConsumeClear).await?;
     context.output.say("Nothing is consumed any more.");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slip_of_the_pen_is_told_what_may_have_been_meant() {
-        let known = |name: &str| -> ServiceView {
-            let may = serde_json::json!({ "consume": true, "intercept": true });
-            let view = serde_json::json!({
-                "namespace": "shop", "name": name, "type": "ClusterIP", "ports": [], "may": may,
-            });
-            serde_json::from_value(view).expect("a service")
-        };
-        let words = ["shop/kart", "shop/frontend", "shop/*", "!shop/x"];
-        let words = words.map(|word| word.parse().expect("valid")).to_vec();
-        let words = Patterns::new(words).expect("valid");
-        let hints = likely_slips(&words, &[known("cart"), known("frontend")]);
-        assert_eq!(hints.len(), 1, "{hints:?}");
-        assert!(hints[0].starts_with("hint: did you mean `shop/cart`"), "{hints:?}");
-    }
 }

@@ -113,7 +113,7 @@ struct Look {
 async fn look(hub: &Hub, parts: &Parts) -> Result<Look, Problem> {
     let Authenticated(caller) = Authenticated::from_request_parts(&mut parts.clone(), hub).await?;
     let facts = hub.facts(&caller).await?;
-    decide(&caller, ListMembers, &facts)?;
+    hub.decide(&caller, ListMembers, &facts).await?;
     let may_list_policies = decide(&caller, ListPolicies, &facts).is_ok();
     Ok(Look { org: caller.org, user: caller.actor.user(), may_list_policies })
 }

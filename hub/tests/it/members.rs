@@ -1,0 +1,148 @@
+//! Members, roles, policies and the name of the organization: who may change them, and what keeps it governable.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+fn path_of(id: impl std::fmt::Display) -> String {
+    format!("/api/v1/members/{id}")
+}
+
+async fn publish(world: &World, by: &crate::people::Person, text: &str) -> crate::people::Answer {
+    let policies = json!({ "policies": [{ "id": "own", "text": text }] });
+    by.ask(world, Method::PUT, "/api/v1/policies", Some(policies)).await
+}
+
+#[tokio::test]
+async fn an_admin_who_permits_everything_does_not_become_an_owner() {
+    let world = World::new().await;
+    world.person("olga", "owners").await;
+    let adam = world.person("adam", "admins").await;
+    publish(&world, &adam, "permit(principal, action, resource);").await.with(200);
+    let me = path_of(adam.caller.actor.user());
+    let owner = json!({ "roles": ["owner"] });
+    let refused = adam.ask(&world, Method::PUT, &format!("{me}/roles"), Some(owner)).await;
+    assert_eq!(refused.with(403)["error"]["policies"], json!(["owners-alone"]));
+    adam.get(&world, "/api/v1/organization").await.with(403);
+}
+
+#[tokio::test]
+async fn an_admin_who_forbids_everything_does_not_lock_the_owners_out() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let adam = world.person("adam", "admins").await;
+    publish(&world, &adam, "forbid(principal, action, resource);").await.with(200);
+    olga.get(&world, "/api/v1/members").await.with(403);
+    publish(&world, &adam, "permit(principal, action, resource);").await.with(403);
+    let shown = olga.get(&world, "/api/v1/policies").await.with(200);
+    assert_eq!(shown["policies"][0]["id"], "own");
+    let none = json!({ "policies": [] });
+    olga.ask(&world, Method::PUT, "/api/v1/policies", Some(none)).await.with(200);
+    olga.get(&world, "/api/v1/members").await.with(200);
+}
+
+#[tokio::test]
+async fn the_operator_takes_an_organizations_own_policies_out_of_force() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    publish(&world, &olga, "forbid(principal, action, resource);").await.with(200);
+    olga.get(&world, "/api/v1/members").await.with(403);
+    let store = world.hub.store.unscoped("a test is the operator");
+    assert_eq!(store.reset_policies(world.acme.id, world.now()).await.expect("reset"), 2);
+    olga.get(&world, "/api/v1/members").await.with(200);
+    let audit = olga.get(&world, "/api/v1/audit?limit=1").await.with(200);
+    assert_eq!(audit["entries"][0]["action"], "policies.reset");
+    assert_eq!(audit["entries"][0]["actor_kind"], "operator");
+}
+
+#[tokio::test]
+async fn two_owners_cannot_remove_each_other() {
+    let world = World::new().await;
+    let mut one = world.person("olga", "owners").await;
+    for round in 0..8 {
+        let other = world.person(&format!("owner-{round}"), "owners").await;
+        let (of_one, of_other) =
+            (path_of(one.caller.actor.user()), path_of(other.caller.actor.user()));
+        let (_, _) = tokio::join!(one.delete(&world, &of_other), other.delete(&world, &of_one));
+        let members = world.hub.store.scoped(world.acme.id).members().await.expect("read");
+        let mut left = members.iter().filter(|member| !member.disabled);
+        let left = left.next().unwrap_or_else(|| panic!("round {round}: nobody is left"));
+        if left.id == other.caller.actor.user() {
+            one = other;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_no_member() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let groups = olga.get(&world, "/api/v1/groups").await.with(200);
+    let group = groups["groups"][0]["id"].as_str().expect("an id").to_owned();
+    let roles = Some(json!({ "roles": ["viewer"] }));
+    let as_member = format!("{}/roles", path_of(&group));
+    olga.ask(&world, Method::PUT, &as_member, roles.clone()).await.with(404);
+    let user = olga.caller.actor.user();
+    let as_group = format!("/api/v1/groups/{user}/roles");
+    olga.ask(&world, Method::PUT, &as_group, roles).await.with(404);
+}
+
+#[tokio::test]
+async fn a_removed_member_is_let_in_again_with_their_roles() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let omar = world.person("omar", "owners").await;
+    let adam = world.person("adam", "admins").await;
+    let ada = world.person("ada", "developers").await;
+    let hers = path_of(ada.caller.actor.user());
+    adam.delete(&world, &hers).await.with(204);
+    ada.get(&world, "/api/v1/me").await.with(401);
+    adam.ask(&world, Method::POST, &format!("{hers}/restore"), None).await.with(204);
+    let again = world.person("ada", "developers").await;
+    assert_eq!(again.caller.actor.user(), ada.caller.actor.user());
+    let audit = olga.get(&world, "/api/v1/audit").await.with(200);
+    assert!(has(&audit, "member.restored"), "{audit}");
+
+    let his = path_of(omar.caller.actor.user());
+    olga.delete(&world, &his).await.with(204);
+    adam.ask(&world, Method::POST, &format!("{his}/restore"), None).await.with(403);
+    olga.ask(&world, Method::POST, &format!("{his}/restore"), None).await.with(204);
+    let nobody = path_of(uuid::Uuid::nil());
+    olga.ask(&world, Method::POST, &format!("{nobody}/restore"), None).await.with(404);
+}
+
+#[tokio::test]
+async fn an_organization_is_renamed_by_its_owners() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let path = "/api/v1/organization";
+    let name = |name: &str| Some(json!({ "name": name }));
+    olga.ask(&world, Method::PATCH, path, name(" ")).await.with(400);
+    olga.ask(&world, Method::PATCH, path, name("Acme Rockets")).await.with(204);
+    assert_eq!(olga.get(&world, path).await.with(200)["name"], "Acme Rockets");
+    let audit = olga.get(&world, "/api/v1/audit?limit=1").await.with(200);
+    assert_eq!(audit["entries"][0]["detail"], json!({ "before": "acme", "after": "Acme Rockets" }));
+}
+
+#[tokio::test]
+async fn every_denial_is_in_the_audit_log_once_a_minute() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    for _ in 0..3 {
+        ada.post(&world, "/api/v1/teamspaces", json!({ "name": "mine" })).await.with(403);
+    }
+    ada.get(&world, "/api/v1/audit").await.with(403);
+    let audit = olga.get(&world, "/api/v1/audit").await.with(200);
+    let entries = audit["entries"].as_array().expect("entries").iter();
+    let denied: Vec<_> = entries.filter(|entry| entry["action"] == "access.denied").collect();
+    let subjects: Vec<_> = denied.iter().map(|entry| &entry["subject"]).collect();
+    assert_eq!(subjects, ["read the audit log", "create teamspaces"]);
+    assert!(denied[0]["actor"].as_str().is_some_and(|actor| actor.contains("ada@example.test")));
+}
+
+fn has(audit: &Value, action: &str) -> bool {
+    let mut entries = audit["entries"].as_array().expect("entries").iter();
+    entries.any(|entry| entry["action"] == action)
+}
