@@ -1,13 +1,14 @@
 //! The cluster agent, installed by its chart as an administrator of the cluster would.
 
 use std::{
+    fs,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Image, Lab, sibling, tools};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     command::{Said, say},
@@ -48,26 +49,35 @@ impl<'w> Agent<'w> {
     /// Installs the chart with a fresh join token and waits until both replicas and the janitor are ready.
     pub fn install(lab: &'w Lab, hub_ca: &Path, join_token: &str) -> anyhow::Result<Self> {
         let agent = Self { lab };
+        agent.prepare_namespace()?;
         let mut helm = agent.helm()?;
-        helm.args([
-            "upgrade",
-            "--install",
-            RELEASE,
-            CHART,
-            "--namespace",
-            NAMESPACE,
-            "--create-namespace",
-        ])
-        .args(["--set", &format!("hub.url={}", hub::URL)])
-        .args(["--set", &format!("hub.hostAliases[0].ip={}", Host::Hub.address())])
-        .args(["--set", "hub.hostAliases[0].hostnames[0]=hub.fairlead.test"])
-        .args(["--set", "guard.podCIDRs[0]=10.244.0.0/16"])
-        .args(["--set", &format!("joinToken.value={join_token}")])
-        .arg("--set-file")
-        .arg(format!("hub.caCertificate={}", hub_ca.display()));
+        helm.args(["upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE])
+            .args(["--set", &format!("hub.url={}", hub::URL)])
+            .args(["--set", &format!("hub.hostAliases[0].ip={}", Host::Hub.address())])
+            .args(["--set", "hub.hostAliases[0].hostnames[0]=hub.fairlead.test"])
+            .args(["--set", "guard.podCIDRs[0]=10.244.0.0/16"])
+            .args(["--set", &format!("joinToken.value={join_token}")])
+            .arg("--set-file")
+            .arg(format!("hub.caCertificate={}", hub_ca.display()));
         say(helm)?.ok()?;
         agent.wait_ready()?;
         Ok(agent)
+    }
+
+    /// Makes the namespace one in which nothing may run that asks for more than the restricted profile gives.
+    fn prepare_namespace(&self) -> anyhow::Result<()> {
+        let namespace = json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": NAMESPACE,
+                "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+            },
+        });
+        let file = self.lab.folder().join("agent-namespace.json");
+        fs::write(&file, namespace.to_string())?;
+        say(self.lab.kubectl(["apply", "--filename", &file.display().to_string()]))?.ok()?;
+        Ok(())
     }
 
     /// Removes the release; the chart's hook restores what is intercepted.

@@ -13,7 +13,11 @@ use crate::command::say;
 pub struct Residue(BTreeMap<&'static str, String>);
 
 impl Residue {
-    /// Dumps Services, EndpointSlices, nftables, mounts, network namespaces and the bytes of the hosts file.
+    /// Dumps Services, EndpointSlices and namespaces, and of the laptop: nftables, mounts, links, addresses, rules of
+    /// routing and the bytes of the hosts file.
+    ///
+    /// Not the nftables and iptables of the nodes: kube-proxy writes them all the time, in an order and with counters of
+    /// its own, and Fairlead never does; what it changed for a Service shows in the Service and its EndpointSlices.
     pub fn of(lab: &Lab) -> anyhow::Result<Self> {
         let on_laptop = |program: &str, arguments: &[&str]| -> anyhow::Result<String> {
             let mut command = lab.exec(Host::Laptop, program);
@@ -25,7 +29,10 @@ impl Residue {
             ("endpoint slices", endpoint_slices(lab)?),
             ("nftables of the laptop", on_laptop("nft", &["list", "ruleset"])?),
             ("mounts of the laptop", on_laptop("cat", &["/proc/self/mounts"])?),
+            ("namespaces", namespaces(lab)?),
             ("links of the laptop", on_laptop("ip", &["-brief", "link"])?),
+            ("addresses of the laptop", on_laptop("ip", &["-brief", "address"])?),
+            ("routing rules of the laptop", on_laptop("ip", &["rule"])?),
             ("/etc/hosts of the laptop", on_laptop("cat", &["/etc/hosts"])?),
         ])))
     }
@@ -61,6 +68,16 @@ impl Residue {
         ensure!(differences.is_empty(), "something was left behind\n{differences}");
         Ok(())
     }
+}
+
+/// Network and mount namespaces by content: what runs first in each. Their numbers, and those of processes, are new
+/// each time.
+fn namespaces(lab: &Lab) -> anyhow::Result<String> {
+    let mut command = lab.exec(Host::Laptop, "lsns");
+    command.args(["--noheadings", "--output", "TYPE,COMMAND", "--type", "net", "--type", "mnt"]);
+    let mut lines: Vec<_> = say(command)?.ok()?.stdout.lines().map(str::to_owned).collect();
+    lines.sort();
+    Ok(lines.join("\n"))
 }
 
 /// Services whole, managed fields included; only the counter that each write moves is left out.

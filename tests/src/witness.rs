@@ -19,7 +19,8 @@ type Seen = BTreeMap<String, Vec<String>>;
 pub struct Witness {
     /// The pods that were there when the watch began.
     known: BTreeSet<String>,
-    kubectl: Child,
+    /// Taken by whoever asks whether it still watches.
+    kubectl: Mutex<Child>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -50,11 +51,14 @@ impl Witness {
                 }
             }
         });
-        Ok(Self { known, kubectl, seen })
+        Ok(Self { known, kubectl: Mutex::new(kubectl), seen })
     }
 
     /// Returns an error that shows every pod that came, restarted or was changed since the watch began.
+    ///
+    /// A watch that ended on the way has seen nothing after that, and swears nothing.
     pub fn saw_no_change(&self) -> anyhow::Result<()> {
+        self.still_watches()?;
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         ensure!(!seen.is_empty(), "the watch has seen no pod at all");
         let changed: Vec<_> = seen
@@ -64,11 +68,19 @@ impl Witness {
         ensure!(changed.is_empty(), "application pods changed: {changed:#?}");
         Ok(())
     }
+
+    fn still_watches(&self) -> anyhow::Result<()> {
+        let mut kubectl = self.kubectl.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = kubectl.try_wait()?;
+        ensure!(ended.is_none(), "the watch ended before the scenario did: {ended:?}");
+        Ok(())
+    }
 }
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        let ended = self.kubectl.kill().and_then(|()| self.kubectl.wait());
+        let kubectl = self.kubectl.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ended = kubectl.kill().and_then(|()| kubectl.wait());
         ended.map(drop).unwrap_or_default();
     }
 }
