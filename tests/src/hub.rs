@@ -14,7 +14,7 @@ use fairlead_lab::{Host, Lab, sibling};
 use crate::{command::say, patience::within, process::Process};
 
 /// How everybody in the lab reaches the hub.
-pub(crate) const URL: &str = "https://hub.fairlead.test:8443";
+pub const URL: &str = "https://hub.fairlead.test:8443";
 /// Postgres is made, started and migrated in this time.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 

@@ -3,12 +3,13 @@
 //! The demo prints it, the cluster suite asserts it. Nothing here decides what is true: each step looks.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
+use fairlead_lab::Counters;
 
 use crate::{
     TEAMSPACE, World,
@@ -22,12 +23,15 @@ use crate::{
 const LAPTOP_PORT: u16 = 3000;
 /// The shop's frontend keeps its connections for five seconds; after that and kube-proxy's second it must be there.
 const MOVED_WITHIN: Duration = Duration::from_secs(15);
+/// The policy that would have let grace do it, in the words of the refusal.
+const ALLOWS_IT: &str = "`developers-intercept` allows it to role developer";
 /// Requests until two replicas of two must have answered: the chance of missing one is 2^-19.
 const ENOUGH_REQUESTS: usize = 20;
 
 /// Plays the whole show and returns an error at the first line that does not hold.
 pub fn show(world: &World, out: &mut impl Write) -> anyhow::Result<()> {
     let before = Residue::of(world.lab())?;
+    let passed_before = world.lab().counters()?;
     let witness = Witness::begins(world.lab())?;
     let ada = world.ada();
     let mut stage = Stage { out };
@@ -45,8 +49,9 @@ pub fn show(world: &World, out: &mut impl Write) -> anyhow::Result<()> {
 
     stage.title("She intercepts the cart: the shop's own frontend now asks her laptop")?;
     let own = stage.starts_her_own_cart(&ada)?;
+    let pooled = stage.the_frontend_holds_a_connection(&ada)?;
     stage.runs(&ada, &["intercept", "shop/cart", "3000"])?;
-    stage.the_frontend_asks_the_laptop(&ada)?;
+    stage.the_frontend_asks_the_laptop(&ada, &pooled)?;
     stage.runs(&ada, &["list"])?;
 
     stage.title("Grace may look, and nothing else")?;
@@ -57,7 +62,15 @@ pub fn show(world: &World, out: &mut impl Write) -> anyhow::Result<()> {
     stage.the_pods_answer_again(&ada)?;
     stage.runs(&ada, &["stop"])?;
     drop(own);
-    stage.nothing_is_left(world, &before, &witness)
+    stage.nothing_is_left(world, &before, &witness)?;
+    stage.everybody_dialled_out(passed_before, world.lab().counters()?)
+}
+
+/// A connection of the shop's frontend to a cart, seen in two answers: one pod, and its end of the connection.
+#[derive(PartialEq, Eq)]
+struct Pooled {
+    frontend: String,
+    over: String,
 }
 
 struct Stage<'o, W> {
@@ -108,15 +121,46 @@ impl<W: Write> Stage<'_, W> {
         )
     }
 
-    fn the_frontend_asks_the_laptop(&mut self, ada: &Person<'_>) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        self.line("curl http://frontend.shop    # until its cart is ada-laptop", || {
-            within(MOVED_WITHIN, "the frontend's request arrives at the laptop", || {
-                let cart = cart_behind_the_frontend(ada)?;
-                if cart == "ada-laptop" { Ok(()) } else { bail!("the cart is {cart}") }
+    /// Waits for a fresh keep-alive connection, so that the intercept begins while it has most of its life ahead.
+    fn the_frontend_holds_a_connection(&mut self, ada: &Person<'_>) -> anyhow::Result<Pooled> {
+        let mut seen: BTreeMap<String, String> = BTreeMap::new();
+        let looking = "curl http://frontend.shop    # until its pool to the cart is fresh";
+        let (pooled, _) = self.line(looking, || {
+            within(MOVED_WITHIN, "the frontend uses a fresh connection to the cart twice", || {
+                let CartAsked { frontend, over, .. } = cart_behind_the_frontend(ada)?;
+                let known = seen.insert(frontend.clone(), over.clone());
+                let is_fresh = known.is_some_and(|known| known != over);
+                ensure!(is_fresh, "{frontend} asks over {over}");
+                let again = cart_asked_by(ada, &frontend)?;
+                ensure!(again.over == over, "{frontend} does not keep its connection");
+                Ok(Pooled { frontend, over })
             })
         })?;
+        writeln!(
+            self.out,
+            "{} keeps a connection to a cart open (its port {})",
+            pooled.frontend,
+            port_of(&pooled.over)
+        )?;
+        Ok(pooled)
+    }
+
+    fn the_frontend_asks_the_laptop(
+        &mut self,
+        ada: &Person<'_>,
+        pooled: &Pooled,
+    ) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let (asked, _) =
+            self.line("curl http://frontend.shop    # until its cart is ada-laptop", || {
+                within(MOVED_WITHIN, "the frontend's request arrives at the laptop", || {
+                    let asked = cart_asked_by(ada, &pooled.frontend)?;
+                    ensure!(asked.cart == "ada-laptop", "the cart is {}", asked.cart);
+                    Ok(asked)
+                })
+            })?;
         let moved_s = begun.elapsed().as_secs_f64();
+        ensure!(asked.over != pooled.over, "a connection to a pod cannot lead to the laptop");
         writeln!(
             self.out,
             "the frontend's pooled connection moved after {moved_s:.1} s: its cart is ada-laptop"
@@ -136,7 +180,7 @@ impl<W: Write> Stage<'_, W> {
             .line("fairlead intercept shop/cart 3000    # as grace", || grace.fairlead(&words))?;
         write!(self.out, "{}", said.stderr)?;
         ensure!(said.code == Some(30), "grace should be denied (exit code 30)\n{said}");
-        ensure!(said.stderr.contains("polic"), "the refusal names no policy\n{said}");
+        ensure!(said.stderr.contains(ALLOWS_IT), "the refusal names no policy\n{said}");
         grace.fairlead(&["stop"])?.ok()?;
         Ok(())
     }
@@ -145,8 +189,9 @@ impl<W: Write> Stage<'_, W> {
         let (pod, _) =
             self.line("curl http://frontend.shop    # until its cart is a pod", || {
                 within(MOVED_WITHIN, "the frontend asks a pod again", || {
-                    let cart = cart_behind_the_frontend(ada)?;
-                    if cart == "ada-laptop" { bail!("the cart is {cart}") } else { Ok(cart) }
+                    let CartAsked { cart, .. } = cart_behind_the_frontend(ada)?;
+                    ensure!(cart != "ada-laptop", "the cart is {cart}");
+                    Ok(cart)
                 })
             })?;
         writeln!(self.out, "the cart is {pod} again")?;
@@ -170,14 +215,57 @@ impl<W: Write> Stage<'_, W> {
         writeln!(self.out, "no pod of the shop was restarted or changed")?;
         Ok(())
     }
+
+    /// The fence around the lab's hosts has counted: what it would have dropped, nobody tried.
+    fn everybody_dialled_out(&mut self, before: Counters, after: Counters) -> anyhow::Result<()> {
+        let tried = [
+            ("laptop -> anywhere but the hub", after.laptop_elsewhere - before.laptop_elsewhere),
+            ("hub -> laptop", after.hub_to_laptop_opened - before.hub_to_laptop_opened),
+            ("hub -> cluster", after.hub_to_cluster_opened - before.hub_to_cluster_opened),
+            ("cluster -> laptop", after.cluster_to_laptop - before.cluster_to_laptop),
+        ];
+        ensure!(tried.iter().all(|(_, packets)| *packets == 0), "somebody dialled in: {tried:?}");
+        ensure!(after.laptop_to_hub > before.laptop_to_hub, "the fence counts nothing: {after:?}");
+        writeln!(
+            self.out,
+            "no packet tried to reach the laptop or the cluster from outside, or anything but the hub from the laptop"
+        )?;
+        Ok(())
+    }
+}
+
+/// Which frontend asked which cart, over which connection.
+struct CartAsked {
+    frontend: String,
+    cart: String,
+    over: String,
 }
 
 /// Returns who stands behind the cart that the shop's frontend asked.
-fn cart_behind_the_frontend(ada: &Person<'_>) -> anyhow::Result<String> {
+fn cart_behind_the_frontend(ada: &Person<'_>) -> anyhow::Result<CartAsked> {
     let answer = ada.asks("http://frontend.shop")?;
     let calls = answer["calls"].as_array().context("the frontend lists whom it asked")?;
     let cart = calls.iter().find(|call| call["to"] == "cart").context("it asked the cart")?;
-    answered_by(&cart["answer"])
+    Ok(CartAsked {
+        frontend: answered_by(&answer)?,
+        cart: answered_by(&cart["answer"])?,
+        over: cart["over"].as_str().context("over a connection")?.to_owned(),
+    })
+}
+
+/// Asks until one particular frontend answers.
+fn cart_asked_by(ada: &Person<'_>, frontend: &str) -> anyhow::Result<CartAsked> {
+    for _ in 0..ENOUGH_REQUESTS {
+        let asked = cart_behind_the_frontend(ada)?;
+        if asked.frontend == frontend {
+            return Ok(asked);
+        }
+    }
+    bail!("{frontend} answered none of {ENOUGH_REQUESTS} requests")
+}
+
+fn port_of(address: &str) -> &str {
+    address.rsplit(':').next().unwrap_or_default()
 }
 
 fn quoted(word: &str) -> String {
