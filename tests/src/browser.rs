@@ -43,7 +43,8 @@ pub struct Browser<'w> {
 }
 
 impl<'w> Browser<'w> {
-    pub(crate) fn new(
+    /// Sits somebody down at a browser on a host; its cookies lie in the folder `home`.
+    pub fn new(
         lab: &'w Lab,
         host: Host,
         person: &str,
@@ -59,6 +60,12 @@ impl<'w> Browser<'w> {
     /// when a command line wants to sign in.
     pub fn open(&self, url: &str) -> anyhow::Result<Answer> {
         let mut page = self.follow(&[url])?;
+        // A hub of several organizations asks for the address first.
+        if let Some(query) = page.url.strip_prefix(&format!("{}/sign-in", hub::URL)) {
+            let rest = query.trim_start_matches('?');
+            let named = format!("{}/login?email={}%40example.test&{rest}", hub::URL, self.person);
+            page = self.follow(&[&named])?;
+        }
         if page.url.starts_with(WHO_ARE_YOU) {
             page = self.follow(&["--data", &format!("user={}", self.person), &page.url])?;
         }
@@ -67,6 +74,12 @@ impl<'w> Browser<'w> {
             page = self.follow(&["--header", &origin, "--data", "", &page.url])?;
         }
         Ok(page)
+    }
+
+    /// Sends a form of one of the hub's own pages, and follows where it leads.
+    pub fn submit(&self, path: &str, form: &str) -> anyhow::Result<Answer> {
+        let (url, origin) = (format!("{}{path}", hub::URL), format!("Origin: {}", hub::URL));
+        self.follow(&["--header", &origin, "--data", form, &url])
     }
 
     fn follow(&self, arguments: &[&str]) -> anyhow::Result<Answer> {

@@ -4,14 +4,19 @@
 //! One world for all stories; each must leave it as it found it. `cargo xtask test cluster --only hub` tells only
 //! those whose names contain the word. What is measured is in `cargo xtask bench`: nothing here is timed.
 
+mod by_hand;
 mod catalogue;
 mod deaths;
 mod developer;
+mod globex;
 mod hard;
 mod intercepting;
 mod laptop_lost;
 mod lifecycle;
+mod live_sessions;
 mod owners;
+mod pen;
+mod refused;
 mod replica_lost;
 mod start_and_restore;
 
@@ -27,6 +32,7 @@ fn main() -> ExitCode {
 fn stories() -> Vec<Story> {
     let of = [
         developer::stories(),
+        refused::stories(),
         start_and_restore::stories(),
         catalogue::stories(),
         hard::stories(),
