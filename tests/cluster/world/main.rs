@@ -4,6 +4,7 @@
 //! One world for all stories; each must leave it as it found it. `cargo xtask test cluster --only hub` tells only
 //! those whose names contain the word. What is measured is in `cargo xtask bench`: nothing here is timed.
 
+mod bad_input;
 mod by_hand;
 mod catalogue;
 mod deaths;
@@ -19,6 +20,7 @@ mod pen;
 mod refused;
 mod replica_lost;
 mod start_and_restore;
+mod stray_agent;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,7 @@ fn stories() -> Vec<Story> {
     let of = [
         developer::stories(),
         refused::stories(),
+        bad_input::stories(),
         start_and_restore::stories(),
         catalogue::stories(),
         hard::stories(),
