@@ -126,6 +126,7 @@ fn web() -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Hub, Area::Console, Area::Browser])?;
     console::run(&["check", "test", "build"])?;
     console::install_modules("tests/web")?;
+    run_command(console::npm("tests/web").args(["run", "--silent", "check"]))?;
     console::install_modules("tests/lab/issuer")?;
     run_command(&mut cargo(["build", "--package", "fairlead-hub", "--bins"]))?;
     let mut pages = console::npm("tests/web");
@@ -148,12 +149,22 @@ fn cluster(stages: &mut Stages, meant: &Meant<'_>, only_mode: Option<ProxyMode>)
     for mode in modes.filter(|mode| only_mode.is_none_or(|wanted| wanted == *mode)) {
         if !in_both_modes.is_empty() {
             let name = format!("cluster ({})", mode.name());
-            stages.run(&name, || as_root(meant, &in_both_modes, Some(mode.name())));
+            stages.run(&name, || {
+                prepare_browser()?;
+                as_root(meant, &in_both_modes, Some(mode.name()))
+            });
         }
     }
     for target in meant.among(&["blind"]) {
         stages.run(target, || blind(meant));
     }
+}
+
+/// One story of the world is told in a browser.
+fn prepare_browser() -> anyhow::Result<()> {
+    setup::ensure(&[Area::Console, Area::Browser])?;
+    console::ensure_built()?;
+    console::install_modules("tests/web")
 }
 
 /// Looks for the words of applications at the hub, where there must be none, and then once more where an agent and a

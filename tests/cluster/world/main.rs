@@ -7,6 +7,7 @@
 mod bad_input;
 mod by_hand;
 mod catalogue;
+mod console;
 mod deaths;
 mod developer;
 mod globex;
@@ -34,6 +35,8 @@ fn main() -> ExitCode {
 fn stories() -> Vec<Story> {
     let of = [
         developer::stories(),
+        // Before there is a second organization, when whoever signs in is asked for an address first.
+        console::stories(),
         refused::stories(),
         bad_input::stories(),
         start_and_restore::stories(),
