@@ -40,9 +40,7 @@ fn janitor(world: &World) -> anyhow::Result<()> {
         for replica in &replicas {
             Agent::kill_replica(replica)?;
         }
-        for replica in &replicas {
-            agent.delete_replica(replica)?;
-        }
+        agent.delete_replicas(&replicas)?;
         scene.cart.is_given_back(PATIENCE)?;
         scene.cart_is_a_pod()?;
         cordon("uncordon")?;

@@ -20,7 +20,7 @@ fn deleted(world: &World) -> anyhow::Result<()> {
     while_intercepting(world, |scene| {
         let agent = world.agent();
         for victim in [agent.writer()?, agent.other_replica()?] {
-            agent.delete_replica(&victim)?;
+            agent.delete_replicas(&[victim])?;
             scene.cart_is_hers()?;
             world.both_replicas_are_linked()?;
             scene.intercept_goes_on()?;

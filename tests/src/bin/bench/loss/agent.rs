@@ -67,7 +67,7 @@ fn deleted(stage: &Stage<'_>, round: u32) -> anyhow::Result<Vec<f64>> {
     let words = ["-n", AGENT_NAMESPACE, "pods", "--field-selector", &named];
     let pod = Watch::begins(stage.world.lab(), &words)?.has_begun(PATIENCE)?;
     let values = trouble(stage, &Host::NODES, DELETED_MS, || {
-        stage.world.agent().delete_replica(&victim)?;
+        stage.world.agent().delete_replicas(std::slice::from_ref(&victim))?;
         Ok(pod.until(PATIENCE, "the pod is deleted", |published| published.is_deleted)?.at)
     })?;
     is_whole_again(stage)?;
@@ -107,9 +107,7 @@ fn both(stage: &Stage<'_>, round: u32) -> anyhow::Result<Vec<f64>> {
     for process in processes {
         killed = process.kill()?;
     }
-    for replica in &replicas {
-        agent.delete_replica(replica)?;
-    }
+    agent.delete_replicas(&replicas)?;
     stage.cart_is_a_pod()?;
     std::thread::sleep(SETTLED);
     let trouble = end_callers(callers)?.trouble(killed);
