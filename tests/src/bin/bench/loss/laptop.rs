@@ -56,11 +56,15 @@ fn silent(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
     let since = cut.since();
     stage.cart_is_a_pod()?;
     std::thread::sleep(SETTLED);
-    let moved = end_callers(callers)?.moved(since, |name| !stage.is_hers(name))?;
+    let calls = end_callers(callers)?;
+    let by_pod = |name: &str| !stage.is_hers(name);
+    // Connections that were begun after the cut wait for their answer, and those before it may never get one.
+    let first = calls.handed_over(since, &stage.ada.laptop(), by_pod)?;
+    let alone = first.max(calls.moved(since, by_pod)?.all);
     let over_grace = restored_after_grace(&slices, since)?;
     cut.mend()?;
     stage.ada.has_lost(CART, RECONNECT_MAX + PATIENCE)?;
-    Ok(vec![ms(moved.all), over_grace])
+    Ok(vec![ms(alone), over_grace])
 }
 
 /// Nothing of an intercept is left once its slice is gone: that is the last thing to go.
