@@ -54,7 +54,9 @@ test('the command line gets a code by one click of somebody who is signed in', a
 })
 
 test('a recover link signs an owner in by one click', async () => {
-  const { stdout } = await promisify(execFile)(...world.hub.operator('recover', 'olga@example.test'))
+  const { stdout } = await promisify(execFile)(
+    ...world.hub.operator('recover', 'olga@example.test'),
+  )
   const { page } = await world.person('olga')
   await page.goto(stdout.trim())
   await page.getByRole('button', { name: 'Sign in as owner' }).click()
