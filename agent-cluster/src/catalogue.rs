@@ -7,7 +7,8 @@ use fairlead_wire::link::v1;
 
 use crate::{
     intercept::preflight,
-    watch::{Inventory, ServiceSeen},
+    seen::{PortSeen, ServiceSeen},
+    watch::Inventory,
     workload::Workloads,
 };
 
@@ -50,7 +51,7 @@ pub(crate) fn catalogue(
     catalogue
 }
 
-fn port(port: &crate::watch::PortSeen) -> v1::CataloguePort {
+fn port(port: &PortSeen) -> v1::CataloguePort {
     v1::CataloguePort {
         name: port.name.clone(),
         port: port.port.into(),
@@ -87,6 +88,7 @@ pub(crate) fn news(told: Option<&Catalogue>, now: &Catalogue) -> Vec<v1::Catalog
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seen::{SliceSeen, WrittenBy};
 
     fn with(services: &[(&str, u32)]) -> Catalogue {
         let entry = |(name, ready): &(&str, u32)| {
@@ -119,6 +121,23 @@ mod tests {
         assert_eq!(messages[0].changed.len(), 1);
         assert_eq!(messages[0].deleted.len(), 1);
         assert!(news(Some(&told), &told).is_empty());
+    }
+
+    #[test]
+    fn a_changed_number_of_ready_endpoints_is_said() {
+        let service = |ready| {
+            let object = serde_json::json!({"metadata": {"namespace": "shop", "name": "cart"}});
+            let object = serde_json::from_value(object).expect("a Service");
+            let seen = ServiceSeen::from_object(&object).expect("readable");
+            let slice =
+                SliceSeen { service: Some(seen.service.clone()), ready, by: WrittenBy::Cluster };
+            catalogue(&Inventory::of(vec![seen], vec![slice]), &Workloads::unknown(), false)
+        };
+        let messages = news(Some(&service(2)), &service(1));
+        assert_eq!(messages.len(), 1);
+        assert!(!messages[0].full);
+        assert_eq!(messages[0].changed[0].ready_endpoints, 1);
+        assert!(news(Some(&service(2)), &service(2)).is_empty());
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) const OWNER: &str = "fairlead.dev/owner";
 
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(crate) const MANAGED_BY_US: &str = "fairlead.dev";
+/// What the cluster's own controller writes there, and keeps in line with the selector.
+pub(crate) const MANAGED_BY_CLUSTER: &str = "endpointslice-controller.k8s.io";
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) const FIELD_MANAGER: &str = "fairlead-agent";
 /// Names the one replica that writes slices and keys; the janitor watches its renewal.
@@ -91,5 +93,12 @@ mod tests {
         assert_eq!(ours.session_of(&value), Some(session));
         assert_eq!(Owner::of("other", "app=a").session_of(&value), None);
         assert_eq!(ours.session_of("something else"), None);
+    }
+
+    /// The chart derives the same, for its admission policies: tests/charts/agent.rs expects this very value.
+    #[test]
+    fn an_owner_follows_from_where_the_agent_is_installed() {
+        let selector = "app.kubernetes.io/instance=fairlead,app.kubernetes.io/component=agent";
+        assert_eq!(Owner::of("fairlead-system", selector).as_str(), "4fe867a5e26a");
     }
 }

@@ -16,7 +16,10 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
-use crate::watch::{Inventory, ServiceSeen, label_query};
+use crate::{
+    seen::{ServiceSeen, label_query},
+    watch::Inventory,
+};
 
 /// Questions to the API at the same time.
 const ASKING_MAX: usize = 4;
@@ -42,6 +45,12 @@ pub(crate) struct Workloads {
 }
 
 impl Workloads {
+    /// Where nobody has asked.
+    #[cfg(test)]
+    pub(crate) fn unknown() -> Self {
+        Self { found: Arc::default(), news: watch::channel(()).1 }
+    }
+
     pub(crate) fn owner_of(&self, service: &ServiceSeen) -> Option<String> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.get(&service.service)?.owner.clone()
@@ -118,7 +127,8 @@ async fn owner_behind(
     selector: &BTreeMap<String, String>,
 ) -> Result<Option<String>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let one = ListParams::default().labels(&label_query(selector)).limit(1);
+    let Some(labels) = label_query(selector) else { return Ok(None) };
+    let one = ListParams::default().labels(&labels).limit(1);
     let Some(pod) = pods.list(&one).await?.items.into_iter().next() else { return Ok(None) };
     let Some(owner) = controller(pod.owner_references()) else {
         return Ok(Some(format!("Pod/{}", pod.name_any())));

@@ -14,7 +14,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::watch::{PodsSeen, PortSeen, Target};
+use crate::seen::{PodsSeen, PortSeen, ServiceSeen, Target};
 
 /// A pod in the same cluster answers within this time, or the next one is tried.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -42,6 +42,23 @@ pub(crate) fn addresses(
     } else {
         ready
     }
+}
+
+/// Counts the pods that the cluster publishes for `service`, or will as soon as it comes to it.
+pub(crate) fn ready(pods: &PodsSeen, service: &ServiceSeen) -> usize {
+    let ipv6 = service.cluster_ip.is_some_and(|ip| ip.is_ipv6());
+    // Whether a pod has the port that is asked for decides about the port, not about the endpoint.
+    let any_port = PortSeen {
+        name: String::new(),
+        port: 1,
+        protocol: String::new(),
+        target: Target::Number(1),
+        app_protocol: None,
+    };
+    let behind = pods.pods.values();
+    let behind =
+        behind.filter_map(|pod| Candidate::of(pod, &any_port, service.publish_not_ready, ipv6));
+    behind.filter(|candidate| candidate.ready).count()
 }
 
 struct Candidate {
