@@ -15,7 +15,7 @@ use kube::{
 };
 use tracing::debug;
 
-use crate::{names::FIELD_MANAGER, watch::ServiceSeen};
+use crate::{names::FIELD_MANAGER, seen::ServiceSeen};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reason {

@@ -18,6 +18,9 @@ use kube::{
 use super::ApplyError;
 use crate::names::{FIELD_MANAGER, WRITER_LEASE};
 
+/// Annotations by which replicas speak begin with this; the name of the replica follows.
+const WORD: &str = "word.fairlead.dev/";
+
 /// Makes `lease` (as it was read, or none) say that `holder` holds it from now on.
 ///
 /// The resource version is carried along, so that of two replicas that read the same Lease only one succeeds.
@@ -38,7 +41,32 @@ pub(crate) async fn hold(
         lease_transitions: Some(was.lease_transitions.unwrap_or(0) + i32::from(!held_already)),
         ..LeaseSpec::default()
     };
-    write(client, namespace, lease, spec).await
+    // Words were for the one who did not hear; it has read them on this version of the Lease.
+    let mut lease = lease.cloned();
+    if let Some(annotations) = lease.as_mut().and_then(|l| l.metadata.annotations.as_mut()) {
+        annotations.retain(|name, _| !name.starts_with(WORD));
+    }
+    write(client, namespace, lease.as_ref(), spec).await
+}
+
+/// Says on the Lease that `replica` lives, for a writer that does not hear it. Changes nothing about who holds it.
+pub(crate) async fn speak(
+    client: &Client,
+    namespace: &str,
+    lease: &Lease,
+    replica: &str,
+) -> Result<Lease, ApplyError> {
+    let mut lease = lease.clone();
+    let words = lease.metadata.annotations.get_or_insert_default();
+    words.insert(format!("{WORD}{replica}"), Timestamp::now().to_string());
+    let spec = lease.spec.clone().unwrap_or_default();
+    write(client, namespace, Some(&lease), spec).await
+}
+
+/// Lists who spoke, with what they said.
+pub(crate) fn words(lease: &Lease) -> impl Iterator<Item = (&str, &str)> {
+    let annotations = lease.metadata.annotations.iter().flatten();
+    annotations.filter_map(|(name, word)| Some((name.strip_prefix(WORD)?, word.as_str())))
 }
 
 /// Lets go, so that the other replica need not wait until the Lease expires.

@@ -2,6 +2,8 @@
 //! here it is done, with the preconditions that keep a stale decision from being carried out.
 
 pub(crate) mod events;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod identity;
 pub(crate) mod leases;
 pub(crate) mod services;
@@ -18,6 +20,19 @@ pub(crate) enum ApplyError {
     Gone { what: String },
     #[error("the cluster's API did not answer in time")]
     NoAnswer,
+}
+
+impl ApplyError {
+    /// Says whether the API was asked and said no: to this account, or to anybody.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let refusal = |code: u16| matches!(code, 400..=499) && !matches!(code, 401 | 408 | 429);
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if refusal(status.code))
+    }
+
+    /// Says whether the account lacks the right, or an admission policy denies it.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 403)
+    }
 }
 
 impl ApplyError {

@@ -11,11 +11,20 @@
 use fairlead_model::ServiceRef;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
-use kube::{Api, Client, ResourceExt, api::PatchParams};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
-use super::{ApplyError, json_patch, pointer};
-use crate::names::{FIELD_MANAGER, INFO, INTERCEPTED, SENTINEL, Sentinel};
+use super::{ApplyError, json_patch, pointer, slices};
+use crate::{
+    names::{FIELD_MANAGER, INFO, INTERCEPTED, SENTINEL, Sentinel},
+    seen::{ServiceSeen, is_our_entry},
+};
+
+/// So often a Service is read again because somebody else wrote it in between.
+const TRIES: usize = 5;
 
 /// What the annotation tells a person who finds the key.
 #[derive(Clone, Debug)]
@@ -43,54 +52,134 @@ impl Info {
     }
 }
 
-/// Puts the key on. With `dry_run` nothing changes, and the error says what the API would refuse.
+/// Puts the key on `service` as it was seen.
+///
+/// Only onto a Service whose sentinel is still the one that was seen, and while the slice of ours stands: a writer
+/// that was held up, and whose place another one took, must leave no Service without an endpoint behind.
 pub(crate) async fn add_key(
     client: &Client,
-    service: &ServiceRef,
-    uid: &str,
+    service: &ServiceSeen,
     sentinel: &Sentinel,
     info: &Info,
-    dry_run: bool,
+    slice: &str,
 ) -> Result<(), ApplyError> {
-    let what = format!("could not redirect {service}");
-    let api = api(client, service);
-    let name = service.name.as_str();
-    let before = api.get(name).await.map_err(|e| ApplyError::from_api(&what, e))?;
-    let patch =
-        json_patch(Value::Array(key_operations(&before, uid, sentinel, &info.to_json(service))));
-    let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
-    let after =
-        api.patch(name, &params, &patch).await.map_err(|e| ApplyError::from_api(&what, e))?;
-    if dry_run { Ok(()) } else { write_back(&api, &before, &after, &what).await }
+    let change = Change::Add { sentinel, info, slice };
+    make(client, service, &format!("could not redirect {}", service.service), change).await
 }
 
-/// Takes the key, the label and the annotation off, whichever of them are there.
-pub(crate) async fn remove_key(
+/// Asks the API whether it would take the key; nothing changes, and the error says what it would refuse.
+pub(crate) async fn try_key(
     client: &Client,
-    service: &ServiceRef,
-    uid: &str,
+    service: &ServiceSeen,
+    sentinel: &Sentinel,
+    info: &Info,
 ) -> Result<(), ApplyError> {
-    let what = format!("could not give {service} back");
-    let api = api(client, service);
-    let name = service.name.as_str();
-    let before = api.get(name).await.map_err(|e| ApplyError::from_api(&what, e))?;
-    let operations = unkey_operations(&before, uid);
-    if operations.len() == 1 {
+    let change = Change::Try { sentinel, info };
+    make(client, service, &format!("could not redirect {}", service.service), change).await
+}
+
+/// Takes the key, the label and the annotation off, whichever of them are there. A key other than the one that was
+/// seen stays.
+pub(crate) async fn remove_key(client: &Client, service: &ServiceSeen) -> Result<(), ApplyError> {
+    make(client, service, &format!("could not give {} back", service.service), Change::Remove).await
+}
+
+/// Takes our entry out of `managedFields`, should a patch of ours have been the last thing its writer did.
+pub(crate) async fn write_back(client: &Client, service: &ServiceSeen) -> Result<(), ApplyError> {
+    let what = format!("could not clean up after a change of {}", service.service);
+    let api = api(client, &service.service);
+    let current = read(&api, service, &what).await?;
+    if !current.managed_fields().iter().any(is_our_entry) {
         return Ok(());
     }
-    let params =
-        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let after = api
-        .patch(name, &params, &json_patch(Value::Array(operations)))
-        .await
-        .map_err(|e| ApplyError::from_api(&what, e))?;
-    write_back(&api, &before, &after, &what).await
+    restore_fields(&api, without_ours(current.managed_fields()), current, &what).await
+}
+
+/// What may be done with the key.
+enum Change<'a> {
+    Add { sentinel: &'a Sentinel, info: &'a Info, slice: &'a str },
+    Try { sentinel: &'a Sentinel, info: &'a Info },
+    Remove,
+}
+
+impl Change<'_> {
+    /// Lists what the patch changes, given the Service as it is.
+    fn operations(&self, before: &Service, name: &ServiceRef) -> Vec<Value> {
+        match self {
+            Self::Add { sentinel, info, .. } | Self::Try { sentinel, info } => {
+                key_operations(before, sentinel, &info.to_json(name))
+            }
+            Self::Remove => unkey_operations(before),
+        }
+    }
+}
+
+/// Reads the Service, checks that it is the one that was seen, and patches that very version of it. Somebody who
+/// writes in between is read again, not written over.
+async fn make(
+    client: &Client,
+    service: &ServiceSeen,
+    what: &str,
+    change: Change<'_>,
+) -> Result<(), ApplyError> {
+    let api = api(client, &service.service);
+    let name = service.service.name.as_str();
+    let dry_run = matches!(change, Change::Try { .. });
+    let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
+    let mut last = ApplyError::Conflict { what: what.to_owned() };
+    for _ in 0..TRIES {
+        let before = read(&api, service, what).await?;
+        if sentinel_of(&before) != service.sentinel() {
+            return Err(ApplyError::Conflict { what: what.to_owned() });
+        }
+        if let Change::Add { slice, .. } = change {
+            slices::must_stand(client, &service.service, slice, what).await?;
+        }
+        let operations = change.operations(&before, &service.service);
+        if operations.is_empty() {
+            return write_back(client, service).await;
+        }
+        match api.patch(name, &params, &of_version(&before, operations)).await {
+            Ok(_) if dry_run => return Ok(()),
+            Ok(after) => {
+                return restore_fields(&api, without_ours(before.managed_fields()), after, what)
+                    .await;
+            }
+            Err(error) if has_moved_on(&error) => last = ApplyError::from_api(what, error),
+            Err(error) => return Err(ApplyError::from_api(what, error)),
+        }
+    }
+    Err(last)
+}
+
+async fn read(api: &Api<Service>, seen: &ServiceSeen, what: &str) -> Result<Service, ApplyError> {
+    let name = seen.service.name.as_str();
+    let service = api.get(name).await.map_err(|e| ApplyError::from_api(what, e))?;
+    match service.uid() {
+        Some(uid) if uid == seen.uid => Ok(service),
+        _ => Err(ApplyError::Gone { what: what.to_owned() }),
+    }
+}
+
+fn sentinel_of(service: &Service) -> Option<&str> {
+    service.spec.as_ref()?.selector.as_ref()?.get(SENTINEL).map(String::as_str)
+}
+
+/// A `test` that fails makes the patch invalid (422); two patches at the same moment conflict (409).
+fn has_moved_on(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 409 | 422))
+}
+
+fn of_version(service: &Service, operations: Vec<Value>) -> Patch<()> {
+    let version = service.resource_version();
+    let test = json!({"op": "test", "path": "/metadata/resourceVersion", "value": version});
+    json_patch(Value::Array([vec![test], operations].concat()))
 }
 
 /// Names whoever wrote the Service last: who keeps removing the key.
 pub(crate) async fn last_writer(client: &Client, service: &ServiceRef) -> Option<String> {
     let service = api(client, service).get(service.name.as_str()).await.ok()?;
-    let of_others = service.managed_fields().iter().filter(|entry| !is_ours(entry));
+    let of_others = service.managed_fields().iter().filter(|entry| !is_our_entry(entry));
     of_others.max_by_key(|entry| entry.time.as_ref().map(|t| t.0))?.manager.clone()
 }
 
@@ -98,8 +187,8 @@ fn api(client: &Client, service: &ServiceRef) -> Api<Service> {
     Api::namespaced(client.clone(), service.namespace.as_str())
 }
 
-fn key_operations(before: &Service, uid: &str, sentinel: &Sentinel, info: &str) -> Vec<Value> {
-    let mut operations = vec![json!({"op": "test", "path": "/metadata/uid", "value": uid})];
+fn key_operations(before: &Service, sentinel: &Sentinel, info: &str) -> Vec<Value> {
+    let mut operations = Vec::new();
     if before.metadata.labels.is_none() {
         operations.push(json!({"op": "add", "path": "/metadata/labels", "value": {}}));
     }
@@ -116,44 +205,35 @@ fn key_operations(before: &Service, uid: &str, sentinel: &Sentinel, info: &str) 
     operations
 }
 
-fn unkey_operations(before: &Service, uid: &str) -> Vec<Value> {
-    let mut operations = vec![json!({"op": "test", "path": "/metadata/uid", "value": uid})];
+fn unkey_operations(before: &Service) -> Vec<Value> {
+    let mut operations = Vec::new();
     let mut remove = |present: bool, map: &str, key: &str| {
         if present {
             operations.push(json!({"op": "remove", "path": format!("{map}/{}", pointer(key))}));
         }
     };
-    let selector = before.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    remove(selector.is_some_and(|s| s.contains_key(SENTINEL)), "/spec/selector", SENTINEL);
+    remove(sentinel_of(before).is_some(), "/spec/selector", SENTINEL);
     remove(before.labels().contains_key(INTERCEPTED), "/metadata/labels", INTERCEPTED);
     remove(before.annotations().contains_key(INFO), "/metadata/annotations", INFO);
     operations
 }
 
-/// Writes the `managedFields` of before back, unless somebody wrote in between: then only our own entry goes.
-async fn write_back(
+/// Writes `fields` to the Service as it is in `current`, unless somebody wrote in between: then only our entry goes.
+async fn restore_fields(
     api: &Api<Service>,
-    before: &Service,
-    after: &Service,
+    mut fields: Vec<ManagedFieldsEntry>,
+    mut current: Service,
     what: &str,
 ) -> Result<(), ApplyError> {
-    const TRIES: usize = 3;
-    let mut current = after.clone();
-    let mut fields = without_ours(before.managed_fields());
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     for _ in 0..TRIES {
-        let patch = json_patch(json!([
-            {"op": "test", "path": "/metadata/resourceVersion", "value": current.resource_version()},
-            {"op": "replace", "path": "/metadata/managedFields", "value": fields},
-        ]));
-        let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        match api.patch(&current.name_any(), &params, &patch).await {
+        let replace = json!({"op": "replace", "path": "/metadata/managedFields", "value": fields});
+        let name = current.name_any();
+        match api.patch(&name, &params, &of_version(&current, vec![replace])).await {
             Ok(_) => return Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {
-                current = api
-                    .get(&current.name_any())
-                    .await
-                    .map_err(|e| ApplyError::from_api(what, e))?;
+            Err(error) if has_moved_on(&error) => {
+                current = api.get(&name).await.map_err(|e| ApplyError::from_api(what, e))?;
                 fields = without_ours(current.managed_fields());
             }
             Err(error) => return Err(ApplyError::from_api(what, error)),
@@ -162,12 +242,8 @@ async fn write_back(
     Err(ApplyError::Conflict { what: what.to_owned() })
 }
 
-fn is_ours(entry: &ManagedFieldsEntry) -> bool {
-    entry.manager.as_deref() == Some(FIELD_MANAGER)
-}
-
 fn without_ours(fields: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
-    fields.iter().filter(|entry| !is_ours(entry)).cloned().collect()
+    fields.iter().filter(|entry| !is_our_entry(entry)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -175,7 +251,7 @@ mod tests {
     use fairlead_model::SessionId;
 
     use super::*;
-    use crate::names::Owner;
+    use crate::{apply::fake::FakeCluster, names::Owner};
 
     fn service(value: Value) -> Service {
         serde_json::from_value(value).expect("a Service")
@@ -198,24 +274,149 @@ mod tests {
             let before =
                 service(json!({"metadata": metadata, "spec": {"selector": {"app": "cart"}}}));
             let sentinel = Owner::of("ns", "a=b").sentinel(SessionId::generate());
-            let keyed = service(applied(&before, key_operations(&before, "u1", &sentinel, "{}")));
+            let keyed = service(applied(&before, key_operations(&before, &sentinel, "{}")));
             assert!(keyed.spec.clone().unwrap().selector.unwrap().contains_key(SENTINEL));
             assert_eq!(keyed.labels().get(INTERCEPTED), Some(&sentinel.to_string()));
-            let after = service(applied(&keyed, unkey_operations(&keyed, "u1")));
+            let after = service(applied(&keyed, unkey_operations(&keyed)));
             assert_eq!(after.spec, before.spec);
             assert_eq!(after.labels(), before.labels());
             assert_eq!(after.annotations(), before.annotations());
         }
     }
 
-    #[test]
-    fn the_annotation_carries_a_line_that_restores_by_hand() {
-        let info = Info {
+    /// A cluster with one Service and, where there is to be one, our slice of it.
+    fn cluster(selector: Value, with_slice: bool) -> (FakeCluster, ServiceSeen) {
+        let cluster = FakeCluster::default();
+        let object = json!({
+            "metadata": {
+                "name": "cart", "namespace": "shop", "uid": "u1",
+                "managedFields": [{"manager": "helm", "fieldsV1": {"f:spec": {}}}],
+            },
+            "spec": {"selector": selector},
+        });
+        cluster.put(CART, object.clone());
+        if with_slice {
+            cluster.put(SLICE, json!({"metadata": {"name": "fl-1-v4", "namespace": "shop"}}));
+        }
+        (cluster, ServiceSeen::from_object(&service(object)).expect("readable"))
+    }
+
+    const CART: &str = "/api/v1/namespaces/shop/services/cart";
+    const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/fl-1-v4";
+    const FOREIGN: &str = "ffffffffffff.00000000000000000000000000000001";
+
+    async fn adds(cluster: &FakeCluster, seen: &ServiceSeen) -> Result<(), ApplyError> {
+        let sentinel = Owner::of("ns", "a=b").sentinel(SessionId::generate());
+        add_key(&cluster.client(), seen, &sentinel, &info(), "fl-1-v4").await
+    }
+
+    fn managers(object: &Value) -> Vec<String> {
+        let fields = object["metadata"]["managedFields"].as_array().expect("fields").iter();
+        fields.map(|entry| entry["manager"].as_str().expect("named").to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_service_bears_no_entry_of_ours_after_a_change() {
+        let (cluster, seen) = cluster(json!({"app": "cart"}), true);
+        let before = cluster.get(CART)["metadata"]["managedFields"].clone();
+        adds(&cluster, &seen).await.expect("keyed");
+        let keyed = cluster.get(CART);
+        assert!(keyed["spec"]["selector"][SENTINEL].is_string());
+        assert_eq!(keyed["metadata"]["managedFields"], before);
+        let seen = ServiceSeen::from_object(&service(keyed)).expect("readable");
+        remove_key(&cluster.client(), &seen).await.expect("given back");
+        assert_eq!(cluster.get(CART)["spec"]["selector"], json!({"app": "cart"}));
+        assert_eq!(cluster.get(CART)["metadata"]["managedFields"], before);
+    }
+
+    #[tokio::test]
+    async fn an_owner_who_writes_in_between_keeps_what_they_own() {
+        let (cluster, seen) = cluster(json!({"app": "cart"}), true);
+        cluster.once_before("PATCH", |objects| {
+            let cart = objects.get_mut(CART).expect("there");
+            cart["spec"]["selector"]["tier"] = "web".into();
+            let fields = cart["metadata"]["managedFields"].as_array_mut().expect("fields");
+            fields.push(json!({"manager": "kubectl-edit"}));
+        });
+        adds(&cluster, &seen).await.expect("keyed at the second try");
+        let keyed = cluster.get(CART);
+        assert_eq!(managers(&keyed), ["helm", "kubectl-edit"]);
+        assert_eq!(keyed["spec"]["selector"]["tier"], "web");
+    }
+
+    #[tokio::test]
+    async fn a_foreign_key_set_after_our_look_is_neither_overwritten_nor_removed() {
+        let foreign = json!({"app": "cart", SENTINEL: FOREIGN});
+        for ours in [None, Some(Owner::of("ns", "a=b").sentinel(SessionId::generate()))] {
+            for in_between in [false, true] {
+                let (cluster, mut seen) = cluster(json!({"app": "cart"}), true);
+                if let Some(ours) = &ours {
+                    seen.selector.insert(SENTINEL.to_owned(), ours.to_string());
+                    cluster.change(CART, |cart| {
+                        cart["spec"]["selector"][SENTINEL] = ours.to_string().into();
+                    });
+                }
+                let (event, selector) = (if in_between { "PATCH" } else { "GET" }, foreign.clone());
+                cluster.once_before(event, move |objects| {
+                    objects.get_mut(CART).expect("there")["spec"]["selector"] = selector;
+                });
+                let done = match &ours {
+                    None => adds(&cluster, &seen).await,
+                    Some(_) => remove_key(&cluster.client(), &seen).await,
+                };
+                assert!(matches!(done, Err(ApplyError::Conflict { .. })), "{done:?}");
+                assert_eq!(cluster.get(CART)["spec"]["selector"], foreign);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_key_is_put_on_a_service_whose_slice_is_gone() {
+        let (cluster, seen) = cluster(json!({"app": "cart"}), false);
+        let refused = adds(&cluster, &seen).await;
+        assert!(matches!(refused, Err(ApplyError::Gone { .. })), "{refused:?}");
+        assert_eq!(cluster.get(CART)["spec"]["selector"], json!({"app": "cart"}));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_was_made_again_is_not_patched() {
+        let (cluster, seen) = cluster(json!({"app": "cart"}), true);
+        cluster.change(CART, |cart| cart["metadata"]["uid"] = "u2".into());
+        assert!(matches!(adds(&cluster, &seen).await, Err(ApplyError::Gone { .. })));
+        assert_eq!(cluster.get(CART)["spec"]["selector"], json!({"app": "cart"}));
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_a_crash_left_behind_is_taken_out() {
+        let (cluster, seen) = cluster(json!({"app": "cart"}), false);
+        cluster.change(CART, |cart| {
+            let fields = cart["metadata"]["managedFields"].as_array_mut().expect("fields");
+            fields.push(json!({"manager": FIELD_MANAGER}));
+        });
+        write_back(&cluster.client(), &seen).await.expect("cleaned");
+        assert_eq!(managers(&cluster.get(CART)), ["helm"]);
+    }
+
+    #[tokio::test]
+    async fn a_trial_changes_nothing() {
+        let (cluster, seen) = cluster(json!({"app": "cart"}), false);
+        let before = cluster.get(CART);
+        let sentinel = Owner::of("ns", "a=b").sentinel(SessionId::generate());
+        try_key(&cluster.client(), &seen, &sentinel, &info()).await.expect("allowed");
+        assert_eq!(cluster.get(CART), before);
+    }
+
+    fn info() -> Info {
+        Info {
             by: "ada@example.test".into(),
             since: Timestamp::UNIX_EPOCH,
             agent_namespace: "fl".into(),
-        };
-        let text = info.to_json(&"shop/cart".parse().expect("valid"));
+        }
+    }
+
+    #[test]
+    fn the_annotation_carries_a_line_that_restores_by_hand() {
+        let text = info().to_json(&"shop/cart".parse().expect("valid"));
         assert!(text.contains("kubectl -n shop patch service cart"), "{text}");
         assert!(text.contains("fairlead.dev~1intercept"), "{text}");
     }

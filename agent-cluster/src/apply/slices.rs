@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use fairlead_model::ServiceRef;
 use k8s_openapi::{
     api::discovery::v1::{EndpointPort, EndpointSlice},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
@@ -18,9 +19,9 @@ use serde_json::json;
 
 use super::{ApplyError, json_patch};
 use crate::{
-    intercept::plan::{AgentEndpoint, Redirect},
+    intercept::plan::Redirect,
     names::{self, FIELD_MANAGER, Owner},
-    watch::{OwnSlice, ServiceSeen},
+    seen::{AgentEndpoint, OwnSlice, ServiceSeen},
 };
 
 pub(crate) async fn create(
@@ -37,6 +38,18 @@ pub(crate) async fn create(
         Api::namespaced(client.clone(), service.service.namespace.as_str());
     api.create(&params, &slice).await.map_err(|e| ApplyError::from_api(what, e))?;
     Ok(())
+}
+
+/// Fails when the slice `name` of `service` is not there.
+pub(crate) async fn must_stand(
+    client: &Client,
+    service: &ServiceRef,
+    name: &str,
+    what: &str,
+) -> Result<(), ApplyError> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), service.namespace.as_str());
+    let what = format!("{what}: its EndpointSlice {name}");
+    slices.get(name).await.map(drop).map_err(|e| ApplyError::from_api(what, e))
 }
 
 /// Replaces ports and endpoints in place.
@@ -81,7 +94,7 @@ fn api(client: &Client, slice: &OwnSlice) -> Api<EndpointSlice> {
 }
 
 fn object(owner: &Owner, service: &ServiceSeen, redirect: &Redirect) -> EndpointSlice {
-    let ipv6 = redirect.endpoints.first().is_some_and(|e| e.ip.is_ipv6());
+    let ipv6 = redirect.is_ipv6();
     let labels = [
         (names::SERVICE_NAME, service.service.name.as_str()),
         (names::MANAGED_BY, names::MANAGED_BY_US),
@@ -89,7 +102,7 @@ fn object(owner: &Owner, service: &ServiceSeen, redirect: &Redirect) -> Endpoint
     ];
     EndpointSlice {
         metadata: ObjectMeta {
-            name: Some(names::slice_name(&service.service, ipv6)),
+            name: Some(redirect.slice_name(&service.service)),
             namespace: Some(service.service.namespace.to_string()),
             labels: Some(
                 labels
