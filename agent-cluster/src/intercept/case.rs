@@ -11,7 +11,7 @@ use fairlead_model::SessionId;
 use super::plan::{Change, Redirect};
 use crate::{
     names::SENTINEL,
-    watch::{OwnSlice, ServiceSeen},
+    seen::{OwnSlice, ServiceSeen},
 };
 
 /// A key that is removed more often than this within the window is contested.
@@ -34,7 +34,10 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub(crate) enum Stage {
     /// Not examined yet; nothing of the Service has been changed.
     Fresh,
-    Examining,
+    /// The API is being asked.
+    Asking,
+    /// The API would take the key; whether the replicas reach the pods is not known yet.
+    Allowed,
     Accepted,
 }
 
@@ -42,14 +45,20 @@ pub(crate) enum Stage {
 pub(crate) struct Case {
     pub(crate) session: Option<SessionId>,
     pub(crate) stage: Stage,
+    pub(crate) allowed_at: Instant,
     pub(crate) accepted_at: Instant,
     /// A change is being made; no other is planned until it is done.
     pub(crate) busy: bool,
     pub(crate) announced: bool,
+    /// At the last look there was nothing to do.
+    pub(crate) settled: bool,
+    /// Why the last change, or examination, did not come about; gone when one does.
+    pub(crate) trouble: Option<String>,
     expected: Option<Expected>,
     retry_at: Instant,
     retry_after: Duration,
-    without_key_since: Option<Instant>,
+    key_on: bool,
+    key_unchanged_since: Instant,
     key_stood: bool,
     removed: VecDeque<Instant>,
     knocked_at: Option<Instant>,
@@ -62,6 +71,8 @@ pub(crate) struct Case {
 struct Expected {
     key: Option<Option<String>>,
     slice: Option<Option<Redirect>>,
+    /// No entry of ours in `managedFields`.
+    clean: bool,
     until: Instant,
 }
 
@@ -77,7 +88,8 @@ impl Expected {
             }
             _ => false,
         });
-        key && slice
+        let clean = !self.clean || service.is_none_or(|service| !service.bears_our_manager);
+        key && slice && clean
     }
 }
 
@@ -94,18 +106,27 @@ impl Case {
         Self {
             session,
             stage: Stage::Fresh,
+            allowed_at: now,
             accepted_at: now,
             busy: false,
             announced: false,
+            settled: false,
+            trouble: None,
             expected: None,
             retry_at: now,
             retry_after: RETRY_FIRST,
-            without_key_since: None,
+            key_on: false,
+            key_unchanged_since: now,
             key_stood: false,
             removed: VecDeque::new(),
             knocked_at: None,
             knocks: 0,
         }
+    }
+
+    pub(crate) fn allow(&mut self, now: Instant) {
+        self.stage = Stage::Allowed;
+        self.allowed_at = now;
     }
 
     pub(crate) fn accept(&mut self, now: Instant) {
@@ -128,11 +149,18 @@ impl Case {
 
     /// Notes that `changes` were made, so that the next plan waits until they are seen.
     pub(crate) fn made(&mut self, changes: &[Change], redirect: Option<&Redirect>, now: Instant) {
-        let mut expected = Expected { key: None, slice: None, until: now + ECHO };
+        let mut expected = Expected { key: None, slice: None, clean: false, until: now + ECHO };
         for change in changes {
             match change {
-                Change::AddKey => expected.key = Some(redirect.map(|r| r.sentinel.to_string())),
-                Change::RemoveKey => expected.key = Some(None),
+                Change::AddKey => {
+                    expected.key = Some(redirect.map(|r| r.sentinel.to_string()));
+                    expected.clean = true;
+                }
+                Change::RemoveKey => {
+                    expected.key = Some(None);
+                    expected.clean = true;
+                }
+                Change::WriteBack => expected.clean = true,
                 Change::CreateSlice | Change::PatchSlice => {
                     expected.slice = Some(redirect.cloned())
                 }
@@ -140,28 +168,38 @@ impl Case {
             }
         }
         self.busy = false;
+        self.trouble = None;
         self.retry_after = RETRY_FIRST;
         self.expected = Some(expected);
     }
 
-    pub(crate) fn failed(&mut self, now: Instant) {
+    pub(crate) fn failed(&mut self, reason: String, now: Instant) {
         self.busy = false;
+        self.trouble = Some(reason);
         self.retry_at = now + self.retry_after;
         self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
     }
 
-    /// Follows the key: since when it is missing, and whether it ever stood for this session.
+    pub(crate) fn may_try(&self, now: Instant) -> bool {
+        !self.busy && now >= self.retry_at
+    }
+
+    /// Follows the key: since when it is there, or missing, and whether it ever stood for this session.
     pub(crate) fn saw_key(&mut self, stands: bool, now: Instant) {
-        if stands {
-            self.key_stood = true;
-            self.without_key_since = None;
-        } else {
-            self.without_key_since.get_or_insert(now);
+        self.key_stood |= stands;
+        if stands != self.key_on {
+            self.key_on = stands;
+            self.key_unchanged_since = now;
         }
     }
 
-    pub(crate) fn without_key_for(&self, now: Instant) -> Duration {
-        self.without_key_since.map_or(Duration::ZERO, |since| now - since)
+    pub(crate) fn key_unchanged_for(&self, now: Instant) -> Duration {
+        now - self.key_unchanged_since
+    }
+
+    /// Says whether somebody has undone this more than once lately, and the key is missing again.
+    pub(crate) fn is_fought_over(&self) -> bool {
+        !self.key_on && self.removed.len() > 1
     }
 
     /// Decides about a key that should stand and does not.
@@ -173,7 +211,7 @@ impl Case {
             self.removed.pop_front();
         }
         let Some(after) = READD_AFTER.get(self.removed.len()) else { return Removal::Contested };
-        if self.without_key_for(now) < *after {
+        if self.key_unchanged_for(now) < *after {
             return Removal::AddLater;
         }
         self.removed.push_back(now);
@@ -257,9 +295,43 @@ mod tests {
         case.made(&[Change::CreateSlice], None, now);
         assert!(case.may_plan(None, None, now), "a deleted slice would be no slice");
         case.expected =
-            Some(Expected { key: None, slice: Some(Some(redirect())), until: now + ECHO });
+            Some(Expected { slice: Some(Some(redirect())), ..nothing_expected(now + ECHO) });
         assert!(!case.may_plan(None, None, now));
         assert!(case.may_plan(None, None, now + ECHO), "the watch may be late, not for ever");
+    }
+
+    #[test]
+    fn an_entry_left_in_managed_fields_is_waited_out_after_a_change_of_ours() {
+        let now = Instant::now();
+        let mut case = Case::new(None, now);
+        case.made(&[Change::RemoveKey], None, now);
+        let mut seen = service();
+        seen.bears_our_manager = true;
+        assert!(!case.may_plan(Some(&seen), None, now), "the write-back is on its way");
+        seen.bears_our_manager = false;
+        assert!(case.may_plan(Some(&seen), None, now));
+    }
+
+    #[test]
+    fn a_change_that_failed_is_tried_again_later_and_says_why() {
+        let now = Instant::now();
+        let mut case = Case::new(None, now);
+        case.failed("the API is away".to_owned(), now);
+        assert!(!case.may_plan(None, None, now) && !case.may_try(now));
+        assert_eq!(case.trouble.as_deref(), Some("the API is away"));
+        assert!(case.may_plan(None, None, now + RETRY_FIRST) && case.may_try(now + RETRY_FIRST));
+        case.made(&[Change::WriteBack], None, now);
+        assert_eq!(case.trouble, None);
+    }
+
+    fn nothing_expected(until: Instant) -> Expected {
+        Expected { key: None, slice: None, clean: false, until }
+    }
+
+    fn service() -> ServiceSeen {
+        let object = serde_json::json!({"metadata": {"name": "cart", "namespace": "shop"}});
+        let object = serde_json::from_value(object).expect("a Service");
+        ServiceSeen::from_object(&object).expect("readable")
     }
 
     fn redirect() -> Redirect {

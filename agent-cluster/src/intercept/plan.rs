@@ -6,93 +6,22 @@
 //! the cluster shows the original pods again. A moment with no endpoint at all would cost refused connections for
 //! one sync of kube-proxy, and single ones for two minutes more.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
-use k8s_openapi::api::{
-    core::v1::ObjectReference,
-    discovery::v1::{Endpoint, EndpointConditions, EndpointPort},
-};
+use fairlead_model::ServiceRef;
 
 use crate::{
-    names::Sentinel,
-    watch::{OwnSlice, ServiceSeen},
+    names::{INTERCEPTED, Sentinel, slice_name},
+    seen::{AgentEndpoint, OwnSlice, Published, ServiceSeen, SlicePort},
 };
 
-/// Restoring waits this long for the original pods to be published; a Service without ready pods has none to wait for.
+/// A Service without a ready pod has no original to wait for; after this long its slice goes all the same.
 pub(crate) const REFILL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// One port of our slice: the Service's own port by name, and where the replicas listen for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SlicePort {
-    pub(crate) name: String,
-    pub(crate) protocol: String,
-    pub(crate) app_protocol: Option<String>,
-    pub(crate) listen: u16,
-}
-
-impl SlicePort {
-    pub(crate) fn from_object(port: &EndpointPort) -> Self {
-        Self {
-            name: port.name.clone().unwrap_or_default(),
-            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-            app_protocol: port.app_protocol.clone(),
-            listen: port.port.and_then(|p| u16::try_from(p).ok()).unwrap_or_default(),
-        }
-    }
-
-    pub(crate) fn to_object(&self) -> EndpointPort {
-        EndpointPort {
-            name: Some(self.name.clone()),
-            protocol: Some(self.protocol.clone()),
-            app_protocol: self.app_protocol.clone(),
-            port: Some(i32::from(self.listen)),
-        }
-    }
-}
-
-/// One endpoint of our slice: an agent replica, or an original pod once no agent can answer.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct AgentEndpoint {
-    pub(crate) pod: String,
-    pub(crate) pod_namespace: String,
-    pub(crate) pod_uid: String,
-    pub(crate) node: String,
-    pub(crate) ip: IpAddr,
-}
-
-impl AgentEndpoint {
-    pub(crate) fn from_object(endpoint: &Endpoint) -> Option<Self> {
-        let target = endpoint.target_ref.clone().unwrap_or_default();
-        Some(Self {
-            pod: target.name.unwrap_or_default(),
-            pod_namespace: target.namespace.unwrap_or_default(),
-            pod_uid: target.uid.unwrap_or_default(),
-            node: endpoint.node_name.clone().unwrap_or_default(),
-            ip: endpoint.addresses.first()?.parse().ok()?,
-        })
-    }
-
-    pub(crate) fn to_object(&self) -> Endpoint {
-        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
-        Endpoint {
-            addresses: vec![self.ip.to_string()],
-            conditions: Some(EndpointConditions {
-                ready: Some(true),
-                serving: Some(true),
-                terminating: Some(false),
-            }),
-            node_name: some(&self.node),
-            target_ref: Some(ObjectReference {
-                kind: Some("Pod".to_owned()),
-                namespace: some(&self.pod_namespace),
-                name: some(&self.pod),
-                uid: some(&self.pod_uid),
-                ..ObjectReference::default()
-            }),
-            ..Endpoint::default()
-        }
-    }
-}
+/// The cluster's controller has been seen to need 16 s to take a key in. Taking the key off before would leave it in
+/// doubt whether the endpoints it shows are those of before, about to go, or those of after.
+pub(crate) const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
+/// A change and its write-back are two patches; an entry in `managedFields` that is younger may be about to go.
+pub(crate) const WRITE_BACK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What should be: the key's value, where the replicas listen, and which replicas may be listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,14 +32,26 @@ pub(crate) struct Redirect {
     pub(crate) endpoints: Vec<AgentEndpoint>,
 }
 
-/// What is: the Service, our slice of it, and how many originals the cluster publishes.
+impl Redirect {
+    pub(crate) fn is_ipv6(&self) -> bool {
+        self.endpoints.first().is_some_and(|endpoint| endpoint.ip.is_ipv6())
+    }
+
+    pub(crate) fn slice_name(&self, service: &ServiceRef) -> String {
+        slice_name(service, self.is_ipv6())
+    }
+}
+
+/// What is: the Service, our slice of it, what others publish for it, and the pods behind it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observed<'a> {
     pub(crate) service: Option<&'a ServiceSeen>,
     pub(crate) slice: Option<&'a OwnSlice>,
-    pub(crate) originals_ready: usize,
-    /// Since the key was seen to be gone while our slice is still there.
-    pub(crate) without_key_for: Duration,
+    pub(crate) published: Published,
+    /// Pods that the cluster will publish sooner or later; none while they are not known.
+    pub(crate) pods_ready: Option<usize>,
+    /// Since the key was first seen to be there, or to be gone, as it is.
+    pub(crate) key_unchanged_for: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,23 +62,29 @@ pub(crate) enum Change {
     AddKey,
     RemoveKey,
     DeleteSlice,
+    /// A patch of ours was not followed by the write-back of `managedFields`: our entry goes.
+    WriteBack,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Plan {
     /// To be made in this order; when one fails the rest must wait for the next look.
     pub(crate) changes: Vec<Change>,
-    /// Nothing to do until the cluster publishes the originals again.
-    pub(crate) awaits_refill: bool,
+    /// Nothing to do until the cluster's own endpoints have followed the key.
+    pub(crate) awaits_cluster: bool,
 }
 
 impl Plan {
     fn of(changes: impl Into<Vec<Change>>) -> Self {
-        Self { changes: changes.into(), awaits_refill: false }
+        Self { changes: changes.into(), awaits_cluster: false }
+    }
+
+    const fn awaiting_cluster() -> Self {
+        Self { changes: Vec::new(), awaits_cluster: true }
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.changes.is_empty() && !self.awaits_refill
+        self.changes.is_empty() && !self.awaits_cluster
     }
 }
 
@@ -152,12 +99,11 @@ pub(crate) fn plan(
     let Some(service) = observed.service.filter(|s| !s.deleting) else {
         return orphaned(observed);
     };
-    if observed.slice.is_some_and(|slice| slice.service_uid != service.uid) {
-        return Plan::of([Change::DeleteSlice]);
-    }
+    // A Service that was made again while its slice lived on: the slice has to go before there can be a new one.
+    let of_another = observed.slice.is_some_and(|slice| slice.service_uid != service.uid);
     match wanted {
-        Some(redirect) => begin(service, observed.slice, redirect, is_ours),
-        None => give_back(service, observed, is_ours),
+        Some(redirect) if !of_another => begin(service, observed, redirect, is_ours),
+        _ => give_back(service, observed, is_ours),
     }
 }
 
@@ -171,7 +117,7 @@ fn orphaned(observed: Observed<'_>) -> Plan {
 
 fn begin(
     service: &ServiceSeen,
-    slice: Option<&OwnSlice>,
+    observed: Observed<'_>,
     redirect: &Redirect,
     is_ours: impl Fn(&str) -> bool,
 ) -> Plan {
@@ -181,7 +127,7 @@ fn begin(
         return Plan::default();
     }
     let mut changes = Vec::new();
-    match slice {
+    match observed.slice {
         None => changes.push(Change::CreateSlice),
         Some(slice) if differs(slice, redirect) => changes.push(Change::PatchSlice),
         Some(_) => {}
@@ -189,7 +135,7 @@ fn begin(
     if service.sentinel() != Some(sentinel.as_str()) {
         changes.push(Change::AddKey);
     }
-    Plan::of(changes)
+    if changes.is_empty() { leftover_entry(service, observed) } else { Plan::of(changes) }
 }
 
 fn differs(slice: &OwnSlice, redirect: &Redirect) -> bool {
@@ -203,37 +149,59 @@ fn give_back(
     observed: Observed<'_>,
     is_ours: impl Fn(&str) -> bool,
 ) -> Plan {
-    match service.sentinel() {
-        Some(value) if is_ours(value) => Plan::of([Change::RemoveKey]),
-        Some(_) | None if observed.slice.is_none() => leftover_marks(service, is_ours),
-        Some(_) => Plan::of([Change::DeleteSlice]),
-        None => {
-            if observed.originals_ready > 0 || observed.without_key_for >= REFILL_PATIENCE {
-                Plan::of([Change::DeleteSlice])
-            } else {
-                Plan { changes: Vec::new(), awaits_refill: true }
-            }
+    let ours = service.sentinel().is_some_and(&is_ours);
+    let may_go = match (observed.slice, service.sentinel()) {
+        (None, _) if ours => return Plan::of([Change::RemoveKey]),
+        (None, _) => return leftover_marks(service, observed, is_ours),
+        (Some(_), Some(_)) if ours => {
+            let drained =
+                observed.published.by_cluster == 0 || observed.key_unchanged_for >= DRAIN_PATIENCE;
+            return if drained { Plan::of([Change::RemoveKey]) } else { Plan::awaiting_cluster() };
         }
+        // A foreign key: whoever set it has put a slice there before, or means it to match nothing.
+        (Some(_), Some(_)) => {
+            observed.published.by_others > 0 || observed.key_unchanged_for >= REFILL_PATIENCE
+        }
+        (Some(_), None) => {
+            let nothing_to_wait_for = observed.pods_ready == Some(0);
+            observed.published.by_cluster > 0
+                || (nothing_to_wait_for && observed.key_unchanged_for >= REFILL_PATIENCE)
+        }
+    };
+    if may_go { Plan::of([Change::DeleteSlice]) } else { Plan::awaiting_cluster() }
+}
+
+/// What stays when slice and key are gone: marks whose key somebody took away (a forced apply), and our entry in
+/// `managedFields`.
+fn leftover_marks(
+    service: &ServiceSeen,
+    observed: Observed<'_>,
+    is_ours: impl Fn(&str) -> bool,
+) -> Plan {
+    let label = service.labels.get(INTERCEPTED);
+    match (service.sentinel(), label) {
+        (None, Some(value)) if is_ours(value) => Plan::of([Change::RemoveKey]),
+        _ => leftover_entry(service, observed),
     }
 }
 
-/// Somebody took the key away (a forced apply) and left our label: the marks go as the key would have.
-fn leftover_marks(service: &ServiceSeen, is_ours: impl Fn(&str) -> bool) -> Plan {
-    let label = service.labels.get(crate::names::INTERCEPTED);
-    match (service.sentinel(), label) {
-        (None, Some(value)) if is_ours(value) => Plan::of([Change::RemoveKey]),
-        _ => Plan::default(),
+/// Another installation writes under the same name, so an entry is not touched before its writer has had its time.
+fn leftover_entry(service: &ServiceSeen, observed: Observed<'_>) -> Plan {
+    match service.bears_our_manager {
+        true if observed.key_unchanged_for >= WRITE_BACK_PATIENCE => Plan::of([Change::WriteBack]),
+        true => Plan::awaiting_cluster(),
+        false => Plan::default(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, net::IpAddr};
 
     use fairlead_model::SessionId;
 
     use super::*;
-    use crate::names::{INTERCEPTED, Owner, SENTINEL};
+    use crate::names::{Owner, SENTINEL};
 
     fn owner() -> Owner {
         Owner::of("fairlead-system", "a=b")
@@ -258,7 +226,9 @@ mod tests {
             ports: Vec::new(),
             labels: BTreeMap::new(),
             internal_traffic_local: false,
+            external_traffic_local: false,
             publish_not_ready: false,
+            bears_our_manager: false,
             deleting: false,
         }
     }
@@ -303,9 +273,22 @@ mod tests {
         originals_ready: usize,
         wanted: Option<&Redirect>,
     ) -> Plan {
-        let observed =
-            Observed { service, slice, originals_ready, without_key_for: Duration::ZERO };
+        let published = Published { by_cluster: originals_ready, by_others: 0 };
+        planned_for(Observed { service, slice, published, ..nothing_yet() }, wanted)
+    }
+
+    fn planned_for(observed: Observed<'_>, wanted: Option<&Redirect>) -> Plan {
         plan(observed, wanted, |value| owner().session_of(value).is_some())
+    }
+
+    fn nothing_yet() -> Observed<'static> {
+        Observed {
+            service: None,
+            slice: None,
+            published: Published::default(),
+            pods_ready: Some(2),
+            key_unchanged_for: Duration::ZERO,
+        }
     }
 
     fn ours() -> String {
@@ -381,22 +364,76 @@ mod tests {
     #[test]
     fn the_slice_goes_only_when_the_originals_are_published() {
         let plan = planned(Some(&service(None)), Some(&slice()), 0, None);
-        assert!(plan.awaits_refill && plan.changes.is_empty());
+        assert!(plan.awaits_cluster && plan.changes.is_empty());
         let plan = planned(Some(&service(None)), Some(&slice()), 1, None);
         assert_eq!(plan.changes, [Change::DeleteSlice]);
     }
 
     #[test]
     fn a_service_without_ready_pods_is_given_back_after_a_while() {
-        let service = service(None);
-        let slice = slice();
-        let observed = Observed {
-            service: Some(&service),
-            slice: Some(&slice),
-            originals_ready: 0,
-            without_key_for: REFILL_PATIENCE,
+        let (service, slice) = (service(None), slice());
+        let after = |key_unchanged_for, pods_ready| {
+            let (service, slice) = (Some(&service), Some(&slice));
+            let observed =
+                Observed { service, slice, pods_ready, key_unchanged_for, ..nothing_yet() };
+            planned_for(observed, None).changes
         };
-        assert_eq!(plan(observed, None, |_| true).changes, [Change::DeleteSlice]);
+        assert_eq!(after(REFILL_PATIENCE, Some(0)), [Change::DeleteSlice]);
+        assert_eq!(after(Duration::ZERO, Some(0)), []);
+        // Ready pods that are not published yet, and pods that are not known, are waited for however long it takes.
+        assert_eq!(after(REFILL_PATIENCE * 100, Some(1)), []);
+        assert_eq!(after(REFILL_PATIENCE * 100, None), []);
+    }
+
+    #[test]
+    fn endpoints_that_were_never_seen_to_go_are_no_refill() {
+        let (keyed, slice) = (service(Some(&ours())), slice());
+        let after = |key_unchanged_for, by_cluster| {
+            let published = Published { by_cluster, by_others: 0 };
+            let (service, slice) = (Some(&keyed), Some(&slice));
+            let observed =
+                Observed { service, slice, published, key_unchanged_for, ..nothing_yet() };
+            planned_for(observed, None)
+        };
+        assert!(after(Duration::ZERO, 2).awaits_cluster, "the cluster has not taken the key in");
+        assert_eq!(after(Duration::ZERO, 0).changes, [Change::RemoveKey]);
+        assert_eq!(after(DRAIN_PATIENCE, 2).changes, [Change::RemoveKey], "not for ever");
+    }
+
+    #[test]
+    fn our_slice_goes_from_under_a_foreign_key_when_somebody_else_serves() {
+        let foreign = service(Some("ffffffffffff.00000000000000000000000000000001"));
+        let slice = slice();
+        let after = |key_unchanged_for, by_cluster, by_others| {
+            let published = Published { by_cluster, by_others };
+            let (service, slice) = (Some(&foreign), Some(&slice));
+            let observed =
+                Observed { service, slice, published, key_unchanged_for, ..nothing_yet() };
+            planned_for(observed, None)
+        };
+        assert!(after(Duration::ZERO, 2, 0).awaits_cluster, "the pods are about to go");
+        assert_eq!(after(Duration::ZERO, 0, 1).changes, [Change::DeleteSlice]);
+        assert_eq!(after(REFILL_PATIENCE, 0, 0).changes, [Change::DeleteSlice]);
+    }
+
+    #[test]
+    fn our_entry_in_managed_fields_goes_whenever_it_was_left() {
+        let left = |sentinel: Option<&str>| {
+            let service = service(sentinel);
+            ServiceSeen { bears_our_manager: true, ..service }
+        };
+        let (free, keyed, slice) = (left(None), left(Some(&ours())), slice());
+        let after = |service, slice, key_unchanged_for, wanted| {
+            let service = Some(service);
+            planned_for(Observed { service, slice, key_unchanged_for, ..nothing_yet() }, wanted)
+        };
+        let (patience, redirect) = (WRITE_BACK_PATIENCE, redirect());
+        assert_eq!(after(&free, None, patience, None).changes, [Change::WriteBack]);
+        let stands = after(&keyed, Some(&slice), patience, Some(&redirect));
+        assert_eq!(stands.changes, [Change::WriteBack]);
+        assert!(after(&free, None, Duration::ZERO, None).awaits_cluster, "it may be about to go");
+        let begins = after(&free, Some(&slice), patience, Some(&redirect));
+        assert_eq!(begins.changes, [Change::AddKey], "which writes back by itself");
     }
 
     #[test]
@@ -418,10 +455,12 @@ mod tests {
             planned(None, Some(&slice()), 0, Some(&redirect())).changes,
             [Change::DeleteSlice]
         );
-        let mut recreated = service(None);
-        recreated.uid = "u2".to_owned();
-        let plan = planned(Some(&recreated), Some(&slice()), 2, Some(&redirect()));
+        let recreated =
+            |sentinel: Option<&str>| ServiceSeen { uid: "u2".to_owned(), ..service(sentinel) };
+        let plan = planned(Some(&recreated(None)), Some(&slice()), 2, Some(&redirect()));
         assert_eq!(plan.changes, [Change::DeleteSlice]);
+        let plan = planned(Some(&recreated(Some(&ours()))), Some(&slice()), 0, Some(&redirect()));
+        assert_eq!(plan.changes, [Change::RemoveKey], "it was made again key and all");
     }
 
     /// Every state a Service can be in, every wish: following the plan step by step never shows a Service without
@@ -457,7 +496,7 @@ mod tests {
                     Change::DeleteSlice => has_slice = false,
                     Change::AddKey => has_key = true,
                     Change::RemoveKey => has_key = false,
-                    Change::PatchSlice => {}
+                    Change::PatchSlice | Change::WriteBack => {}
                 }
                 assert!(has_slice || !has_key, "no endpoint after {change:?}");
             }
