@@ -14,17 +14,18 @@ use fairlead_model::{InterceptPort, ServiceRef, SessionId};
 use kube::Client;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tracing::{info, warn};
 
 use super::{
     hold::Hold,
     listener::{Listener, Route, connection_slots},
-    plan::SlicePort,
+    preflight,
 };
 use crate::{
     names::LISTEN_PORTS,
-    watch::{PodsSeen, PortSeen, ServiceSeen, label_query, pods},
+    seen::{PodsSeen, PortSeen, ServiceSeen, SlicePort},
+    watch::pods_behind,
 };
 
 /// A listener outlives its redirect by this long: kube-proxy still sends for a second, and connections through the
@@ -66,7 +67,15 @@ impl Assignment {
     }
 }
 
-/// Chooses where to listen for each port of `service`: where it is listened already (`standing`, by name), else at a
+/// What one replica found out about the pods behind the Service of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reach {
+    pub(crate) session: SessionId,
+    /// What stands in the way; none when each of them answered.
+    pub(crate) obstacle: Option<String>,
+}
+
+/// Chooses where to listen for each TCP port of `service`: where it is listened already (`standing`, by name), else at a
 /// place that follows from the name, so that replicas rarely have to move anything.
 pub(crate) fn assign(
     service: &ServiceSeen,
@@ -76,7 +85,7 @@ pub(crate) fn assign(
     let mut taken = taken.clone();
     taken.extend(standing.iter().map(|(_, listen)| *listen));
     let mut assigned = Vec::with_capacity(service.ports.len());
-    for port in &service.ports {
+    for port in service.ports.iter().filter(|port| port.is_tcp()) {
         let kept = standing.iter().find(|(name, _)| *name == port.name).map(|(_, listen)| *listen);
         let Some(listen) = kept.or_else(|| free_port(&service.service, port, &taken)) else {
             warn!(service = %service.service, "No listen port is free");
@@ -106,8 +115,12 @@ fn free_port(service: &ServiceRef, port: &PortSeen, taken: &BTreeSet<u16>) -> Op
 /// All open doors of this replica.
 pub(crate) struct Doors {
     client: Client,
+    /// This replica, as a person would look for it.
+    me: String,
     slots: Arc<Semaphore>,
     doors: BTreeMap<ServiceRef, Door>,
+    /// Rung when a door has learned something.
+    news: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -115,12 +128,20 @@ struct Door {
     selector: BTreeMap<String, String>,
     pods: watch::Receiver<PodsSeen>,
     listeners: BTreeMap<u16, Listener>,
+    /// Whether the pods can be reached, tried once for each session.
+    trial: Option<(SessionId, watch::Receiver<Option<Reach>>)>,
     unassigned_since: Option<Instant>,
 }
 
 impl Doors {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, slots: connection_slots(), doors: BTreeMap::new() }
+    pub(crate) fn new(client: Client, me: String) -> Self {
+        let (doors, news) = (BTreeMap::new(), Arc::new(Notify::new()));
+        Self { client, me, slots: connection_slots(), doors, news }
+    }
+
+    /// Waits until a door has learned something.
+    pub(crate) async fn changed(&self) {
+        self.news.notified().await;
     }
 
     /// Opens what `assignment` asks for and points it at the laptop of `hold`, or at the pods alone.
@@ -138,6 +159,9 @@ impl Doors {
             .or_insert_with(|| Door::of(client, service));
         door.unassigned_since = None;
         door.follow_selector(client, service);
+        if let Some(session) = assignment.session {
+            door.try_pods(session, service, &self.me, &self.news);
+        }
         for assigned in &assignment.ports {
             let Some(port) = service.ports.iter().find(|port| port.name == assigned.name) else {
                 continue;
@@ -169,6 +193,21 @@ impl Doors {
             .retain(|_, door| door.unassigned_since.is_none_or(|since| since.elapsed() < LINGER));
     }
 
+    /// Returns what was found out for `session`, once it was.
+    pub(crate) fn reach(&self, session: SessionId) -> Option<Reach> {
+        self.reached().into_iter().find(|found| found.session == session)
+    }
+
+    pub(crate) fn reached(&self) -> Vec<Reach> {
+        let trials = self.doors.values().filter_map(|door| door.trial.as_ref());
+        trials.filter_map(|(_, found)| found.borrow().clone()).collect()
+    }
+
+    /// Says whether a door is open only because its last connections may finish.
+    pub(crate) fn any_lingers(&self) -> bool {
+        self.doors.values().any(|door| door.unassigned_since.is_some())
+    }
+
     pub(crate) fn listening(&self) -> Vec<(ServiceRef, BTreeSet<u16>)> {
         let ports = |door: &Door| door.listeners.keys().copied().collect();
         self.doors.iter().map(|(service, door)| (service.clone(), ports(door))).collect()
@@ -197,19 +236,50 @@ impl Doors {
 
 impl Door {
     fn of(client: &Client, service: &ServiceSeen) -> Self {
-        let selector = service.owners_selector();
-        let pods = pods(client, service.service.namespace.as_str(), &label_query(&selector));
         info!(service = %service.service, "Listening for {}", service.service);
-        Self { selector, pods, listeners: BTreeMap::new(), unassigned_since: None }
+        Self {
+            selector: service.owners_selector(),
+            pods: pods_behind(client, service),
+            listeners: BTreeMap::new(),
+            trial: None,
+            unassigned_since: None,
+        }
     }
 
     /// The owner may edit the selector at any time; the originals follow.
     fn follow_selector(&mut self, client: &Client, service: &ServiceSeen) {
         let selector = service.owners_selector();
         if selector != self.selector {
-            self.pods = pods(client, service.service.namespace.as_str(), &label_query(&selector));
+            self.pods = pods_behind(client, service);
             self.selector = selector;
         }
+    }
+
+    /// Tries each pod once for `session`, from this replica: nodes may differ in whom they let through.
+    fn try_pods(
+        &mut self,
+        session: SessionId,
+        service: &Arc<ServiceSeen>,
+        me: &str,
+        news: &Arc<Notify>,
+    ) {
+        if self.trial.as_ref().is_some_and(|(of, _)| *of == session) {
+            return;
+        }
+        let (reach_tx, reach_rx) = watch::channel(None);
+        let (service, me) = (Arc::clone(service), me.to_owned());
+        let (mut pods, news) = (self.pods.clone(), Arc::clone(news));
+        tokio::spawn(async move {
+            let known = tokio::select! {
+                known = pods.wait_for(|pods| pods.synced) => known.map(|pods| pods.clone()),
+                () = reach_tx.closed() => return,
+            };
+            let Ok(pods) = known else { return };
+            let obstacle = preflight::obstacle(&me, &service, &pods).await;
+            reach_tx.send_replace(Some(Reach { session, obstacle }));
+            news.notify_one();
+        });
+        self.trial = Some((session, reach_rx));
     }
 
     fn listen(&mut self, listen: u16, route: Route, slots: &Arc<Semaphore>) {
@@ -235,7 +305,7 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::Target;
+    use crate::seen::Target;
 
     fn service(ports: &[(&str, u16)]) -> ServiceSeen {
         let port = |(name, number): &(&str, u16)| PortSeen {
@@ -255,7 +325,9 @@ mod tests {
             ports: ports.iter().map(port).collect(),
             labels: BTreeMap::new(),
             internal_traffic_local: false,
+            external_traffic_local: false,
             publish_not_ready: false,
+            bears_our_manager: false,
             deleting: false,
         }
     }
@@ -280,6 +352,14 @@ mod tests {
         let second = listens(&assign(&service, &[], &BTreeSet::from([first])))[0];
         assert_ne!(first, second);
         assert!(assign(&service, &[], &LISTEN_PORTS.collect()).is_empty());
+    }
+
+    #[test]
+    fn nobody_is_promised_a_port_that_is_not_listened_on() {
+        let mut service = service(&[("http", 80), ("dns", 53)]);
+        service.ports[1].protocol = "UDP".to_owned();
+        let assigned = assign(&service, &[], &BTreeSet::new());
+        assert_eq!(assigned.iter().map(|port| port.port).collect::<Vec<_>>(), [80]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! back. Ending is no path of its own: a Service with nothing wanted is planned for like any other.
 
 mod case;
+mod deciding;
 pub(crate) mod doors;
 pub(crate) mod hold;
 pub(crate) mod holds;
@@ -38,7 +39,6 @@ use self::{
     case::Case,
     doors::{Assignment, Doors},
     holds::Holds,
-    plan::AgentEndpoint,
     work::Done,
 };
 use crate::{
@@ -46,14 +46,17 @@ use crate::{
     names::Owner,
     peers::{PeerState, PeersSeen},
     report::Observed,
+    seen::AgentEndpoint,
     wanted::{Wanted, WantedIntercept},
     watch::Inventory,
 };
 
 /// After a start the hub has this long to confirm what the cluster still shows; meanwhile it is kept standing.
 const CONFIRMATION: Duration = Duration::from_secs(15);
-/// Deadlines are looked at this often when nothing else happens.
-const TICK: Duration = Duration::from_millis(100);
+/// Deadlines are looked at this often while anything is under way, and this often when nothing is: then whatever
+/// happens rings.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_ANYWAY: Duration = Duration::from_secs(2);
 /// A replica that stops gives up waiting for its endpoints to leave after this long.
 const DRAIN: Duration = Duration::from_secs(20);
 /// An ended session is remembered at least this long, so that its end is told.
@@ -67,6 +70,8 @@ pub(crate) struct Wires {
     pub(crate) holds: Holds,
     pub(crate) state: watch::Sender<PeerState>,
     pub(crate) observed: watch::Sender<Observed>,
+    /// Whether the hub has this replica's ear.
+    pub(crate) linked: watch::Receiver<bool>,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -133,7 +138,7 @@ impl Intercepts {
         };
         Self {
             owner: run.place.owner(),
-            doors: Doors::new(client.clone()),
+            doors: Doors::new(client.clone(), run.pod_name.clone()),
             client,
             run,
             me,
@@ -153,16 +158,17 @@ impl Intercepts {
     /// goes on carrying what is still open until the process ends.
     pub(crate) async fn run(mut self, drained: oneshot::Sender<()>) {
         let mut drained = Some(drained);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let stopping = self.wires.stopping.clone();
+            let pause = if self.is_at_rest() { LOOK_ANYWAY } else { LOOK_AGAIN };
             tokio::select! {
-                _ = tick.tick() => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = self.wires.inventory.changed() => {}
                 _ = self.wires.wanted.changed() => {}
                 _ = self.wires.peers.changed() => {}
+                Ok(()) = self.wires.linked.changed() => {}
                 () = self.wires.holds.changed() => {}
+                () = self.doors.changed() => {}
                 Some(done) = self.works.join_next() => self.finished(done),
                 Some(_) = self.knocks.join_next() => {}
                 () = stopping.cancelled(), if self.stopping_since.is_none() => {
@@ -207,13 +213,30 @@ impl Intercepts {
         self.publish(assignments, &look, &inventory);
     }
 
+    /// Says whether nothing here waits for a moment to come: every session has its laptop and its redirect, and nobody
+    /// is on the way out.
+    fn is_at_rest(&self) -> bool {
+        let holds = self.wires.holds.seen();
+        let is_live = |session: &SessionId| {
+            holds.iter().any(|(of, seen)| of == session && seen.sight == hold::Sight::Live)
+        };
+        !self.is_stopping()
+            && self.wires.wanted.borrow().is_some()
+            && self.sessions.keys().all(is_live)
+            && self.cases.values().all(|case| case.settled)
+            && self.ended.is_empty()
+            && !self.doors.any_lingers()
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping_since.is_some()
     }
 
     /// Follows which sessions should be, when their laptops were last seen, and which are over.
     fn remember_sessions(&mut self, look: &Look) {
-        for replica in look.peers.alive.values() {
+        // A replica that lost the hub forgets in the end what it wants; whoever still hears the hub knows better.
+        let linked = *self.wires.linked.borrow_and_update();
+        for replica in look.peers.alive.values().filter(|r| r.state.linked || !linked) {
             for session in &replica.state.ended {
                 self.over(*session, Phase::Ended, String::new());
             }
@@ -282,6 +305,8 @@ impl Intercepts {
             listening: self.doors.listening(),
             holds: self.wires.holds.seen(),
             ended: self.ended.keys().copied().collect(),
+            reached: self.doors.reached(),
+            linked: *self.wires.linked.borrow(),
             draining: self.is_stopping(),
         };
         self.wires.state.send_if_modified(|before| {

@@ -4,6 +4,7 @@ use fairlead_model::{Phase, SessionId};
 
 use super::{
     Intercepts, Look,
+    case::Case,
     hold::{HoldSeen, Sight, Verdict},
 };
 use crate::{report, wanted::WantedIntercept, watch::Inventory};
@@ -30,7 +31,13 @@ impl Intercepts {
             let slice = inventory.own_slice_of(&ended.service);
             let given_back =
                 key != Some(*session) && (slice.is_none() || served.contains_key(&ended.service));
-            let phase = if given_back { ended.phase } else { Phase::Away };
+            let phase = match (ended.phase, given_back) {
+                // Contested is what is seen while two still want the Service; then it is over.
+                (Phase::Contested, true) => Phase::Ended,
+                (phase, true) => phase,
+                (Phase::Contested, false) => Phase::Contested,
+                (_, false) => Phase::Away,
+            };
             observed.insert(*session, (phase, ended.detail.clone()));
         }
         observed
@@ -55,6 +62,11 @@ impl Intercepts {
                 );
             }
         }
+        let case = self.cases.get(&intercept.service).filter(|case| case.session == Some(session));
+        if case.is_some_and(Case::is_fought_over) {
+            let detail = "somebody keeps removing the redirect; it is put back";
+            return (Phase::Contested, detail.to_owned());
+        }
         let is_proven = |port: u16| seen.iter().any(|seen| seen.proven.contains(&port));
         if intercept.ports.iter().all(|port| is_proven(port.service_port.get())) {
             let apart = seen.iter().filter(|seen| seen.sight != Sight::Live).count();
@@ -68,10 +80,10 @@ impl Intercepts {
             return (Phase::Active, detail);
         }
         let refusal = seen.into_iter().find_map(|seen| seen.refusal);
-        (
-            Phase::Preparing,
-            refusal.map(|r| format!("{r}; requests go to the pods")).unwrap_or_default(),
-        )
+        let refusal = refusal.map(|refusal| format!("{refusal}; requests go to the pods"));
+        let trouble = case.and_then(|case| case.trouble.as_ref());
+        let trouble = trouble.map(|trouble| format!("{trouble}; it is tried again"));
+        (Phase::Preparing, trouble.or(refusal).unwrap_or_default())
     }
 
     /// What each replica sees of a session's laptop.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use fairlead_model::{Phase, ServiceRef};
 use tracing::warn;
 
-use super::{Intercepts, case::Stage, plan::Change, work::Done};
+use super::{Intercepts, case::Stage, plan::Change, preflight::NotAllowed, work::Done};
 use crate::apply::{events, events::Reason};
 
 impl Intercepts {
@@ -18,8 +18,15 @@ impl Intercepts {
                 let Some(case) = self.cases.get_mut(&service) else { return };
                 let session = case.session.filter(|s| self.owner.sentinel(*s) == sentinel);
                 match (verdict, session) {
-                    (Ok(()), Some(_)) => case.accept(now),
-                    (Err(reason), Some(session)) => self.over(session, Phase::Refused, reason),
+                    (Ok(()), Some(_)) => case.allow(now),
+                    (Err(NotAllowed::Refused(reason)), Some(session)) => {
+                        self.over(session, Phase::Refused, reason);
+                    }
+                    (Err(NotAllowed::NotKnown(reason)), Some(_)) => {
+                        warn!(service = %service, reason, "Whether {service} may be redirected is not known yet");
+                        case.stage = Stage::Fresh;
+                        case.failed(reason, now);
+                    }
                     (_, None) => case.stage = Stage::Fresh,
                 }
             }
@@ -32,7 +39,7 @@ impl Intercepts {
                     }
                     Some(reason) => {
                         warn!(service = %service, reason, "A change of {service} failed and will be tried again");
-                        case.failed(now);
+                        case.failed(reason, now);
                     }
                 }
             }
@@ -50,7 +57,7 @@ impl Intercepts {
         );
         self.tell_owner(service, Reason::Contested, detail.clone());
         if let Some(session) = self.cases.get(service).and_then(|case| case.session) {
-            self.over(session, Phase::Ended, detail);
+            self.over(session, Phase::Contested, detail);
         }
     }
 

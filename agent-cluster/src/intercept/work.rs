@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use kube::Client;
 use tokio::time::timeout;
 
-use super::plan::{Change, Redirect};
+use super::{
+    plan::{Change, Redirect},
+    preflight::{self, NotAllowed},
+};
 use crate::{
     apply::{
         ApplyError,
@@ -16,7 +19,7 @@ use crate::{
         slices,
     },
     names::{Owner, Sentinel},
-    watch::{OwnSlice, PodsSeen, ServiceSeen},
+    seen::{OwnSlice, ServiceSeen},
 };
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -26,7 +29,7 @@ pub(crate) enum Done {
     Examined {
         service: ServiceRef,
         sentinel: Sentinel,
-        verdict: Result<(), String>,
+        verdict: Result<(), NotAllowed>,
     },
     Changed {
         service: ServiceRef,
@@ -43,18 +46,15 @@ pub(crate) enum Done {
 
 pub(crate) async fn examine(
     client: Client,
-    owner: Owner,
     service: Arc<ServiceSeen>,
     sentinel: Sentinel,
     by: String,
     agent_namespace: String,
-    pods: PodsSeen,
 ) -> Done {
     let info = Info { by, since: Timestamp::now(), agent_namespace };
-    let examined = super::preflight::examine(&client, &owner, &service, &sentinel, &info, &pods);
-    let verdict = timeout(LIMIT, examined)
+    let verdict = timeout(LIMIT, preflight::ask(&client, &service, &sentinel, &info))
         .await
-        .unwrap_or_else(|_| Err("The cluster's API did not answer in time. Try again.".to_owned()));
+        .unwrap_or_else(|_| Err(NotAllowed::NotKnown(ApplyError::NoAnswer.to_string())));
     Done::Examined { service: service.service.clone(), sentinel, verdict }
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn carry_out(job: Job) -> Done {
     let failed = match timeout(LIMIT, made).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some("the cluster's API did not answer in time".to_owned()),
+        Err(_) => Some(ApplyError::NoAnswer.to_string()),
     };
     Done::Changed { service: job.name, changes: job.changes, redirect: job.redirect, failed }
 }
@@ -98,19 +98,15 @@ impl Job {
                 slices::patch(&self.client, slice, &ports, &redirect.endpoints).await
             }
             (Change::AddKey, Some(service), Some(redirect), _) => {
-                let name = &service.service;
-                services::add_key(
-                    &self.client,
-                    name,
-                    &service.uid,
-                    &redirect.sentinel,
-                    &self.info,
-                    false,
-                )
-                .await
+                let slice = redirect.slice_name(&service.service);
+                services::add_key(&self.client, service, &redirect.sentinel, &self.info, &slice)
+                    .await
             }
             (Change::RemoveKey, Some(service), ..) => {
-                services::remove_key(&self.client, &service.service, &service.uid).await
+                services::remove_key(&self.client, service).await
+            }
+            (Change::WriteBack, Some(service), ..) => {
+                services::write_back(&self.client, service).await
             }
             (Change::DeleteSlice, .., Some(slice)) => slices::delete(&self.client, slice).await,
             _ => Ok(()),

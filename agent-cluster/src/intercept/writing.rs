@@ -1,10 +1,10 @@
-//! What only the writer does at a look: decide for each Service that is wanted, or still carries a mark of ours.
+//! What only the writer does at a look: go over each Service that is wanted, or still carries a mark of ours, and take
+//! its next step. What the step should be is decided in `deciding.rs` and `plan.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::Arc,
-    time::Duration,
 };
 
 use fairlead_model::{Phase, ServiceRef, SessionId};
@@ -12,58 +12,25 @@ use jiff::Timestamp;
 use tracing::info;
 
 use super::{
-    Intercepts, Look, any_live,
+    Intercepts, Look,
     case::{Case, Removal, Stage},
-    doors::{Assignment, assign},
-    hold::{Sight, Verdict, verdict},
-    plan::{AgentEndpoint, Change, Observed, Plan, Redirect, plan},
-    preflight, probe,
+    deciding::Subject,
+    doors::Assignment,
+    hold::Sight,
+    originals,
+    plan::{Change, Observed, Plan, Redirect, plan},
+    probe,
     work::{self, Job},
 };
-use crate::{
-    apply::services::Info,
-    names::INTERCEPTED,
-    wanted::WantedIntercept,
-    watch::{Inventory, OwnSlice, ServiceSeen},
-};
+use crate::{apply::services::Info, watch::Inventory};
 
-/// The other replicas have this long to open their doors before the slice is written without them.
-const PEERS_PATIENCE: Duration = Duration::from_millis(700);
-/// A wanted Service that the watch does not show within this time does not exist.
-const SERVICE_PATIENCE: Duration = Duration::from_secs(2);
 const KNOCKS_MAX: usize = 32;
-
-/// One Service as it is seen at this look, and who wants it.
-struct Subject<'a> {
-    name: &'a ServiceRef,
-    service: Option<Arc<ServiceSeen>>,
-    slice: Option<OwnSlice>,
-    /// The session whose key stands on the Service.
-    key: Option<SessionId>,
-    originals_ready: usize,
-}
-
-impl Subject<'_> {
-    fn bears_our_marks(&self, intercepts: &Intercepts) -> bool {
-        let label = self.service.as_ref().and_then(|s| s.labels.get(INTERCEPTED));
-        let label_is_ours = label.is_some_and(|value| intercepts.owner.session_of(value).is_some());
-        self.slice.is_some() || self.key.is_some() || label_is_ours
-    }
-}
 
 impl Intercepts {
     /// Goes over every Service that concerns us; returns what all replicas have to open.
     pub(super) fn write(&mut self, look: &Look, inventory: &Inventory) -> Vec<Assignment> {
         let wishes = self.wishes();
-        let marked = inventory.services().filter(|service| {
-            let value = service.sentinel().or(service.labels.get(INTERCEPTED).map(String::as_str));
-            value.is_some_and(|value| self.owner.session_of(value).is_some())
-        });
-        let mut names: BTreeSet<ServiceRef> =
-            marked.map(|service| service.service.clone()).collect();
-        names.extend(inventory.own_slices().map(|slice| slice.service.clone()));
-        names.extend(wishes.keys().cloned());
-        names.extend(self.cases.keys().cloned());
+        let names = self.concerned(&wishes, inventory);
         let mut assignments = Vec::with_capacity(names.len());
         for name in &names {
             let service = inventory.service(name).cloned();
@@ -73,9 +40,9 @@ impl Intercepts {
                 service,
                 slice: inventory.own_slice_of(name).cloned(),
                 key,
-                originals_ready: inventory.ready_endpoints(name),
+                published: inventory.published(name),
             };
-            let taken = self.taken_by_others(name, &assignments, inventory);
+            let taken = self.taken_by_others(name, &assignments, look, inventory);
             let wish =
                 wishes.get(name).copied().filter(|session| self.judge(*session, &subject, look));
             assignments.extend(self.write_one(&subject, wish, &taken, look));
@@ -83,90 +50,19 @@ impl Intercepts {
         assignments
     }
 
-    /// Returns the session to be served for each Service: the oldest one, should the hub ever want two.
-    pub(super) fn wishes(&self) -> BTreeMap<ServiceRef, SessionId> {
-        let mut wishes = BTreeMap::new();
-        for (session, known) in &self.sessions {
-            wishes.entry(known.service.clone()).or_insert(*session);
-        }
-        wishes
-    }
-
-    fn taken_by_others(
+    /// Lists the Services that are wanted, are being worked on, or carry a mark of ours.
+    fn concerned(
         &self,
-        name: &ServiceRef,
-        assigned: &[Assignment],
+        wishes: &BTreeMap<ServiceRef, SessionId>,
         inventory: &Inventory,
-    ) -> BTreeSet<u16> {
-        let mut taken = self.doors.taken_except(name);
-        let before = self.wires.state.borrow();
-        let others = before.assignments.iter().chain(assigned).filter(|a| a.service != *name);
-        taken.extend(others.flat_map(|a| a.listens_on()));
-        let slices = inventory.own_slices().filter(|slice| slice.service != *name);
-        taken.extend(slices.flat_map(|slice| slice.ports.iter().map(|port| port.listen)));
-        taken
-    }
-
-    /// Says whether a wanted session goes on; ends it when its laptop is lost or the Service cannot be served.
-    fn judge(&mut self, session: SessionId, subject: &Subject<'_>, look: &Look) -> bool {
-        let Some(intercept) = look.intercept(session) else { return false };
-        let fresh = self.cases.get(subject.name).is_none_or(|case| case.stage == Stage::Fresh);
-        let over = match self.verdict_on(session, intercept, look) {
-            Verdict::Lost => Some((Phase::Ended, "lost".to_owned())),
-            Verdict::Absent => Some((Phase::Ended, "lost: the laptop never connected".to_owned())),
-            _ => self.unservable(session, intercept, subject, fresh, look),
-        };
-        let Some((phase, detail)) = over else { return true };
-        self.over(session, phase, detail);
-        false
-    }
-
-    pub(super) fn verdict_on(
-        &self,
-        session: SessionId,
-        intercept: &WantedIntercept,
-        look: &Look,
-    ) -> Verdict {
-        let Some(known) = self.sessions.get(&session) else { return Verdict::Waiting };
-        verdict(
-            any_live(session, &self.wires.holds, &look.peers),
-            known.live_at.map(|at| look.now - at),
-            look.now - known.wanted_since,
-            intercept.grace,
-        )
-    }
-
-    fn unservable(
-        &self,
-        session: SessionId,
-        intercept: &WantedIntercept,
-        subject: &Subject<'_>,
-        fresh: bool,
-        look: &Look,
-    ) -> Option<(Phase, String)> {
-        let name = subject.name;
-        let Some(service) = &subject.service else {
-            let waited = self.sessions.get(&session).map(|known| look.now - known.wanted_since)?;
-            return match fresh {
-                true if waited < SERVICE_PATIENCE => None,
-                true => Some((Phase::Refused, format!("{name} does not exist in this cluster."))),
-                false => Some((Phase::Ended, format!("{name} was deleted."))),
-            };
-        };
-        if !fresh || subject.key == Some(session) {
-            return None;
-        }
-        if let Some(reason) = preflight::refusal(service, self.me.ip.is_ipv6()) {
-            return Some((Phase::Refused, reason));
-        }
-        let has = |port: u16| service.ports.iter().any(|p| p.port == port);
-        let missing = intercept.ports.iter().find(|port| !has(port.service_port.get()))?;
-        let ports: Vec<_> = service.ports.iter().map(|port| port.port.to_string()).collect();
-        let ports = ports.join(", ");
-        Some((
-            Phase::Refused,
-            format!("{name} has no port {}. It has: {ports}.", missing.service_port),
-        ))
+    ) -> BTreeSet<ServiceRef> {
+        let marked = inventory.services().filter(|service| self.bears_marks(service));
+        let mut names: BTreeSet<ServiceRef> =
+            marked.map(|service| service.service.clone()).collect();
+        names.extend(inventory.own_slices().map(|slice| slice.service.clone()));
+        names.extend(wishes.keys().cloned());
+        names.extend(self.cases.keys().cloned());
+        names
     }
 
     fn write_one(
@@ -193,25 +89,6 @@ impl Intercepts {
         Some(assignment)
     }
 
-    fn assignment(
-        &self,
-        subject: &Subject<'_>,
-        session: Option<SessionId>,
-        taken: &BTreeSet<u16>,
-    ) -> Assignment {
-        let before = self.wires.state.borrow();
-        let before = before.assignments.iter().find(|a| a.service == *subject.name);
-        let standing: Vec<(String, u16)> = match (&subject.slice, before) {
-            (Some(slice), _) => slice.ports.iter().map(|p| (p.name.clone(), p.listen)).collect(),
-            (None, Some(before)) => {
-                before.ports.iter().map(|p| (p.name.clone(), p.listen)).collect()
-            }
-            (None, None) => Vec::new(),
-        };
-        let ports = subject.service.as_ref().map(|service| assign(service, &standing, taken));
-        Assignment { service: subject.name.clone(), session, ports: ports.unwrap_or_default() }
-    }
-
     /// Takes the next step for one Service, if there is one to take.
     fn advance(
         &mut self,
@@ -229,104 +106,64 @@ impl Intercepts {
         if let Some(session) = wish {
             self.examine(case, subject, session, look);
         }
+        case.settled = false;
         let Ok(redirect) = self.redirect(case, subject, wish, assignment, look) else { return };
         if !case.may_plan(subject.service.as_deref(), subject.slice.as_ref(), look.now) {
             return;
         }
-        let observed = Observed {
-            service: subject.service.as_deref(),
-            slice: subject.slice.as_ref(),
-            originals_ready: subject.originals_ready,
-            without_key_for: case.without_key_for(look.now),
-        };
-        let mut plan =
-            plan(observed, redirect.as_ref(), |value| self.owner.session_of(value).is_some());
+        let mut plan = self.plan(case, subject, redirect.as_ref(), look);
         self.mind_removals(case, subject, &mut plan, look);
+        case.settled = plan.is_settled() && !case.busy;
         if !plan.changes.is_empty() {
             self.begin(case, subject, redirect, plan.changes, look);
         } else if stands {
-            self.knock(case, subject, wish, look);
+            case.settled &= self.is_proven(case, subject, wish, look);
         }
     }
 
-    fn examine(&mut self, case: &mut Case, subject: &Subject<'_>, session: SessionId, look: &Look) {
-        let (Stage::Fresh, false) = (case.stage, case.busy) else { return };
-        let (Some(service), Some(intercept)) = (&subject.service, look.intercept(session)) else {
-            return;
-        };
-        let Some(pods) = self.doors.pods(subject.name) else { return };
-        case.stage = Stage::Examining;
-        self.works.spawn(work::examine(
-            self.client.clone(),
-            self.owner.clone(),
-            Arc::clone(service),
-            self.owner.sentinel(session),
-            intercept.email.clone(),
-            self.run.place.namespace.clone(),
-            pods,
-        ));
-    }
-
-    /// Returns the redirect that should be, or none; `Err` when that cannot be said yet.
-    fn redirect(
+    fn plan(
         &self,
         case: &Case,
         subject: &Subject<'_>,
-        wish: Option<SessionId>,
-        assignment: &Assignment,
+        redirect: Option<&Redirect>,
         look: &Look,
-    ) -> Result<Option<Redirect>, NotYet> {
-        let Some(session) = wish.or_else(|| self.unconfirmed(subject, look)) else {
-            return Ok(None);
+    ) -> Plan {
+        let service = subject.service.as_deref();
+        let pods = service
+            .and_then(|service| Some(originals::ready(&self.doors.pods(subject.name)?, service)));
+        let observed = Observed {
+            service,
+            slice: subject.slice.as_ref(),
+            published: subject.published,
+            pods_ready: pods,
+            key_unchanged_for: case.key_unchanged_for(look.now),
         };
-        if wish.is_some() && case.stage != Stage::Accepted {
-            return if subject.bears_our_marks(self) { Ok(None) } else { Err(NotYet) };
-        }
-        let stands = subject.key == Some(session);
-        if !stands && !any_live(session, &self.wires.holds, &look.peers) {
-            return Err(NotYet);
-        }
-        let endpoints = self.endpoints(assignment, look);
-        let waits_for_peers = look
-            .peers
-            .alive
-            .values()
-            .any(|replica| !replica.state.draining && !endpoints.contains(&replica.endpoint));
-        if endpoints.is_empty() {
-            return if self.is_stopping() { Ok(None) } else { Err(NotYet) };
-        }
-        if subject.slice.is_none()
-            && waits_for_peers
-            && look.now - case.accepted_at < PEERS_PATIENCE
-        {
-            return Err(NotYet);
-        }
-        let sentinel = self.owner.sentinel(session);
-        Ok(Some(Redirect { sentinel, ports: assignment.slice_ports(), endpoints }))
+        plan(observed, redirect, |value| self.owner.session_of(value).is_some())
     }
 
-    /// Returns the session of a key that the hub may still confirm: it is kept standing for a while after a start.
-    fn unconfirmed(&self, subject: &Subject<'_>, look: &Look) -> Option<SessionId> {
-        let asked = look.wanted.is_none() && self.started_at.elapsed() < super::CONFIRMATION;
-        subject.key.filter(|_| asked && !self.is_stopping())
-    }
-
-    /// Lists the replicas that listen for this Service and are not about to stop.
-    fn endpoints(&self, assignment: &Assignment, look: &Look) -> Vec<AgentEndpoint> {
-        let ports = assignment.listens_on();
-        if ports.is_empty() {
-            return Vec::new();
-        }
-        let listens = |replica: &&crate::peers::Replica| {
-            !replica.state.draining && replica.state.listens(&assignment.service, &ports)
+    /// Has the API asked and, once it has agreed, waits until the replicas have tried the pods.
+    fn examine(&mut self, case: &mut Case, subject: &Subject<'_>, session: SessionId, look: &Look) {
+        let (Some(service), Some(intercept)) = (&subject.service, look.intercept(session)) else {
+            return;
         };
-        let mut endpoints: Vec<_> =
-            look.peers.alive.values().filter(listens).map(|r| r.endpoint.clone()).collect();
-        if !self.is_stopping() && self.doors.listens(&assignment.service, &ports) {
-            endpoints.push(self.me.clone());
+        match case.stage {
+            Stage::Fresh if case.may_try(look.now) => {
+                case.stage = Stage::Asking;
+                self.works.spawn(work::examine(
+                    self.client.clone(),
+                    Arc::clone(service),
+                    self.owner.sentinel(session),
+                    intercept.email.clone(),
+                    self.run.place.namespace.clone(),
+                ));
+            }
+            Stage::Allowed => match self.reach(session, look.now - case.allowed_at, look) {
+                Some(Ok(())) => case.accept(look.now),
+                Some(Err(obstacle)) => self.over(session, Phase::Refused, obstacle),
+                None => {}
+            },
+            _ => {}
         }
-        endpoints.sort();
-        endpoints
     }
 
     /// Gives way for a moment when somebody else took the key off, and for good when it happens again and again.
@@ -378,31 +215,28 @@ impl Intercepts {
         }));
     }
 
-    /// Makes a probe where no connection has proved the path yet.
-    fn knock(
+    /// Says whether connections have passed to every port of the laptop; makes probes where none has yet.
+    fn is_proven(
         &mut self,
         case: &mut Case,
         subject: &Subject<'_>,
         wish: Option<SessionId>,
         look: &Look,
-    ) {
-        let Some(intercept) = wish.and_then(|session| look.intercept(session)) else { return };
-        let Some(cluster_ip) = subject.service.as_ref().and_then(|s| s.cluster_ip) else { return };
+    ) -> bool {
+        let Some(intercept) = wish.and_then(|session| look.intercept(session)) else { return true };
+        let Some(cluster_ip) = subject.service.as_ref().and_then(|s| s.cluster_ip) else {
+            return true;
+        };
         let seen = self.seen_of(case.session, look);
-        if !seen.iter().any(|seen| seen.sight == Sight::Live) {
-            return;
-        }
         let ports = intercept.ports.iter().map(|port| port.service_port.get());
         let unproven: Vec<_> =
             ports.filter(|p| !seen.iter().any(|s| s.proven.contains(p))).collect();
-        if unproven.is_empty() || self.knocks.len() >= KNOCKS_MAX || !case.may_knock(look.now) {
-            return;
+        let is_live = seen.iter().any(|seen| seen.sight == Sight::Live);
+        if is_live && self.knocks.len() < KNOCKS_MAX && case.may_knock(look.now) {
+            for port in &unproven {
+                self.knocks.spawn(probe::knock(SocketAddr::new(cluster_ip, *port)));
+            }
         }
-        for port in unproven {
-            self.knocks.spawn(probe::knock(SocketAddr::new(cluster_ip, port)));
-        }
+        unproven.is_empty()
     }
 }
-
-/// A decision that has to wait for the next look.
-struct NotYet;
