@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -25,10 +25,7 @@ use fairlead_wire::{
 };
 use k8s_openapi::{
     ByteString,
-    api::{
-        coordination::v1::Lease,
-        core::v1::{Namespace, Secret},
-    },
+    api::core::v1::{Namespace, Secret},
 };
 use kube::{Api, Client, ResourceExt};
 use rustls_pki_types::CertificateDer;
@@ -38,7 +35,7 @@ use tracing::{info, warn};
 use crate::{
     apply::{ApplyError, identity, leases},
     config::Run,
-    names::WRITER_LEASE,
+    lease::{self, LeaseAge},
 };
 
 const KEY: &str = "teamspace.key";
@@ -112,7 +109,7 @@ pub(crate) fn replica_key(
 /// each failure says what somebody has to do.
 pub(crate) async fn enrolled(client: &Client, run: &Run) -> Enrolled {
     let mut backoff = Backoff::new();
-    let mut lease = LeaseWatched::default();
+    let mut lease = LeaseAge::since(Instant::now());
     loop {
         match attempt(client, run, &mut lease).await {
             Ok(Attempt::Enrolled(enrolled)) => return *enrolled,
@@ -131,7 +128,7 @@ enum Attempt {
     AnotherReplicaTries,
 }
 
-async fn attempt(client: &Client, run: &Run, lease: &mut LeaseWatched) -> anyhow::Result<Attempt> {
+async fn attempt(client: &Client, run: &Run, lease: &mut LeaseAge) -> anyhow::Result<Attempt> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &run.place.namespace);
     let secret = secrets.get(&run.identity_secret).await.with_context(|| {
         format!(
@@ -144,7 +141,7 @@ async fn attempt(client: &Client, run: &Run, lease: &mut LeaseWatched) -> anyhow
         let enrolled = read(&contents).context("the identity Secret is damaged")?;
         return Ok(Attempt::Enrolled(Box::new(enrolled)));
     }
-    if !lease.hold(client, run).await? {
+    if !hold_lease(client, run, lease).await? {
         return Ok(Attempt::AnotherReplicaTries);
     }
     let token = read_token(run.join_token_file.as_deref())?;
@@ -162,34 +159,20 @@ async fn attempt(client: &Client, run: &Run, lease: &mut LeaseWatched) -> anyhow
     Ok(Attempt::Enrolled(Box::new(enrolled)))
 }
 
-/// Who may enrol, decided before there is an identity for talking to other replicas: by the Lease alone.
-#[derive(Default)]
-struct LeaseWatched {
-    version: Option<String>,
-    since: Option<std::time::Instant>,
-}
-
-impl LeaseWatched {
-    async fn hold(&mut self, client: &Client, run: &Run) -> anyhow::Result<bool> {
-        let leases: Api<Lease> = Api::namespaced(client.clone(), &run.place.namespace);
-        let lease =
-            leases.get_opt(WRITER_LEASE).await.context("the writer's Lease cannot be read")?;
-        let version = lease.as_ref().and_then(ResourceExt::resource_version);
-        if version != self.version {
-            self.version = version;
-            self.since = Some(std::time::Instant::now());
-        }
-        let spec = lease.as_ref().and_then(|lease| lease.spec.as_ref());
-        let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-        let expired = self.since.is_some_and(|since| since.elapsed() >= timers::JANITOR_PATIENCE);
-        if !holder.is_empty() && holder != run.pod_name && !expired {
-            return Ok(false);
-        }
-        match leases::hold(client, &run.place.namespace, lease.as_ref(), &run.pod_name).await {
-            Ok(_) => Ok(true),
-            Err(ApplyError::Conflict { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+/// Says whether this replica may enrol, decided before there is an identity for talking to others: by the Lease alone.
+async fn hold_lease(client: &Client, run: &Run, age: &mut LeaseAge) -> anyhow::Result<bool> {
+    let namespace = &run.place.namespace;
+    let lease =
+        lease::read(client, namespace).await.context("the writer's Lease cannot be read")?;
+    let expired = age.saw(lease.as_ref(), Instant::now()) >= timers::JANITOR_PATIENCE;
+    let is_anothers = lease::holder(lease.as_ref()).is_some_and(|holder| holder != run.pod_name);
+    if is_anothers && !expired {
+        return Ok(false);
+    }
+    match leases::hold(client, namespace, lease.as_ref(), &run.pod_name).await {
+        Ok(_) => Ok(true),
+        Err(ApplyError::Conflict { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -318,6 +301,21 @@ fn text(contents: &BTreeMap<String, ByteString>, name: &str) -> anyhow::Result<S
     Ok(String::from_utf8(bytes(contents, name)?.to_vec())?)
 }
 
+/// A replica's key of some teamspace, for tests of what stands on it.
+#[cfg(test)]
+pub(crate) fn any_replica_key() -> watch::Receiver<Arc<ReplicaKey>> {
+    let authority = TeamspaceAuthority::create(Key::generate().unwrap(), SystemTime::now());
+    let enrolled = Enrolled {
+        authority: authority.unwrap(),
+        organization: OrgId::generate(),
+        teamspace: TeamspaceId::generate(),
+        name: "staging".to_owned(),
+        organization_certificate: CertificateDer::from(vec![1]),
+        grant_key: [7; 32],
+    };
+    replica_key(Arc::new(enrolled), "agent-1".to_owned()).expect("signed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +338,20 @@ mod tests {
         let enrolled = read(&complete(contents, &reply)).expect("complete");
         assert_eq!(enrolled.authority.thumbprint(), authority.thumbprint());
         assert_eq!(enrolled.teamspace.to_string(), reply.teamspace_id);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_is_renewed_at_half_of_its_life() {
+        let life = timers::REPLICA_CERTIFICATE_LIFE;
+        let mut keys = any_replica_key();
+        let first = Arc::clone(&keys.borrow_and_update());
+        tokio::time::sleep(life / 2 - Duration::from_secs(1)).await;
+        assert!(!keys.has_changed().expect("kept"));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(keys.has_changed().expect("kept"));
+        let second = Arc::clone(&keys.borrow_and_update());
+        assert_ne!(first.chain[0], second.chain[0]);
+        assert_eq!(first.teamspace_certificate(), second.teamspace_certificate());
     }
 
     #[test]

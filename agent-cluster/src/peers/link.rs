@@ -1,7 +1,12 @@
 //! The connection between two replicas: mutual TLS with certificates of the teamspace key, one direction each, and on
 //! it the sender's whole state as length-prefixed JSON.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fairlead_model::timers;
 use fairlead_wire::{
@@ -17,14 +22,16 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::PeerState;
-use crate::enrol::ReplicaKey;
+use crate::{enrol::ReplicaKey, listen::serve_each};
 
 /// A state longer than this is no state of ours.
 const STATE_MAX_BYTES: usize = 1 << 20;
 const CONNECT: Duration = Duration::from_secs(1);
+/// Replicas that speak at once, those of a rollout and connections about to end included; strangers fail at TLS.
+const SPEAKERS_MAX: usize = 64;
 /// The first tries follow quickly, so that a refused address is known to be refused.
 const RETRIES: [Duration; 4] = [
     Duration::from_millis(50),
@@ -38,6 +45,8 @@ const RETRIES: [Duration; 4] = [
 pub(crate) enum News {
     Heard {
         replica: String,
+        /// When it arrived, however long it then waited to be read here.
+        at: Instant,
         state: Box<PeerState>,
     },
     /// Our own connection to a replica was made, or refused by its address.
@@ -45,6 +54,10 @@ pub(crate) enum News {
         replica: String,
     },
     Refused {
+        replica: String,
+    },
+    /// It broke, or could not be made for another reason.
+    Lost {
         replica: String,
     },
 }
@@ -59,7 +72,7 @@ pub(crate) async fn tell(
 ) {
     let mut failures = 0;
     loop {
-        match reach(address, &identity).await {
+        let ended = match reach(address, &identity).await {
             Ok(mut stream) => {
                 failures = 0;
                 if news.send(News::Reached { replica: replica.clone() }).await.is_err() {
@@ -68,14 +81,18 @@ pub(crate) async fn tell(
                 if let Err(error) = keep_saying(&mut stream, state.clone()).await {
                     debug!(%replica, %error, "The connection to a replica broke");
                 }
+                News::Lost { replica: replica.clone() }
             }
             Err(error) => {
                 debug!(%replica, %error, "A replica cannot be reached");
-                let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-                if refused && news.send(News::Refused { replica: replica.clone() }).await.is_err() {
-                    return;
+                match error.kind() {
+                    io::ErrorKind::ConnectionRefused => News::Refused { replica: replica.clone() },
+                    _ => News::Lost { replica: replica.clone() },
                 }
             }
+        };
+        if news.send(ended).await.is_err() {
+            return;
         }
         let pause = RETRIES.get(failures).copied().unwrap_or(timers::INTERCEPT_BEAT);
         failures += 1;
@@ -124,22 +141,15 @@ pub(crate) async fn hear(
     identity: watch::Receiver<Arc<ReplicaKey>>,
     news: mpsc::Sender<News>,
 ) {
-    loop {
-        match listener.accept().await {
-            Ok((tcp, peer)) => {
-                let (identity, news) = (identity.clone(), news.clone());
-                tokio::spawn(async move {
-                    if let Err(error) = listen_to(tcp, &identity, &news).await {
-                        debug!(%peer, %error, "A replica is heard no more");
-                    }
-                });
-            }
-            Err(error) => {
-                warn!(%error, "A replica's connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+    serve_each(listener, SPEAKERS_MAX, move |tcp, peer| {
+        let (identity, news) = (identity.clone(), news.clone());
+        async move {
+            if let Err(error) = listen_to(tcp, &identity, &news).await {
+                debug!(%peer, %error, "A replica is heard no more");
             }
         }
-    }
+    })
+    .await;
 }
 
 async fn listen_to(
@@ -154,7 +164,8 @@ async fn listen_to(
     let replica = ReplicaIdentity::of(&leaf).map_err(io::Error::other)?.name;
     loop {
         let state = timeout(super::SILENT, read_state(&mut stream)).await??;
-        let heard = News::Heard { replica: replica.clone(), state: Box::new(state) };
+        let (replica, at) = (replica.clone(), Instant::now());
+        let heard = News::Heard { replica, at, state: Box::new(state) };
         if news.send(heard).await.is_err() {
             return Ok(());
         }
