@@ -1,95 +1,81 @@
 //! Gives intercepted Services back when no agent can: the janitor waits until every agent is gone, the chart's
-//! pre-delete hook does it at once. The steps are the agent's own plan with nothing wanted.
-//!
-//! Dead agents answer nobody, so the slice is first rewritten in place to the original pods: kube-proxy follows one
-//! changed slice within a sync. Deleting it, or only taking the key off, would cost another second of refusals.
+//! pre-delete hook does it at once. Both hold the writer's Lease meanwhile; what is then done is in `restore.rs`.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use fairlead_model::{ServiceRef, timers};
-use k8s_openapi::api::{
-    coordination::v1::Lease,
-    core::v1::{Pod, Service},
-    discovery::v1::{EndpointPort, EndpointSlice},
-};
-use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
-use serde::de::DeserializeOwned;
-use tracing::{info, warn};
+use fairlead_model::timers;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use kube::{Api, Client, api::ListParams};
+use tracing::warn;
 
 use crate::{
-    apply::{ApplyError, leases, services, slices},
+    apply::{ApplyError, leases},
     config::Place,
     health::Ready,
-    intercept::{
-        originals,
-        plan::{AgentEndpoint, Change, Observed, plan},
-    },
-    names::{INTERCEPTED, MANAGED_BY, MANAGED_BY_US, OWNER, Owner, RESTORER, WRITER_LEASE},
-    watch::{OwnSlice, PodsSeen, ServiceSeen, SliceSeen, label_query},
+    intercept::originals,
+    lease::{self, LeaseAge},
+    names::RESTORER,
+    restore::{intercepted, restore_all},
 };
 
-/// A replica reads the Lease once a second and stops writing when it is somebody else's.
+/// A replica reads the Lease twice a second and stops writing when it is somebody else's.
 const WRITERS_NOTICE: Duration = Duration::from_millis(1500);
 const LOOK: Duration = Duration::from_secs(1);
-/// One Service is given up for this round after so long; the next round tries again.
-const SERVICE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Watches over the agents for ever.
 pub(crate) async fn run(client: Client, place: Place, ready: Ready) -> anyhow::Result<()> {
     ready.set(true);
-    let mut lease_seen = LeaseAge::default();
+    let mut age = LeaseAge::since(Instant::now());
     loop {
         tokio::time::sleep(LOOK).await;
-        match nobody_is_left(&client, &place, &mut lease_seen).await {
-            Ok(false) => {}
-            Ok(true) => {
-                if let Err(error) = restore_all(&client, &place, true).await {
-                    warn!("Not everything could be given back: {error:#}");
-                }
-            }
-            Err(error) => warn!("The agents cannot be watched over: {error:#}"),
+        if let Err(error) = look(&client, &place, &mut age).await {
+            warn!(
+                "The agents cannot be watched over, or not everything could be given back: {error:#}"
+            );
         }
     }
 }
 
-#[derive(Default)]
-struct LeaseAge {
-    version: Option<String>,
-    since: Option<Instant>,
+/// Gives everything back if the writer's Lease has not been renewed for long enough and no agent pod is ready.
+///
+/// One Lease is enough: a living replica takes it as soon as its holder is gone. The janitor takes it as well, in the
+/// very version that it found too old, so that an agent that comes back at this moment either keeps it or waits.
+async fn look(client: &Client, place: &Place, age: &mut LeaseAge) -> anyhow::Result<()> {
+    let lease =
+        lease::read(client, &place.namespace).await.context("reading the writer's Lease")?;
+    if age.saw(lease.as_ref(), Instant::now()) < timers::JANITOR_PATIENCE
+        || an_agent_is_ready(client, place).await?
+        || intercepted(client, place).await?.is_empty()
+    {
+        return Ok(());
+    }
+    match leases::hold(client, &place.namespace, lease.as_ref(), RESTORER).await {
+        Ok(_) => {}
+        Err(ApplyError::Conflict { .. }) => return Ok(()),
+        Err(error) => return Err(error).context("taking the writer's Lease"),
+    }
+    let restored = restore_all_while_holding(client, place).await;
+    age.adopt(release_lease(client, place).await.as_ref());
+    restored
 }
 
-/// Says whether the writer's Lease has not been renewed for long enough and no agent pod is ready.
-///
-/// One Lease is enough: a living replica takes it as soon as its holder is gone.
-async fn nobody_is_left(
-    client: &Client,
-    place: &Place,
-    age: &mut LeaseAge,
-) -> anyhow::Result<bool> {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), &place.namespace);
-    let lease = leases.get_opt(WRITER_LEASE).await.context("reading the writer's Lease")?;
-    let version = lease.as_ref().and_then(ResourceExt::resource_version);
-    if version != age.version || age.since.is_none() {
-        *age = LeaseAge { version, since: Some(Instant::now()) };
-    }
-    if age.since.is_none_or(|since| since.elapsed() < timers::JANITOR_PATIENCE) {
-        return Ok(false);
-    }
+async fn an_agent_is_ready(client: &Client, place: &Place) -> anyhow::Result<bool> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &place.namespace);
     let agents = ListParams::default().labels(&place.agent_selector);
     let agents = pods.list(&agents).await.context("listing the agent's pods")?;
-    Ok(!agents.items.iter().any(originals::is_ready))
+    Ok(agents.items.iter().any(originals::is_ready))
 }
 
 /// Gives everything back while agents may still live and want the opposite: takes the writer's Lease from them first.
+/// It is not let go: the agents are about to be removed, and one that took it would begin again.
 pub(crate) async fn restore_from_the_living(client: &Client, place: &Place) -> anyhow::Result<()> {
     take_lease(client, place).await?;
     tokio::time::sleep(WRITERS_NOTICE).await;
+    restore_all_while_holding(client, place).await
+}
+
+async fn restore_all_while_holding(client: &Client, place: &Place) -> anyhow::Result<()> {
     let keep_lease = async {
         loop {
             tokio::time::sleep(timers::AGENT_LEASE_RENEWAL).await;
@@ -99,16 +85,16 @@ pub(crate) async fn restore_from_the_living(client: &Client, place: &Place) -> a
         }
     };
     tokio::select! {
-        restored = restore_all(client, place, true) => restored,
+        restored = restore_all(client, place) => restored,
         () = keep_lease => unreachable!("the Lease is kept for ever"),
     }
 }
 
 async fn take_lease(client: &Client, place: &Place) -> anyhow::Result<()> {
     const TRIES: usize = 5;
-    let leases: Api<Lease> = Api::namespaced(client.clone(), &place.namespace);
     for _ in 0..TRIES {
-        let lease = leases.get_opt(WRITER_LEASE).await.context("reading the writer's Lease")?;
+        let lease = lease::read(client, &place.namespace).await;
+        let lease = lease.context("reading the writer's Lease")?;
         match leases::hold(client, &place.namespace, lease.as_ref(), RESTORER).await {
             Err(ApplyError::Conflict { .. }) => {}
             held => return held.map(drop).context("taking the writer's Lease"),
@@ -117,179 +103,135 @@ async fn take_lease(client: &Client, place: &Place) -> anyhow::Result<()> {
     anyhow::bail!("the writer's Lease is written by somebody else again and again")
 }
 
-/// Gives every Service of this installation back. With `agents_are_dead` the pods are put into the slices first.
-pub(crate) async fn restore_all(
-    client: &Client,
-    place: &Place,
-    agents_are_dead: bool,
-) -> anyhow::Result<()> {
-    let mut cluster = Cluster { client: client.clone(), owner: place.owner(), place };
-    let names = cluster.intercepted().await?;
-    let mut failed = Vec::new();
-    for name in names {
-        match tokio::time::timeout(SERVICE_LIMIT, cluster.give_back(&name, agents_are_dead)).await {
-            Ok(Ok(())) => info!(service = %name, "{name} is given back"),
-            Ok(Err(error)) => failed.push(format!("{name}: {error:#}")),
-            Err(_) => failed.push(format!("{name}: its pods were not published in time")),
-        }
+/// Lets an agent that comes back begin at once; returns the Lease as it then is.
+async fn release_lease(client: &Client, place: &Place) -> Option<Lease> {
+    let lease = lease::read(client, &place.namespace).await.ok().flatten()?;
+    if lease::holder(Some(&lease)) != Some(RESTORER) {
+        return None;
     }
-    if failed.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(failed.join("; "))) }
+    let released = leases::release(client, &place.namespace, &lease).await;
+    released.inspect_err(|error| warn!("The writer's Lease could not be released: {error:#}")).ok()
 }
 
-/// The cluster as it is at each question; nothing is remembered between two steps.
-struct Cluster<'a> {
-    client: Client,
-    owner: Owner,
-    place: &'a Place,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
 
-impl Cluster<'_> {
-    /// Finds every Service with a key, a label or a slice of ours.
-    async fn intercepted(&mut self) -> anyhow::Result<Vec<ServiceRef>> {
-        let ours = |value: &str| self.owner.session_of(value).is_some();
-        let mut names = BTreeMap::new();
-        for service in
-            self.list::<Service>(INTERCEPTED).await?.iter().filter_map(ServiceSeen::from_object)
-        {
-            let value = service.labels.get(INTERCEPTED).map(String::as_str);
-            if service.sentinel().or(value).is_some_and(ours) {
-                names.insert(service.service.clone(), ());
-            }
-        }
-        let managed = format!("{MANAGED_BY}={MANAGED_BY_US},{OWNER}={}", self.owner.as_str());
-        let slices = self.list::<EndpointSlice>(&managed).await?;
-        let owned = slices.iter().filter_map(|s| SliceSeen::from_object(s, self.owner.as_str()));
-        names.extend(owned.filter_map(|slice| Some((slice.own()?.service.clone(), ()))));
-        Ok(names.into_keys().collect())
-    }
+    use clap::Parser;
+    use serde_json::json;
 
-    async fn list<K>(&self, labels: &str) -> anyhow::Result<Vec<K>>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug,
-    {
-        let params = ListParams::default().labels(labels);
-        let mut items = Vec::new();
-        for scope in self.place.scopes() {
-            let api: Api<K> = match scope {
-                Some(namespace) => Api::namespaced(self.client.clone(), namespace.as_str()),
-                None => Api::all(self.client.clone()),
-            };
-            items.extend(api.list(&params).await.context("listing what is intercepted")?.items);
-        }
-        Ok(items)
-    }
+    use super::*;
+    use crate::{
+        apply::fake::FakeCluster,
+        config::{Command, Verb},
+        names::{INTERCEPTED, SENTINEL},
+    };
 
-    /// Follows the plan for one Service until nothing of ours is left of it.
-    async fn give_back(&self, name: &ServiceRef, agents_are_dead: bool) -> anyhow::Result<()> {
-        let mut without_key_since = None;
-        let mut opened = !agents_are_dead;
-        loop {
-            let service = self.service(name).await?;
-            let (slice, originals_ready) = self.slices(name).await?;
-            if let (false, Some(service), Some(slice)) = (opened, &service, &slice) {
-                self.put_originals_in(service, slice).await?;
-                opened = true;
-            }
-            let keyed = service.as_ref().is_some_and(|service| service.sentinel().is_some());
-            let since = (!keyed).then(|| *without_key_since.get_or_insert_with(Instant::now));
-            let observed = Observed {
-                service: service.as_ref(),
-                slice: slice.as_ref(),
-                originals_ready,
-                without_key_for: since.map_or(Duration::ZERO, |since| since.elapsed()),
-            };
-            let plan = plan(observed, None, |value| self.owner.session_of(value).is_some());
-            if plan.is_settled() {
-                return Ok(());
-            }
-            for change in plan.changes {
-                self.make(change, service.as_ref(), slice.as_ref()).await?;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    const LEASE: &str =
+        "/apis/coordination.k8s.io/v1/namespaces/fairlead-system/leases/fairlead-agent-writer";
+    const CART: &str = "/api/v1/namespaces/shop/services/cart";
+
+    fn place() -> Place {
+        match Command::try_parse_from(["fairlead-agent", "janitor"]).expect("valid").verb {
+            Verb::Janitor(place) => place,
+            _ => unreachable!("the verb was janitor"),
         }
     }
 
-    async fn make(
-        &self,
-        change: Change,
-        service: Option<&ServiceSeen>,
-        slice: Option<&OwnSlice>,
-    ) -> anyhow::Result<()> {
-        match (change, service, slice) {
-            (Change::RemoveKey, Some(service), _) => {
-                services::remove_key(&self.client, &service.service, &service.uid).await?;
-            }
-            (Change::DeleteSlice, _, Some(slice)) => slices::delete(&self.client, slice).await?,
-            _ => {}
-        }
-        Ok(())
+    /// A Service that is intercepted, and the Lease of an agent that is gone.
+    fn abandoned() -> FakeCluster {
+        let cluster = FakeCluster::default();
+        let sentinel = place().owner().sentinel(fairlead_model::SessionId::generate()).to_string();
+        cluster.put(
+            LEASE,
+            json!({
+                "metadata": {"name": "fairlead-agent-writer", "namespace": "fairlead-system"},
+                "spec": {"holderIdentity": "agent-1", "renewTime": "2026-01-01T00:00:00.000000Z"},
+            }),
+        );
+        cluster.put(
+            CART,
+            json!({
+                "metadata": {
+                    "name": "cart", "namespace": "shop", "uid": "u1",
+                    "labels": {INTERCEPTED: sentinel},
+                },
+                "spec": {"selector": {"app": "cart", SENTINEL: sentinel}},
+            }),
+        );
+        cluster
     }
 
-    async fn service(&self, name: &ServiceRef) -> anyhow::Result<Option<ServiceSeen>> {
-        let api: Api<Service> = Api::namespaced(self.client.clone(), name.namespace.as_str());
-        Ok(api.get_opt(name.name.as_str()).await?.as_ref().and_then(ServiceSeen::from_object))
+    fn long_ago() -> LeaseAge {
+        let then = Instant::now().checked_sub(timers::JANITOR_PATIENCE).expect("long after boot");
+        LeaseAge::since(then)
     }
 
-    /// Returns our slice of a Service, and how many of its pods the cluster publishes.
-    async fn slices(&self, name: &ServiceRef) -> anyhow::Result<(Option<OwnSlice>, usize)> {
-        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), name.namespace.as_str());
-        let of_service =
-            ListParams::default().labels(&format!("{}={}", crate::names::SERVICE_NAME, name.name));
-        let slices = api.list(&of_service).await?;
-        let seen: Vec<_> =
-            slices.iter().filter_map(|s| SliceSeen::from_object(s, self.owner.as_str())).collect();
-        let ready = seen.iter().map(SliceSeen::ready).sum();
-        Ok((seen.iter().find_map(|slice| slice.own().cloned()), ready))
+    fn holder(cluster: &FakeCluster) -> serde_json::Value {
+        cluster.get(LEASE)["spec"]["holderIdentity"].clone()
     }
 
-    /// Rewrites our slice to the pods behind the Service. Pods of one Service may resolve a named port to different
-    /// numbers, which one slice cannot say; then those of the first pod are served.
-    async fn put_originals_in(
-        &self,
-        service: &ServiceSeen,
-        slice: &OwnSlice,
-    ) -> anyhow::Result<()> {
-        let namespace = service.service.namespace.as_str();
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let behind = ListParams::default().labels(&label_query(&service.owners_selector()));
-        let pods =
-            api.list(&behind).await?.items.into_iter().map(|pod| (pod.name_any(), pod.into()));
-        let pods = PodsSeen { synced: true, pods: pods.collect() };
-        let ipv6 = slice.name.ends_with("-v6");
-        let mut ports = Vec::new();
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        for port in &service.ports {
-            let behind = originals::addresses(&pods, port, service.publish_not_ready, ipv6);
-            let Some(first) = behind.first() else { continue };
-            ports.push(EndpointPort {
-                name: Some(port.name.clone()),
-                protocol: Some(port.protocol.clone()),
-                app_protocol: port.app_protocol.clone(),
-                port: Some(i32::from(first.port())),
-            });
-            if addresses.is_empty() {
-                addresses = behind;
-            }
-        }
-        if addresses.is_empty() {
-            warn!(service = %service.service, "{} has no ready pod to give its requests to", service.service);
-            return Ok(());
-        }
-        let endpoints = pods.pods.values().filter_map(|pod| {
-            let ip = originals::pod_ip(pod, ipv6)?;
-            addresses.iter().any(|address| address.ip() == ip).then(|| AgentEndpoint {
-                pod: pod.name_any(),
-                pod_namespace: namespace.to_owned(),
-                pod_uid: pod.uid().unwrap_or_default(),
-                node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
-                ip,
-            })
+    fn keyed(cluster: &FakeCluster) -> bool {
+        cluster.get(CART)["spec"]["selector"][SENTINEL].is_string()
+    }
+
+    #[tokio::test]
+    async fn the_lease_is_held_while_services_are_given_back_and_free_afterwards() {
+        let cluster = abandoned();
+        let held_by = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&held_by);
+        cluster.follows(move |objects| {
+            let holder = objects[LEASE]["spec"]["holderIdentity"].clone();
+            let on = objects[CART]["spec"]["selector"][SENTINEL].is_string();
+            seen.lock().expect("not poisoned").push((on, holder));
         });
-        slices::patch(&self.client, slice, &ports, &endpoints.collect::<Vec<_>>()).await?;
-        info!(service = %service.service, "Requests of {} go to its pods", service.service);
-        Ok(())
+        let mut age = long_ago();
+        age.adopt(lease::read(&cluster.client(), "fairlead-system").await.expect("read").as_ref());
+        look(&cluster.client(), &place(), &mut age).await.expect("given back");
+        assert!(!keyed(&cluster));
+        assert_eq!(holder(&cluster), json!(null));
+        let when_the_key_went = held_by.lock().expect("not poisoned");
+        let (_, holder) = when_the_key_went.iter().find(|(on, _)| !on).expect("it went");
+        assert_eq!(*holder, RESTORER);
+        assert!(age.unchanged_for(Instant::now()) >= timers::JANITOR_PATIENCE, "its own renewal");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_comes_back_at_this_moment_keeps_its_service() {
+        let cluster = abandoned();
+        let mut age = long_ago();
+        age.adopt(lease::read(&cluster.client(), "fairlead-system").await.expect("read").as_ref());
+        cluster.once_before("PUT", |objects| {
+            objects.get_mut(LEASE).expect("there")["spec"]["holderIdentity"] = "agent-2".into();
+        });
+        look(&cluster.client(), &place(), &mut age).await.expect("left alone");
+        assert!(keyed(&cluster));
+        assert_eq!(holder(&cluster), "agent-2");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_touched_while_the_lease_is_young_or_an_agent_is_ready() {
+        let cluster = abandoned();
+        look(&cluster.client(), &place(), &mut LeaseAge::since(Instant::now()))
+            .await
+            .expect("fine");
+        assert!(keyed(&cluster));
+        cluster.put(
+            "/api/v1/namespaces/fairlead-system/pods/agent-1",
+            json!({
+                "metadata": {
+                    "name": "agent-1",
+                    "labels": {
+                        "app.kubernetes.io/instance": "fairlead",
+                        "app.kubernetes.io/component": "agent",
+                    },
+                },
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            }),
+        );
+        let mut age = long_ago();
+        age.adopt(lease::read(&cluster.client(), "fairlead-system").await.expect("read").as_ref());
+        look(&cluster.client(), &place(), &mut age).await.expect("fine");
+        assert!(keyed(&cluster));
     }
 }
