@@ -11,13 +11,16 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::timeout,
 };
-use tracing::debug;
+
+use crate::listen::{dual_stack, serve_each};
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 const REQUEST_MAX_BYTES: usize = 4096;
+/// The kubelet asks two things at a time.
+const ASKERS_MAX: usize = 16;
 
 /// Whether this process should be counted on; false until it says so.
 #[derive(Clone, Debug, Default)]
@@ -30,21 +33,9 @@ impl Ready {
 }
 
 /// Answers `/healthz` and `/readyz` on `port` for as long as the process lives.
-pub(crate) async fn serve(port: u16, ready: Ready) -> std::io::Result<()> {
-    let listener = TcpListener::bind(("0.0.0.0", port)).await?;
-    tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(answer(stream, ready.clone()));
-                }
-                Err(error) => {
-                    debug!(%error, "A health check could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    });
+pub(crate) fn serve(port: u16, ready: Ready) -> std::io::Result<()> {
+    let listener = dual_stack(port)?;
+    tokio::spawn(serve_each(listener, ASKERS_MAX, move |stream, _| answer(stream, ready.clone())));
     Ok(())
 }
 

@@ -3,14 +3,14 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use fairlead_model::Port;
 use fairlead_tunnel::copy;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -22,11 +22,13 @@ use super::{
     hold::{Hold, Taken},
     originals, probe,
 };
-use crate::watch::{PodsSeen, PortSeen, ServiceSeen};
+use crate::{
+    listen::dual_stack,
+    seen::{PodsSeen, PortSeen, ServiceSeen},
+};
 
 /// Connections of all intercepts together; beyond it new ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16_384;
-const BACKLOG: i32 = 1024;
 /// Idle connections to pods are probed after this long, so that a pod that vanished is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -84,23 +86,6 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.ends.cancel();
     }
-}
-
-/// Listens on IPv6 and IPv4 alike, or on IPv4 alone where the node has no IPv6.
-fn dual_stack(port: u16) -> std::io::Result<TcpListener> {
-    let listen = |domain, address: SocketAddr| {
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        if domain == Domain::IPV6 {
-            socket.set_only_v6(false)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    listen(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into())
-        .or_else(|_| listen(Domain::IPV4, ([0, 0, 0, 0], port).into()))
 }
 
 async fn accept(
