@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use anyhow::{Context, bail};
@@ -32,20 +32,26 @@ pub(crate) struct Carriers {
     pub(crate) cuts: Cuts,
 }
 
-/// The token that ends everything of a session.
+/// What ends everything of a session; forgotten when nothing of it is left.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cuts(Arc<Mutex<BTreeMap<SessionId, CancellationToken>>>);
+pub(crate) struct Cuts(Arc<Mutex<BTreeMap<SessionId, Weak<CancellationToken>>>>);
 
 impl Cuts {
-    fn of(&self, session: SessionId) -> CancellationToken {
+    /// Returns the token of `session`; whoever carries something of it keeps the token as long.
+    fn of(&self, session: SessionId) -> Arc<CancellationToken> {
         let mut cuts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cuts.retain(|_, cut| !cut.is_cancelled());
-        cuts.entry(session).or_default().clone()
+        cuts.retain(|_, cut| cut.strong_count() > 0);
+        let known = cuts.get(&session).and_then(Weak::upgrade);
+        known.filter(|cut| !cut.is_cancelled()).unwrap_or_else(|| {
+            let cut = Arc::new(CancellationToken::new());
+            cuts.insert(session, Arc::downgrade(&cut));
+            cut
+        })
     }
 
     fn cut(&self, session: SessionId) {
         let mut cuts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cut) = cuts.remove(&session) {
+        if let Some(cut) = cuts.remove(&session).as_ref().and_then(Weak::upgrade) {
             cut.cancel();
         }
     }
@@ -128,7 +134,7 @@ impl Carriers {
             inventory: self.inventory,
             first_uses: self.first_uses,
         };
-        consume.serve(acceptor, cut).await;
+        consume.serve(acceptor, &cut).await;
         driver.abort();
         Ok(())
     }
@@ -148,13 +154,31 @@ impl Carriers {
         debug!(%session, "A carrier of an intercept is up");
         let (cut, hold) = (self.cuts.of(session), self.holds.of(session));
         tokio::select! {
-            () = hold.carry(opener.clone(), driver) => {}
-            () = cut.cancelled() => opener.close(),
+            () = hold.carry(opener, driver) => {}
+            () = cut.cancelled() => {}
         }
         Ok(())
     }
 
     fn laptop(&self, device: Thumbprint) -> PeerExpectation {
         PeerExpectation::device(self.organization_certificate.clone(), device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_over_is_forgotten() {
+        let cuts = Cuts::default();
+        let (one, other) = (SessionId::generate(), SessionId::generate());
+        let (first, second) = (cuts.of(one), cuts.of(one));
+        drop(first);
+        cuts.cut(one);
+        assert!(second.is_cancelled());
+        assert!(!cuts.of(one).is_cancelled(), "what comes after a cut is not cut");
+        let _kept = cuts.of(other);
+        assert_eq!(cuts.0.lock().expect("not poisoned").len(), 1);
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use fairlead_model::{Port, ServiceRef, SessionId, Thumbprint};
 use fairlead_tunnel::{Acceptor, GrantPresented, Incoming, StreamOffered, copy};
 use fairlead_wire::{grant::Grant, open::Refusal};
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{net::TcpStream, sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -23,8 +23,10 @@ use crate::{
 };
 
 const CONNECT: Duration = Duration::from_secs(5);
-/// A grant that has ended is noticed within this time.
-const GRANT_LOOK: Duration = Duration::from_secs(1);
+/// Grants that are on their way on one carrier; a laptop shows one, and a newer one five minutes later.
+const GRANTS_ARRIVING_MAX: usize = 4;
+/// A clock that is set is noticed within this time.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
 /// One carrier of one consume session, from its first grant to its end.
 pub(crate) struct Consume {
@@ -37,26 +39,37 @@ pub(crate) struct Consume {
 
 impl Consume {
     /// Serves the carrier until it ends, its session is over, or its grant has run out.
-    pub(crate) async fn serve(self, mut acceptor: Acceptor, ends: CancellationToken) {
-        let (grant_tx, grant_rx) = watch::channel(None::<Arc<Grant>>);
+    pub(crate) async fn serve(self, mut acceptor: Acceptor, ends: &CancellationToken) {
+        let (grant_tx, mut grant_rx) = watch::channel(None::<Arc<Grant>>);
         let streams = ends.child_token();
         let used = Arc::new(Mutex::new(BTreeSet::new()));
         let handle = acceptor.handle().clone();
+        // A grant arrives piece by piece; meanwhile streams go on, and the carrier may be cut.
+        let mut arriving = JoinSet::new();
         loop {
             let incoming = tokio::select! {
                 incoming = acceptor.next() => incoming,
+                Some(arrived) = arriving.join_next() => {
+                    if let Ok(Some(shown)) = arrived {
+                        self.take_grant(shown, &grant_tx);
+                    }
+                    continue;
+                }
                 () = self.grants.over(self.session, &self.device) => {
                     info!(session = %self.session, "A consume is over: its carrier is closed");
                     None
                 }
-                () = ended(&grant_rx) => {
+                () = run_out(&mut grant_rx) => {
                     info!(session = %self.session, "A grant ran out without a newer one: its carrier is closed");
                     None
                 }
                 () = ends.cancelled() => None,
             };
             match incoming {
-                Some(Incoming::Grant(shown)) => self.take_grant(shown, &grant_tx).await,
+                Some(Incoming::Grant(shown)) if arriving.len() < GRANTS_ARRIVING_MAX => {
+                    arriving.spawn(read(shown));
+                }
+                Some(Incoming::Grant(shown)) => shown.refuse("too many grants at once"),
                 Some(Incoming::Open(offer)) => {
                     let grant = grant_rx.borrow().clone();
                     self.open(offer, grant, &used, streams.clone());
@@ -68,15 +81,11 @@ impl Consume {
         handle.close();
     }
 
-    async fn take_grant(
+    fn take_grant(
         &self,
-        mut shown: GrantPresented,
+        (jwt, shown): (String, GrantPresented),
         grant: &watch::Sender<Option<Arc<Grant>>>,
     ) {
-        let jwt = match shown.jwt().await {
-            Ok(jwt) => jwt,
-            Err(error) => return shown.refuse(format!("the grant could not be read: {error}")),
-        };
         match self.grants.check(&jwt, self.session, &self.device) {
             Ok(checked) => {
                 grant.send_replace(Some(Arc::new(checked)));
@@ -128,13 +137,31 @@ impl Consume {
     }
 }
 
-/// Waits until the current grant has run out; for ever while there is none.
-async fn ended(grant: &watch::Receiver<Option<Arc<Grant>>>) {
-    loop {
-        if grant.borrow().as_ref().is_some_and(|grant| !grant.is_live(SystemTime::now())) {
-            return;
+async fn read(mut shown: GrantPresented) -> Option<(String, GrantPresented)> {
+    match shown.jwt().await {
+        Ok(jwt) => Some((jwt, shown)),
+        Err(error) => {
+            shown.refuse(format!("the grant could not be read: {error}"));
+            None
         }
-        tokio::time::sleep(GRANT_LOOK).await;
+    }
+}
+
+/// Waits until the current grant has run out; for ever while there is none.
+async fn run_out(grant: &mut watch::Receiver<Option<Arc<Grant>>>) {
+    loop {
+        let Some(current) = grant.borrow_and_update().clone() else {
+            if grant.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let Ok(left) = current.expires_at.duration_since(SystemTime::now()) else { return };
+        tokio::select! {
+            // The clock may be set while this waits: it is asked again.
+            () = tokio::time::sleep(left.min(CLOCK_LOOK)) => {}
+            changed = grant.changed() => if changed.is_err() { return },
+        }
     }
 }
 
@@ -188,5 +215,205 @@ fn why(error: &io::Error, service: &ServiceRef) -> String {
             format!("{service} cannot be reached from the agent: a NetworkPolicy may keep it out")
         }
         _ => format!("{service} cannot be reached: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_model::{GrantId, OrgId, SessionKind, TeamspaceId, UserId};
+    use fairlead_tunnel::{OpenFailed, Opener};
+    use fairlead_wire::{
+        authority::TeamspaceAuthority,
+        grant::{GrantSigner, GrantedService},
+        key::Key,
+        open::OpenRequest,
+    };
+    use rustls_pki_types::CertificateDer;
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        enrol::Enrolled,
+        pair::{Met, Pair},
+        seen::ServiceSeen,
+        wanted::Wanted,
+    };
+
+    /// A laptop at one end of a carrier, an agent with two Services at the other.
+    struct World {
+        opener: Opener,
+        signer: GrantSigner,
+        /// For `shop/cart` at its one port.
+        grant: Grant,
+        port: Port,
+        wanted: watch::Sender<Option<Arc<Wanted>>>,
+    }
+
+    async fn world() -> World {
+        let pair = Pair::new();
+        let (session, device) = (SessionId::generate(), pair.device);
+        let (grant_key, teamspace) = (Key::generate().unwrap(), TeamspaceId::generate());
+        let enrolled = Enrolled {
+            authority: TeamspaceAuthority::create(Key::generate().unwrap(), SystemTime::now())
+                .unwrap(),
+            organization: OrgId::generate(),
+            teamspace,
+            name: "staging".to_owned(),
+            organization_certificate: CertificateDer::from(vec![1]),
+            grant_key: grant_key.public(),
+        };
+        let wanted = Wanted { consumes: [(session, device)].into(), ..Wanted::default() };
+        let (wanted_tx, wanted_rx) = watch::channel(Some(Arc::new(wanted)));
+        let port = answering_port().await;
+        let services = vec![service("cart", &[port.get(), 1]), service("payment", &[port.get()])];
+        let consume = Consume {
+            session,
+            device,
+            grants: Grants::new(&enrolled, wanted_rx),
+            inventory: watch::channel(Inventory::of(services, Vec::new())).1,
+            first_uses: FirstUses::queue().0,
+        };
+        let now = SystemTime::now();
+        let grant = Grant {
+            id: GrantId::generate(),
+            session,
+            teamspace,
+            organization: enrolled.organization,
+            user: UserId::generate(),
+            device,
+            action: SessionKind::Consume,
+            services: vec![GrantedService {
+                service: "shop/cart".parse().expect("valid"),
+                ports: vec![port],
+            }],
+            policy_version: 1,
+            issued_at: now,
+            expires_at: now + Duration::from_secs(900),
+        };
+        let opener = carried(&pair, consume).await;
+        World { opener, signer: GrantSigner::new(&grant_key), grant, port, wanted: wanted_tx }
+    }
+
+    async fn carried(pair: &Pair, consume: Consume) -> Opener {
+        let Met { acceptor, opener, opening, .. } = pair.consumes().await;
+        tokio::spawn(async move { consume.serve(acceptor, &CancellationToken::new()).await });
+        tokio::spawn(opening);
+        opener
+    }
+
+    /// Opens a port at which every connection is greeted.
+    async fn answering_port() -> Port {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _laptop_gone = stream.write_all(b"hello").await;
+            }
+        });
+        Port::new(port).expect("a port")
+    }
+
+    fn service(name: &str, ports: &[u16]) -> ServiceSeen {
+        let ports: Vec<_> = ports.iter().map(|port| json!({"port": port})).collect();
+        let object = json!({
+            "metadata": {"namespace": "shop", "name": name},
+            "spec": {"clusterIP": "127.0.0.1", "ports": ports},
+        });
+        ServiceSeen::from_object(&serde_json::from_value(object).expect("a Service"))
+            .expect("readable")
+    }
+
+    impl World {
+        async fn shows(&self, grant: &Grant) -> Result<(), OpenFailed> {
+            self.opener.present_grant(&self.signer.sign(grant)).await
+        }
+
+        async fn asks(&self, service: &str, port: Port) -> Result<String, OpenFailed> {
+            self.asks_in(self.grant.session, service, port).await
+        }
+
+        async fn asks_in(
+            &self,
+            session: SessionId,
+            service: &str,
+            port: Port,
+        ) -> Result<String, OpenFailed> {
+            let service = service.parse().expect("valid");
+            let wish = OpenRequest { session, service, port, probe: false };
+            let mut stream = self.opener.open(&wish).await?;
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.expect("readable");
+            Ok(said)
+        }
+    }
+
+    fn is_not_allowed(answer: &Result<String, OpenFailed>) -> bool {
+        matches!(answer, Err(OpenFailed::Refused(refused)) if refused.refusal == Refusal::NotAllowed)
+    }
+
+    #[tokio::test]
+    async fn a_stream_within_the_grant_reaches_its_service() {
+        let world = world().await;
+        world.shows(&world.grant).await.expect("a good grant");
+        assert_eq!(world.asks("shop/cart", world.port).await.expect("covered"), "hello");
+    }
+
+    #[tokio::test]
+    async fn a_stream_outside_the_grant_is_refused() {
+        let world = world().await;
+        world.shows(&world.grant).await.expect("a good grant");
+        let answers = [
+            world.asks("shop/payment", world.port).await,
+            world.asks("shop/cart", Port::new(1).expect("a port")).await,
+            world.asks_in(SessionId::generate(), "shop/cart", world.port).await,
+        ];
+        for answer in answers {
+            assert!(is_not_allowed(&answer), "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_good_grant_there_is_no_stream() {
+        let world = world().await;
+        assert!(is_not_allowed(&world.asks("shop/cart", world.port).await), "none was shown");
+        let stolen = Grant { device: Thumbprint::from_bytes([8; 32]), ..world.grant.clone() };
+        let other = Grant { session: SessionId::generate(), ..world.grant.clone() };
+        let long_ago = world.grant.issued_at - Duration::from_secs(2000);
+        let old = Grant {
+            issued_at: long_ago,
+            expires_at: long_ago + Duration::from_secs(900),
+            ..world.grant.clone()
+        };
+        for bad in [stolen, other, old] {
+            world.shows(&bad).await.expect_err("worth nothing here");
+            assert!(is_not_allowed(&world.asks("shop/cart", world.port).await), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_carrier_ends_with_its_grant_and_a_newer_one_keeps_it() {
+        let [ends, goes_on] = [world().await, world().await];
+        let soon = SystemTime::now() + Duration::from_secs(2);
+        for world in [&ends, &goes_on] {
+            let short = Grant { expires_at: soon, ..world.grant.clone() };
+            world.shows(&short).await.expect("a good grant");
+            world.asks("shop/cart", world.port).await.expect("covered");
+        }
+        goes_on.shows(&goes_on.grant).await.expect("a newer one");
+        ends.opener.closed().await;
+        assert!(SystemTime::now() >= soon - Duration::from_secs(1), "not before its time");
+        goes_on.asks("shop/cart", goes_on.port).await.expect("covered by the newer one");
+    }
+
+    #[tokio::test]
+    async fn a_carrier_ends_with_its_session() {
+        let world = world().await;
+        world.shows(&world.grant).await.expect("a good grant");
+        world.wanted.send_replace(Some(Arc::new(Wanted::default())));
+        world.opener.closed().await;
     }
 }

@@ -24,6 +24,7 @@ use fairlead_wire::open::OpenRequest;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, watch},
+    task::AbortHandle,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -152,7 +153,8 @@ impl Hold {
         changed
     }
 
-    /// Takes a new carrier into use; it replaces the one before. Ends with the carrier.
+    /// Takes a new carrier into use; it replaces the one before. Ends with the carrier, and dropped it ends the carrier:
+    /// a laptop whose beat nobody asks for is not seen.
     pub(crate) async fn carry(&self, opener: Opener, driver: Driver) {
         let ends = self.inner.over.child_token();
         let lane = Lane { opener: opener.clone(), cut: ends.child_token(), ends: ends.clone() };
@@ -160,15 +162,12 @@ impl Hold {
             before.ends.cancel();
         }
         self.sees(Sight::Live);
-        let driver = tokio::spawn(driver);
+        let driver = tokio::spawn(driver).abort_handle();
+        let carried = Carried { hold: self, opener, driver, ends };
         tokio::select! {
-            () = self.beat(&opener) => {}
-            () = ends.cancelled() => {}
+            () = self.beat(&carried.opener) => {}
+            () = carried.ends.cancelled() => {}
         }
-        opener.close();
-        driver.abort();
-        ends.cancel();
-        self.drop_lane();
     }
 
     /// Asks once a second whether the laptop is there, until the carrier ends.
@@ -295,9 +294,27 @@ impl Hold {
     }
 }
 
+/// A carrier in use; takes everything of it along when it goes.
+struct Carried<'a> {
+    hold: &'a Hold,
+    opener: Opener,
+    driver: AbortHandle,
+    ends: CancellationToken,
+}
+
+impl Drop for Carried<'_> {
+    fn drop(&mut self) {
+        self.opener.close();
+        self.driver.abort();
+        self.ends.cancel();
+        self.hold.drop_lane();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pair::{Met, Pair, until};
 
     const GRACE: Duration = Duration::from_secs(15);
 
@@ -326,5 +343,19 @@ mod tests {
         assert_eq!(verdict(false, None, s(29), GRACE), Verdict::Waiting);
         assert_eq!(verdict(false, None, s(30), GRACE), Verdict::Absent);
         assert_eq!(verdict(false, None, s(59), s(60)), Verdict::Waiting);
+    }
+
+    #[tokio::test]
+    async fn a_carrier_that_is_cut_is_not_seen_any_more() {
+        let Met { acceptor: _acceptor, accepting, opener, opening } =
+            Pair::new().intercepts().await;
+        let hold = Hold::new(SessionId::generate(), Arc::default());
+        let held = hold.clone();
+        let carrying = tokio::spawn(async move { held.carry(opener, opening).await });
+        until(|| hold.seen().sight == Sight::Live).await;
+        carrying.abort();
+        until(|| hold.seen().sight == Sight::Away).await;
+        assert!(hold.inner.lane.borrow().is_none());
+        accepting.await.expect("its end is seen at the laptop");
     }
 }
