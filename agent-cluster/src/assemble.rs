@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use kube::{Client, Config};
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
 };
@@ -15,16 +14,17 @@ use tracing::info;
 use crate::{
     carriers::{Carriers, Cuts},
     config::{Place, Restore, Run},
-    enrol,
+    enrol::{self, Enrolled},
     grants::Grants,
     health::{self, Ready},
     intercept::{Intercepts, Wires, holds::Holds},
     janitor,
     link::Link,
+    listen::dual_stack,
     peers::{PeerState, writer::Peers},
     report::{FirstUses, Observed},
     wanted::Wanted,
-    watch::{WATCH_SECONDS, inventory, pods},
+    watch::{Inventory, WATCH_SECONDS, inventory, pods},
     workload::Workloads,
 };
 
@@ -44,9 +44,7 @@ pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
     let run = Arc::new(run);
     let client = client().await?;
     let ready = Ready::default();
-    health::serve(run.place.health_port, ready.clone())
-        .await
-        .context("the health port is taken")?;
+    health::serve(run.place.health_port, ready.clone()).context("the health port is taken")?;
     let stop = stop_signal()?;
     tokio::pin!(stop);
     let enrolled = tokio::select! {
@@ -55,71 +53,10 @@ pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
     };
     info!(teamspace = enrolled.name, organization = %enrolled.organization, key = %enrolled.authority.thumbprint(),
         "This replica belongs to teamspace {}", enrolled.name);
-    let identity = enrol::replica_key(Arc::clone(&enrolled), run.pod_name.clone())?;
 
-    let mut inventory = inventory(&client, &run.place.scopes(), &run.place.owner());
-    let agents = pods(&client, &run.place.namespace, &run.place.agent_selector);
-    let (stopping, peers_stopping) = (CancellationToken::new(), CancellationToken::new());
-    let (wanted_tx, wanted_rx) = watch::channel(None::<Arc<Wanted>>);
-    let (state_tx, state_rx) = watch::channel(PeerState::default());
-    let (observed_tx, observed_rx) = watch::channel(Observed::new());
-    let (asked_tx, asked_rx) = mpsc::channel(ASKED_QUEUE);
-    let (first_uses, first_use_rx) = FirstUses::queue();
-    let holds = Holds::default();
-
-    let peer_listener = TcpListener::bind(("::", run.peer_port)).await;
-    let peer_listener = match peer_listener {
-        Ok(listener) => listener,
-        Err(_) => {
-            TcpListener::bind(("0.0.0.0", run.peer_port)).await.context("the peer port is taken")?
-        }
-    };
-    let peers = Peers::start(
-        client.clone(),
-        Arc::clone(&run),
-        agents,
-        identity.clone(),
-        state_rx,
-        peer_listener,
-        peers_stopping.clone(),
-    );
-    let carriers = Carriers {
-        identity: identity.clone(),
-        organization_certificate: enrolled.organization_certificate.clone(),
-        grants: Grants::new(&enrolled, wanted_rx.clone()),
-        holds: holds.clone(),
-        inventory: inventory.clone(),
-        first_uses,
-        cuts: Cuts::default(),
-    };
-    tokio::spawn(carriers.serve(asked_rx));
-    let link = Link {
-        run: Arc::clone(&run),
-        identity,
-        inventory: inventory.clone(),
-        workloads: Workloads::follow(client.clone(), inventory.clone()),
-        observed: observed_rx,
-        first_uses: first_use_rx,
-        wanted: wanted_tx,
-        asked: asked_tx,
-        stopping: stopping.clone(),
-    };
-    tokio::spawn(link.keep());
-    let wires = Wires {
-        inventory: inventory.clone(),
-        wanted: wanted_rx,
-        peers,
-        holds,
-        state: state_tx,
-        observed: observed_tx,
-        stopping: stopping.clone(),
-    };
-    let (drained_tx, drained_rx) = oneshot::channel();
-    let (open_tx, open_rx) = watch::channel(0);
-    tokio::spawn(Intercepts::new(client, Arc::clone(&run), wires, open_tx).run(drained_tx));
-
+    let mut parts = Parts::assemble(client, run, &enrolled)?;
     tokio::select! {
-        synced = inventory.wait_for(|inventory| inventory.synced()) => {
+        synced = parts.inventory.wait_for(|inventory| inventory.synced()) => {
             drop(synced.context("the watches ended")?);
             ready.set(true);
             info!("Everything is seen; ready");
@@ -128,29 +65,98 @@ pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
         () = &mut stop => {}
     }
     ready.set(false);
-    stopping.cancel();
-    end(drained_rx, peers_stopping, open_rx).await;
+    parts.end().await;
     Ok(())
 }
 
-/// Endpoints leave, then the Lease, then what is still open may finish.
-async fn end(
+/// What is left in hand of a running agent: how to see that it is complete, and how to end it.
+struct Parts {
+    inventory: watch::Receiver<Inventory>,
+    stopping: CancellationToken,
     drained: oneshot::Receiver<()>,
-    peers: CancellationToken,
-    mut open: watch::Receiver<usize>,
-) {
-    let _task_gone = drained.await;
-    peers.cancel();
-    tokio::time::sleep(PROXIES_FOLLOW).await;
-    let finished = open.wait_for(|open| *open == 0);
-    let in_time = tokio::time::timeout(CONNECTIONS_FINISH, finished).await.is_ok();
-    info!(in_time, "Stopped");
+    peers_stopping: CancellationToken,
+    /// How many connections are open.
+    open: watch::Receiver<usize>,
+}
+
+impl Parts {
+    /// Begins every task, each with its ends of the channels between them.
+    fn assemble(client: Client, run: Arc<Run>, enrolled: &Arc<Enrolled>) -> anyhow::Result<Self> {
+        let identity = enrol::replica_key(Arc::clone(enrolled), run.pod_name.clone())?;
+        let inventory = inventory(&client, &run.place.scopes(), &run.place.owner());
+        let (stopping, peers_stopping) = (CancellationToken::new(), CancellationToken::new());
+        let (wanted_tx, wanted_rx) = watch::channel(None::<Arc<Wanted>>);
+        let (linked_tx, linked_rx) = watch::channel(false);
+        let (state_tx, state_rx) = watch::channel(PeerState::default());
+        let (observed_tx, observed_rx) = watch::channel(Observed::new());
+        let (asked_tx, asked_rx) = mpsc::channel(ASKED_QUEUE);
+        let (first_uses, first_use_rx) = FirstUses::queue();
+        let holds = Holds::default();
+
+        let peers = Peers::start(
+            client.clone(),
+            Arc::clone(&run),
+            pods(&client, &run.place.namespace, &run.place.agent_selector),
+            identity.clone(),
+            state_rx,
+            dual_stack(run.peer_port).context("the peer port is taken")?,
+            peers_stopping.clone(),
+        );
+        let carriers = Carriers {
+            identity: identity.clone(),
+            organization_certificate: enrolled.organization_certificate.clone(),
+            grants: Grants::new(enrolled, wanted_rx.clone()),
+            holds: holds.clone(),
+            inventory: inventory.clone(),
+            first_uses,
+            cuts: Cuts::default(),
+        };
+        tokio::spawn(carriers.serve(asked_rx));
+        let link = Link {
+            run: Arc::clone(&run),
+            identity,
+            inventory: inventory.clone(),
+            workloads: Workloads::follow(client.clone(), inventory.clone()),
+            observed: observed_rx,
+            first_uses: first_use_rx,
+            wanted: wanted_tx,
+            asked: asked_tx,
+            linked: linked_tx,
+            stopping: stopping.clone(),
+        };
+        tokio::spawn(link.keep());
+        let wires = Wires {
+            inventory: inventory.clone(),
+            wanted: wanted_rx,
+            peers,
+            holds,
+            state: state_tx,
+            observed: observed_tx,
+            linked: linked_rx,
+            stopping: stopping.clone(),
+        };
+        let (drained_tx, drained) = oneshot::channel();
+        let (open_tx, open) = watch::channel(0);
+        tokio::spawn(Intercepts::new(client, run, wires, open_tx).run(drained_tx));
+        Ok(Self { inventory, stopping, drained, peers_stopping, open })
+    }
+
+    /// Endpoints leave, then the Lease, then what is still open may finish.
+    async fn end(mut self) {
+        self.stopping.cancel();
+        let _task_gone = self.drained.await;
+        self.peers_stopping.cancel();
+        tokio::time::sleep(PROXIES_FOLLOW).await;
+        let finished = self.open.wait_for(|open| *open == 0);
+        let in_time = tokio::time::timeout(CONNECTIONS_FINISH, finished).await.is_ok();
+        info!(in_time, "Stopped");
+    }
 }
 
 pub(crate) async fn janitor(place: Place) -> anyhow::Result<()> {
     let client = client().await?;
     let ready = Ready::default();
-    health::serve(place.health_port, ready.clone()).await.context("the health port is taken")?;
+    health::serve(place.health_port, ready.clone()).context("the health port is taken")?;
     let stop = stop_signal()?;
     tokio::select! {
         ended = janitor::run(client, place, ready) => ended,

@@ -1,10 +1,7 @@
 //! The link to the hub: dialled from here, begun with a challenge, kept alive by heartbeats, begun again when lost.
 //! It only carries words; what they ask for happens elsewhere.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use fairlead_model::{SessionId, timers};
@@ -21,11 +18,11 @@ use fairlead_wire::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 use crate::{
@@ -60,6 +57,8 @@ pub(crate) struct Link {
     pub(crate) first_uses: mpsc::Receiver<FirstUse>,
     pub(crate) wanted: watch::Sender<Option<Arc<Wanted>>>,
     pub(crate) asked: mpsc::Sender<Asked>,
+    /// Whether a link stands.
+    pub(crate) linked: watch::Sender<bool>,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -73,7 +72,9 @@ impl Link {
                 Ok(mut open) => {
                     info!(hub = self.run.hub_url, "Linked to the hub");
                     backoff = Backoff::new();
+                    self.linked.send_replace(true);
                     let ended = open.serve(&mut self).await;
+                    self.linked.send_replace(false);
                     lost_at = Instant::now();
                     warn!("The link to the hub is lost: {ended:#}");
                 }
@@ -94,7 +95,7 @@ impl Link {
         }
     }
 
-    async fn open(&self) -> anyhow::Result<Open> {
+    async fn open(&self) -> anyhow::Result<Open<Streaming<ClusterDown>>> {
         let trust = HubTrust::new(self.run.hub_ca_file.as_deref())?;
         let hub = dial_hub(&self.run.hub_url, &trust)
             .await
@@ -103,12 +104,12 @@ impl Link {
         let mut links = ClusterLinksClient::new(hub.channel());
         let reply = timeout(timers::LINK_DEAD, links.open(ReceiverStream::new(up_rx))).await;
         let mut down = reply.context("the hub did not answer in time")??.into_inner();
-        let Down::Challenge(challenge) = hear(&mut down).await? else {
+        let Down::Challenge(challenge) = hear(&mut down, soon()).await? else {
             bail!("the hub began without a challenge")
         };
         let hello = self.hello(&challenge.nonce, hub.host());
         up_tx.send(ClusterUp { message: Some(Up::Hello(hello)) }).await?;
-        let Down::Welcome(welcome) = hear(&mut down).await? else {
+        let Down::Welcome(welcome) = hear(&mut down, soon()).await? else {
             bail!("the hub did not welcome us")
         };
         info!(hub_replica = welcome.hub_replica, "The hub knows this replica");
@@ -131,31 +132,47 @@ impl Link {
     }
 }
 
-async fn hear(down: &mut Streaming<ClusterDown>) -> anyhow::Result<Down> {
-    let message = timeout(timers::LINK_DEAD, down.message()).await.context("the hub is silent")?;
+/// What the hub says, as it arrives.
+trait Words: Stream<Item = Result<ClusterDown, Status>> + Unpin {}
+
+impl<S: Stream<Item = Result<ClusterDown, Status>> + Unpin> Words for S {}
+
+/// When a hub that says nothing more from now on is given up.
+fn soon() -> Instant {
+    Instant::now() + timers::LINK_DEAD
+}
+
+async fn hear(down: &mut impl Words, until: Instant) -> anyhow::Result<Down> {
+    let message = timeout_at(until, down.next()).await.context("the hub is silent")?;
+    let message = message.context("the hub closed the link")?;
     let message = message.map_err(|status| anyhow!("the hub said: {}", status.message()))?;
-    message.and_then(|message| message.message).context("the hub closed the link")
+    message.message.context("the hub said nothing that we understand")
 }
 
 /// A link that was welcomed, and what the hub has been told on it.
-struct Open {
-    down: Streaming<ClusterDown>,
+struct Open<S> {
+    down: S,
     up_tx: mpsc::Sender<ClusterUp>,
     told: Option<Catalogue>,
     said: Observed,
 }
 
-impl Open {
+impl<S: Words> Open<S> {
     /// Serves the link until it ends; the error says why.
     async fn serve(&mut self, link: &mut Link) -> anyhow::Error {
         let mut beat = tokio::time::interval(timers::LINK_HEARTBEAT);
         let mut gather = tokio::time::interval(GATHER);
         let mut stale = true;
+        // Counted from what was heard last, whatever else happens meanwhile.
+        let mut silent_at = soon();
         link.observed.mark_changed();
         loop {
             let step = tokio::select! {
-                heard = hear(&mut self.down) => match heard {
-                    Ok(message) => take(message, link).await,
+                heard = hear(&mut self.down, silent_at) => match heard {
+                    Ok(message) => {
+                        silent_at = soon();
+                        take(message, link).await
+                    }
                     Err(error) => Err(error),
                 },
                 _ = beat.tick() => self.say(Up::Heartbeat(Heartbeat {})),
@@ -240,4 +257,61 @@ async fn take(message: Down, link: &Link) -> anyhow::Result<()> {
 
 async fn pass_on(link: &Link, asked: Asked) -> anyhow::Result<()> {
     link.asked.send(asked).await.map_err(|_| anyhow!("the agent is ending"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        config::{Command, Verb},
+        enrol,
+    };
+
+    fn run() -> Run {
+        let line = [
+            "fairlead-agent",
+            "run",
+            "--pod-name",
+            "agent-1",
+            "--pod-ip",
+            "10.244.1.7",
+            "--hub-url",
+            "https://hub.test",
+        ];
+        match Command::try_parse_from(line).expect("valid").verb {
+            Verb::Run(run) => *run,
+            _ => unreachable!("the verb was run"),
+        }
+    }
+
+    fn link() -> Link {
+        Link {
+            run: Arc::new(run()),
+            identity: enrol::any_replica_key(),
+            inventory: watch::channel(Inventory::default()).1,
+            workloads: Workloads::unknown(),
+            observed: watch::channel(Observed::new()).1,
+            first_uses: mpsc::channel(1).1,
+            wanted: watch::Sender::new(None),
+            asked: mpsc::channel(1).0,
+            linked: watch::Sender::new(true),
+            stopping: CancellationToken::new(),
+        }
+    }
+
+    /// The hub's half is gone without a word, as behind a cut cable; our own heartbeats go on being written.
+    #[tokio::test(start_paused = true)]
+    async fn a_hub_that_says_nothing_is_given_up_however_much_it_is_told() {
+        let (up_tx, mut up_rx) = mpsc::channel(UP_QUEUE);
+        let reading = tokio::spawn(async move { while up_rx.recv().await.is_some() {} });
+        let down = tokio_stream::pending();
+        let mut open = Open { down, up_tx, told: None, said: Observed::new() };
+        let begun = Instant::now();
+        let ended = open.serve(&mut link()).await;
+        assert!(ended.to_string().contains("silent"), "{ended:#}");
+        assert_eq!(begun.elapsed().as_secs(), timers::LINK_DEAD.as_secs());
+        reading.abort();
+    }
 }

@@ -11,10 +11,16 @@ mod grants;
 mod health;
 mod intercept;
 mod janitor;
+mod lease;
 mod link;
+mod listen;
 mod names;
+#[cfg(test)]
+mod pair;
 mod peers;
 mod report;
+mod restore;
+mod seen;
 mod wanted;
 mod watch;
 mod workload;
