@@ -41,6 +41,14 @@ fn one_replica_may_always_be_taken_away_and_the_last_one_may_not() {
 }
 
 #[test]
+fn only_the_agent_runs_under_the_account_that_reads_the_teamspace_key() {
+    for (name, pod) in Objects::of_agent(&[]).pods() {
+        let account = if name == "fairlead-agent" { name } else { "fairlead-agent-janitor" };
+        assert_eq!(pod["serviceAccountName"], account, "{name}");
+    }
+}
+
+#[test]
 fn an_upgrade_cannot_empty_the_secret_with_the_teamspace_key() {
     let objects = Objects::of_agent(&[]);
     let identity = objects.named("Secret", "fairlead-agent-identity");
@@ -102,6 +110,6 @@ fn two_installations_do_not_meet() {
     };
     let one = shared(&Objects::of_agent(&[]));
     let other = shared(&Objects::of_agent(&["--namespace", "elsewhere"]));
-    assert_eq!(one.len(), 6, "{one:?}");
+    assert_eq!(one.len(), 8, "{one:?}");
     assert!(one.is_disjoint(&other), "{one:?} and {other:?}");
 }

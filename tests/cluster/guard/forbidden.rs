@@ -1,10 +1,12 @@
 //! What the agent must not do, each with the words that deny it.
 
-use crate::objects::slice;
+use crate::objects::{self, slice};
 
 const FIELDS: &str = "may not change any field of a Service but its selector";
 const KEYS: &str = "may change no selector key but";
 const NOT_YOURS: &str = "only EndpointSlices that are managed by fairlead.dev";
+const OTHERS: &str = "may set only values of its own installation";
+const OF_OTHERS: &str = "only EndpointSlices of its own installation";
 const OWNED: &str = "must be owned by its Service and carry no finalizer";
 const WHERE_TO: &str = "endpoints must be agents on ports 20000-29999";
 
@@ -27,7 +29,8 @@ pub(crate) fn all() -> Vec<Attempt> {
 }
 
 fn service_fields() -> Vec<Attempt> {
-    let selector = r#"{"op":"add","path":"/spec/selector/fairlead.dev~1intercept","value":"x"}"#;
+    let selector =
+        r#"{"op":"add","path":"/spec/selector/fairlead.dev~1intercept","value":"4fe867a5e26a.1"}"#;
     vec![
         cart(r#"[{"op":"replace","path":"/spec/ports/0/port","value":81}]"#, FIELDS),
         cart(r#"[{"op":"replace","path":"/spec/ports/0/targetPort","value":9}]"#, FIELDS),
@@ -41,6 +44,9 @@ fn service_fields() -> Vec<Attempt> {
         cart(r#"[{"op":"replace","path":"/spec/selector/app","value":"payment"}]"#, KEYS),
         cart(&format!(r#"[{{"op":"remove","path":"/spec/selector/app"}},{selector}]"#), KEYS),
         cart(r#"[{"op":"remove","path":"/spec/selector"}]"#, KEYS),
+        cart(objects::FOREIGN_KEY, OTHERS),
+        patch("taken", "service/api", objects::KEY_ON, OTHERS),
+        patch("taken", "service/api", objects::FOREIGN_KEY_OFF, OTHERS),
         patch(
             "default",
             "service/kubernetes",
@@ -86,7 +92,7 @@ fn whole_services() -> Vec<Attempt> {
 }
 
 fn closed_namespaces() -> Vec<Attempt> {
-    let key = r#"[{"op":"add","path":"/spec/selector/fairlead.dev~1intercept","value":"x"}]"#;
+    let key = r#"[{"op":"add","path":"/spec/selector/fairlead.dev~1intercept","value":"4fe867a5e26a.1"}]"#;
     let label = "closed to the cluster agent by its label";
     vec![
         patch(
@@ -137,6 +143,7 @@ fn slices() -> Vec<Attempt> {
             r#"[{"op":"add","path":"/metadata/labels/endpointslice.kubernetes.io~1managed-by","value":"fairlead.dev"}]"#,
             NOT_YOURS,
         ),
+        create("a slice of another installation", with(objects::OWNER, "ffffffffffff"), OF_OTHERS),
         create("a slice without an owner", without_owner(&ours), OWNED),
         create(
             "a slice of another Service",

@@ -8,7 +8,7 @@ mod objects;
 
 use std::{fs, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Lab, Options, tools};
 use fairlead_tests::{Said, say, within};
 use tempfile::TempDir;
@@ -16,7 +16,8 @@ use tempfile::TempDir;
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/charts/agent-cluster");
 const VALUES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/values/lab.yaml");
 const SHOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shop/manifests");
-const ACCOUNT: &str = "system:serviceaccount:fairlead-system:fairlead-agent";
+const AGENT: &str = "fairlead-agent";
+const JANITOR: &str = "fairlead-agent-janitor";
 /// The API server compiles new policies and roles in the background.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,14 +26,17 @@ fn the_agent_may_redirect_and_restore_and_nothing_else() -> anyhow::Result<()> {
     let cluster = Cluster::up()?;
     every_pod_is_restricted(&cluster)?;
     the_sequence_of_an_intercept_is_allowed(&cluster)?;
+    giving_back_is_allowed_whatever_happened(&cluster)?;
 
     cluster.give_every_right()?;
     let refused = forbidden::all();
     let mut wrong = Vec::new();
-    for attempt in &refused {
-        let said = cluster.attempt(attempt)?;
-        if said.code == Some(0) || !said.stderr.contains(attempt.because) {
-            wrong.push(format!("{}: {said}", attempt.what));
+    for account in [AGENT, JANITOR] {
+        for attempt in &refused {
+            let said = cluster.attempt(account, attempt)?;
+            if said.code == Some(0) || !said.stderr.contains(attempt.because) {
+                wrong.push(format!("{account}, {}: {said}", attempt.what));
+            }
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), refused.len(), wrong.join("\n"));
@@ -57,23 +61,41 @@ fn every_pod_is_restricted(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Slice, key, the change of the slice to the original pods, key off, slice off: with the chart's rights alone.
+/// Slice, key, the change of the slice to the original pods, key off, slice off: with the chart's rights alone, the
+/// agent's and the janitor's for what each of them does.
 fn the_sequence_of_an_intercept_is_allowed(cluster: &Cluster) -> anyhow::Result<()> {
-    let slice = objects::slice("shop", "cart", cluster.uid_of("shop", "cart")?.as_str());
-    within(PATIENCE, "the agent's role is in force", || {
-        cluster.agent(&["create"], Some(&slice))?.ok()
-    })?;
-    let patch = |what: &str, name: &str, patch: &str| {
-        cluster.agent(&["-n", "shop", "patch", what, name, "--type=json", "-p", patch], None)?.ok()
-    };
-    patch("service", "cart", objects::KEY_ON)?;
+    cluster.is_intercepted()?;
     let keyed =
-        cluster.agent(&["get", "services", "-A", "-l", "fairlead.dev/intercepted"], None)?.ok()?;
-    ensure!(keyed.stdout.contains("cart"), "{keyed}");
-    patch("endpointslice", "fl-guard-v4", objects::TO_THE_PODS)?;
-    patch("service", "cart", objects::KEY_OFF)?;
-    cluster.agent(&["-n", "shop", "delete", "endpointslice", "fl-guard-v4"], None)?.ok()?;
-    cluster.agent(&["create"], Some(objects::EVENT))?.ok()?;
+        cluster.says(AGENT, &["get", "services", "-A", "-l", "fairlead.dev/intercepted"], None)?;
+    ensure!(keyed.ok()?.stdout.contains("cart"));
+    for account in [AGENT, JANITOR] {
+        cluster.is_intercepted()?;
+        cluster.is_given_back_by(account)?;
+    }
+    cluster.says(AGENT, &["create"], Some(objects::EVENT))?.ok()?;
+    Ok(())
+}
+
+/// What owners may do while a Service is intercepted, and what must be possible all the same.
+fn giving_back_is_allowed_whatever_happened(cluster: &Cluster) -> anyhow::Result<()> {
+    let shop = |label: &str| say(cluster.lab.kubectl(["label", "namespace", "shop", label]))?.ok();
+    let owner = |patch: &str| {
+        let patched = ["-n", "shop", "patch", "service", "cart", "--type=json", "-p", patch];
+        say(cluster.lab.kubectl(patched))?.ok()
+    };
+    for account in [AGENT, JANITOR] {
+        cluster.is_intercepted()?;
+        shop("fairlead.dev/deny=true")?;
+        let key_on = cluster.patches(account, "service", "cart", objects::KEY_ON)?;
+        ensure!(key_on.stderr.contains("closed to the cluster agent"), "{key_on}");
+        cluster.is_given_back_by(account).context("in a namespace that was closed meanwhile")?;
+        shop("fairlead.dev/deny-")?;
+
+        cluster.is_intercepted()?;
+        owner(objects::OWNERS_KEYS_OFF)?;
+        cluster.is_given_back_by(account).context("without a key of the owner's own")?;
+        owner(r#"[{"op": "add", "path": "/spec/selector", "value": {"app": "cart"}}]"#)?;
+    }
     Ok(())
 }
 
@@ -100,7 +122,33 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Binds the agent's account to cluster-admin: from here on only the guard stands in its way.
+    /// Has the agent put slice and key on, in that order.
+    fn is_intercepted(&self) -> anyhow::Result<()> {
+        let slice = objects::slice("shop", "cart", self.uid_of("shop", "cart")?.as_str());
+        within(PATIENCE, "the agent's role is in force", || {
+            let said = self.says(AGENT, &["create"], Some(&slice))?;
+            ensure!(said.code == Some(0) || said.stderr.contains("already exists"), "{said}");
+            Ok(())
+        })?;
+        self.patches(AGENT, "service", "cart", objects::KEY_ON)?.ok()?;
+        Ok(())
+    }
+
+    /// Has an account turn the slice to the pods, take the key off, and then the slice.
+    fn is_given_back_by(&self, account: &str) -> anyhow::Result<()> {
+        self.patches(account, "endpointslice", "fl-guard-v4", objects::TO_THE_PODS)?.ok()?;
+        self.patches(account, "service", "cart", objects::KEY_OFF)?.ok()?;
+        let delete = ["-n", "shop", "delete", "endpointslice", "fl-guard-v4"];
+        self.says(account, &delete, None)?.ok()?;
+        Ok(())
+    }
+
+    fn patches(&self, account: &str, kind: &str, name: &str, patch: &str) -> anyhow::Result<Said> {
+        let words = ["-n", "shop", "patch", kind, name, "--type=json", "-p", patch];
+        self.says(account, &words, None)
+    }
+
+    /// Binds both accounts to cluster-admin: from here on only the guard stands in its way.
     fn give_every_right(&self) -> anyhow::Result<()> {
         say(self.lab.kubectl([
             "create",
@@ -108,22 +156,27 @@ impl Cluster {
             "everything",
             "--clusterrole=cluster-admin",
             "--serviceaccount=fairlead-system:fairlead-agent",
+            "--serviceaccount=fairlead-system:fairlead-agent-janitor",
         ]))?
         .ok()?;
-        within(PATIENCE, "the binding is in force", || {
-            self.agent(&["auth", "can-i", "delete", "services", "-n", "shop"], None)?.ok()
-        })?;
+        for account in [AGENT, JANITOR] {
+            within(PATIENCE, "the binding is in force", || {
+                let asks = ["auth", "can-i", "delete", "services", "-n", "shop"];
+                self.says(account, &asks, None)?.ok()
+            })?;
+        }
         Ok(())
     }
 
-    fn attempt(&self, attempt: &forbidden::Attempt) -> anyhow::Result<Said> {
+    fn attempt(&self, account: &str, attempt: &forbidden::Attempt) -> anyhow::Result<Said> {
         let words: Vec<&str> = attempt.words.iter().map(String::as_str).collect();
-        self.agent(&words, attempt.object.as_deref())
+        self.says(account, &words, attempt.object.as_deref())
     }
 
-    /// Runs kubectl as the agent, on `object` where there is one.
-    fn agent(&self, words: &[&str], object: Option<&str>) -> anyhow::Result<Said> {
-        let mut kubectl = self.lab.kubectl(["--as", ACCOUNT]);
+    /// Runs kubectl as an account of the chart, on `object` where there is one.
+    fn says(&self, account: &str, words: &[&str], object: Option<&str>) -> anyhow::Result<Said> {
+        let account = format!("system:serviceaccount:fairlead-system:{account}");
+        let mut kubectl = self.lab.kubectl(["--as", &account]);
         kubectl.args(words);
         if let Some(object) = object {
             kubectl.args(["-f", &self.file(object)?]);

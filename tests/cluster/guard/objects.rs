@@ -1,9 +1,12 @@
 //! The objects and patches that the guard is tried with.
 
+/// By which an agent that is installed as `fairlead` in `fairlead-system` knows what is its own.
+pub(crate) const OWNER: &str = "4fe867a5e26a";
+
 /// What the agent puts on, in one patch: key, label, annotation.
 pub(crate) const KEY_ON: &str = r#"[
-    {"op": "add", "path": "/spec/selector/fairlead.dev~1intercept", "value": "x.1"},
-    {"op": "add", "path": "/metadata/labels", "value": {"fairlead.dev/intercepted": "x.1"}},
+    {"op": "add", "path": "/spec/selector/fairlead.dev~1intercept", "value": "4fe867a5e26a.1"},
+    {"op": "add", "path": "/metadata/labels", "value": {"fairlead.dev/intercepted": "4fe867a5e26a.1"}},
     {"op": "add", "path": "/metadata/annotations/fairlead.dev~1info", "value": "{}"}
 ]"#;
 
@@ -21,11 +24,26 @@ pub(crate) const TO_THE_PODS: &str = r#"[
         "addresses": ["10.244.1.9"], "targetRef": {"kind": "Pod", "namespace": "shop", "name": "cart-1"}}]}
 ]"#;
 
-/// A namespace whose owners want no cluster agent, with a Service and a careless pod in it.
+/// A key as another agent, or anybody else, may have set it.
+pub(crate) const FOREIGN_KEY: &str = r#"[{"op": "add", "path": "/spec/selector/fairlead.dev~1intercept", "value": "ffffffffffff.1"}]"#;
+
+/// And what takes it off.
+pub(crate) const FOREIGN_KEY_OFF: &str =
+    r#"[{"op": "remove", "path": "/spec/selector/fairlead.dev~1intercept"}]"#;
+
+/// All of the owner's own keys taken away while ours is on.
+pub(crate) const OWNERS_KEYS_OFF: &str = r#"[{"op": "remove", "path": "/spec/selector/app"}]"#;
+
+/// A namespace whose owners want no cluster agent, with a Service and a careless pod in it; and one whose Service bears
+/// another agent's key.
 pub(crate) const CLOSED: &str = r#"
 {apiVersion: v1, kind: Namespace, metadata: {name: closed, labels: {fairlead.dev/deny: "true"}}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: api, namespace: closed}, spec: {selector: {app: api}, ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: taken}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: api, namespace: taken}, spec: {selector: {app: api, fairlead.dev/intercept: ffffffffffff.1}, ports: [{port: 80}]}}
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: careless, namespace: closed}, spec: {containers: [{name: any, image: docker.io/local/none:1}]}}
 "#;
@@ -52,7 +70,8 @@ pub(crate) fn slice(namespace: &str, service: &str, uid: &str) -> String {
         "namespace": "{namespace}",
         "labels": {{
             "kubernetes.io/service-name": "{service}",
-            "endpointslice.kubernetes.io/managed-by": "fairlead.dev"
+            "endpointslice.kubernetes.io/managed-by": "fairlead.dev",
+            "fairlead.dev/owner": "{OWNER}"
         }},
         "ownerReferences": [{{"apiVersion": "v1", "kind": "Service", "name": "{service}", "uid": "{uid}"}}]
     }},

@@ -22,3 +22,18 @@ app.kubernetes.io/part-of: fairlead
 app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
+
+{{/* What the agent knows its own pods by. */}}
+{{- define "agent.selectorText" -}}
+app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=agent
+{{- end }}
+
+{{/* What the agent knows its own keys and slices by, derived as in agent-cluster/src/names.rs; a test compares them. */}}
+{{- define "agent.owner" -}}
+{{ printf "%s\n%s" .Release.Namespace (include "agent.selectorText" .) | sha256sum | trunc 12 }}
+{{- end }}
+
+{{/* The account that gives Services back and can do nothing else. */}}
+{{- define "agent.janitorName" -}}
+{{ include "agent.name" . }}-janitor
+{{- end }}

@@ -1,24 +1,26 @@
 {{/* What the pods of agent, janitor and hook have in common. */}}
 
 {{/* Nothing here needs root, a writable disk or a capability: the restricted profile, and a little more. */}}
+{{/* Takes [root, account]. */}}
 {{- define "agent.podSpec" -}}
-serviceAccountName: {{ include "agent.name" . }}
+{{- $root := index . 0 -}}
+serviceAccountName: {{ index . 1 }}
 securityContext:
   runAsNonRoot: true
   runAsUser: 65532
   runAsGroup: 65532
   fsGroup: 65532
   seccompProfile: {type: RuntimeDefault}
-{{- with .Values.image.pullSecrets }}
+{{- with $root.Values.image.pullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
-{{- with .Values.nodeSelector }}
+{{- with $root.Values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- with $root.Values.tolerations }}
 tolerations: {{- toYaml . | nindent 0 }}
 {{- end }}
-{{- with .Values.priorityClassName }}
+{{- with $root.Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
@@ -44,7 +46,7 @@ ports:
 - {name: FAIRLEAD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
 - {name: FAIRLEAD_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - name: FAIRLEAD_AGENT_SELECTOR
-  value: app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=agent
+  value: {{ include "agent.selectorText" . }}
 - {name: FAIRLEAD_NAMESPACES, value: {{ join "," .Values.namespaces | quote }}}
 - {name: FAIRLEAD_LOG, value: {{ .Values.logLevel | quote }}}
 {{- end }}

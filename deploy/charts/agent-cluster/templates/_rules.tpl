@@ -11,7 +11,7 @@ writes, compared by a test. `patch` on Services is much more than the agent need
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [get]
@@ -20,5 +20,29 @@ writes, compared by a test. `patch` on Services is much more than the agent need
   verbs: [get]
 - apiGroups: [""]
   resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{/* And of the janitor and the pre-delete hook, which only give back (agent-cluster/src/janitor.rs and restore.rs). */}}
+{{- define "agent.restoringRules" -}}
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, patch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+{{- end }}
+
+{{/* The writer's Lease. Nobody can be given the right to create just one; the chart makes it, and it may get lost. */}}
+{{- define "agent.leaseRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [fairlead-agent-writer]
+  verbs: [get, update]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
   verbs: [create]
 {{- end }}
