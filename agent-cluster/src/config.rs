@@ -113,6 +113,27 @@ pub(crate) struct Run {
 }
 
 #[cfg(test)]
+impl Run {
+    /// A replica as the chart starts it, for tests of what is not configuration.
+    pub(crate) fn any() -> Self {
+        let line = [
+            "fairlead-agent",
+            "run",
+            "--pod-name",
+            "agent-1",
+            "--pod-ip",
+            "10.244.1.7",
+            "--hub-url",
+            "https://hub.test",
+        ];
+        match Command::try_parse_from(line).expect("valid").verb {
+            Verb::Run(run) => *run,
+            _ => unreachable!("the verb was run"),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -261,34 +261,12 @@ async fn pass_on(link: &Link, asked: Asked) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::{
-        config::{Command, Verb},
-        enrol,
-    };
-
-    fn run() -> Run {
-        let line = [
-            "fairlead-agent",
-            "run",
-            "--pod-name",
-            "agent-1",
-            "--pod-ip",
-            "10.244.1.7",
-            "--hub-url",
-            "https://hub.test",
-        ];
-        match Command::try_parse_from(line).expect("valid").verb {
-            Verb::Run(run) => *run,
-            _ => unreachable!("the verb was run"),
-        }
-    }
+    use crate::enrol;
 
     fn link() -> Link {
         Link {
-            run: Arc::new(run()),
+            run: Arc::new(Run::any()),
             identity: enrol::any_replica_key(),
             inventory: watch::channel(Inventory::default()).1,
             workloads: Workloads::unknown(),

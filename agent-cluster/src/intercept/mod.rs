@@ -10,6 +10,8 @@ pub(crate) mod doors;
 pub(crate) mod hold;
 pub(crate) mod holds;
 mod listener;
+#[cfg(test)]
+mod looks;
 mod observing;
 pub(crate) mod originals;
 mod outcomes;
@@ -234,13 +236,6 @@ impl Intercepts {
 
     /// Follows which sessions should be, when their laptops were last seen, and which are over.
     fn remember_sessions(&mut self, look: &Look) {
-        // A replica that lost the hub forgets in the end what it wants; whoever still hears the hub knows better.
-        let linked = *self.wires.linked.borrow_and_update();
-        for replica in look.peers.alive.values().filter(|r| r.state.linked || !linked) {
-            for session in &replica.state.ended {
-                self.over(*session, Phase::Ended, String::new());
-            }
-        }
         let Some(wanted) = look.wanted.clone() else { return };
         let gone: Vec<_> =
             self.sessions.keys().filter(|s| !wanted.intercepts.contains_key(s)).copied().collect();
@@ -254,6 +249,13 @@ impl Intercepts {
                     wanted_since: look.now,
                     live_at: None,
                 });
+            }
+        }
+        // A replica that lost the hub forgets in the end what it wants; whoever still hears the hub knows better.
+        let linked = *self.wires.linked.borrow_and_update();
+        for replica in look.peers.alive.values().filter(|r| r.state.linked || !linked) {
+            for session in &replica.state.ended {
+                self.over(*session, Phase::Ended, String::new());
             }
         }
         self.ended.retain(|session, ended| {
