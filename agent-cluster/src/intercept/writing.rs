@@ -112,8 +112,8 @@ impl Intercepts {
             return;
         }
         let mut plan = self.plan(case, subject, redirect.as_ref(), look);
+        case.settled = plan.is_settled();
         self.mind_removals(case, subject, &mut plan, look);
-        case.settled = plan.is_settled() && !case.busy;
         if !plan.changes.is_empty() {
             self.begin(case, subject, redirect, plan.changes, look);
         } else if stands {
