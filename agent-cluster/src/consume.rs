@@ -40,7 +40,7 @@ pub(crate) struct Consume {
 impl Consume {
     /// Serves the carrier until it ends, its session is over, or its grant has run out.
     pub(crate) async fn serve(self, mut acceptor: Acceptor, ends: &CancellationToken) {
-        let (grant_tx, mut grant_rx) = watch::channel(None::<Arc<Grant>>);
+        let mut grant = None::<Grant>;
         let streams = ends.child_token();
         let used = Arc::new(Mutex::new(BTreeSet::new()));
         let handle = acceptor.handle().clone();
@@ -50,16 +50,15 @@ impl Consume {
             let incoming = tokio::select! {
                 incoming = acceptor.next() => incoming,
                 Some(arrived) = arriving.join_next() => {
-                    if let Ok(Some(shown)) = arrived {
-                        self.take_grant(shown, &grant_tx);
-                    }
+                    let arrived = arrived.ok().flatten();
+                    grant = arrived.and_then(|shown| self.take_grant(shown)).or(grant);
                     continue;
                 }
                 () = self.grants.over(self.session, &self.device) => {
                     info!(session = %self.session, "A consume is over: its carrier is closed");
                     None
                 }
-                () = run_out(&mut grant_rx) => {
+                () = run_out(grant.as_ref()) => {
                     info!(session = %self.session, "A grant ran out without a newer one: its carrier is closed");
                     None
                 }
@@ -71,8 +70,7 @@ impl Consume {
                 }
                 Some(Incoming::Grant(shown)) => shown.refuse("too many grants at once"),
                 Some(Incoming::Open(offer)) => {
-                    let grant = grant_rx.borrow().clone();
-                    self.open(offer, grant, &used, streams.clone());
+                    self.open(offer, grant.as_ref(), &used, streams.clone());
                 }
                 None => break,
             }
@@ -81,19 +79,16 @@ impl Consume {
         handle.close();
     }
 
-    fn take_grant(
-        &self,
-        (jwt, shown): (String, GrantPresented),
-        grant: &watch::Sender<Option<Arc<Grant>>>,
-    ) {
+    fn take_grant(&self, (jwt, shown): (String, GrantPresented)) -> Option<Grant> {
         match self.grants.check(&jwt, self.session, &self.device) {
-            Ok(checked) => {
-                grant.send_replace(Some(Arc::new(checked)));
+            Ok(grant) => {
                 shown.accept();
+                Some(grant)
             }
             Err(error) => {
                 info!(session = %self.session, %error, "A grant was refused");
                 shown.refuse(error.to_string());
+                None
             }
         }
     }
@@ -102,7 +97,7 @@ impl Consume {
     fn open(
         &self,
         offer: StreamOffered,
-        grant: Option<Arc<Grant>>,
+        grant: Option<&Grant>,
         used: &Arc<Mutex<BTreeSet<(ServiceRef, Port)>>>,
         ends: CancellationToken,
     ) {
@@ -147,21 +142,15 @@ async fn read(mut shown: GrantPresented) -> Option<(String, GrantPresented)> {
     }
 }
 
-/// Waits until the current grant has run out; for ever while there is none.
-async fn run_out(grant: &mut watch::Receiver<Option<Arc<Grant>>>) {
-    loop {
-        let Some(current) = grant.borrow_and_update().clone() else {
-            if grant.changed().await.is_err() {
-                return;
-            }
-            continue;
-        };
-        let Ok(left) = current.expires_at.duration_since(SystemTime::now()) else { return };
-        tokio::select! {
-            // The clock may be set while this waits: it is asked again.
-            () = tokio::time::sleep(left.min(CLOCK_LOOK)) => {}
-            changed = grant.changed() => if changed.is_err() { return },
+/// Waits until `grant` has run out; for ever while there is none.
+async fn run_out(grant: Option<&Grant>) {
+    let Some(grant) = grant else { return std::future::pending().await };
+    while let Ok(left) = grant.expires_at.duration_since(SystemTime::now()) {
+        if left.is_zero() {
+            return;
         }
+        // The clock may be set while this waits: it is asked again.
+        tokio::time::sleep(left.min(CLOCK_LOOK)).await;
     }
 }
 
@@ -332,6 +321,11 @@ mod tests {
             self.opener.present_grant(&self.signer.sign(grant)).await
         }
 
+        /// Waits for the end of the carrier.
+        async fn is_over(&self) {
+            timeout(Duration::from_secs(10), self.opener.closed()).await.expect("the carrier ends");
+        }
+
         async fn asks(&self, service: &str, port: Port) -> Result<String, OpenFailed> {
             self.asks_in(self.grant.session, service, port).await
         }
@@ -404,7 +398,7 @@ mod tests {
             world.asks("shop/cart", world.port).await.expect("covered");
         }
         goes_on.shows(&goes_on.grant).await.expect("a newer one");
-        ends.opener.closed().await;
+        ends.is_over().await;
         assert!(SystemTime::now() >= soon - Duration::from_secs(1), "not before its time");
         goes_on.asks("shop/cart", goes_on.port).await.expect("covered by the newer one");
     }
@@ -414,6 +408,6 @@ mod tests {
         let world = world().await;
         world.shows(&world.grant).await.expect("a good grant");
         world.wanted.send_replace(Some(Arc::new(Wanted::default())));
-        world.opener.closed().await;
+        world.is_over().await;
     }
 }
