@@ -7,7 +7,7 @@ use std::{
 
 use fairlead_model::{
     InterceptPort, Port, ServiceRef, SessionId,
-    timers::{INTERCEPT_CONNECT, STREAM_OPEN},
+    timers::{INTERCEPT_CONNECT, STREAM_OPEN, TICKET_LIFE},
 };
 use fairlead_tunnel::{Acceptor, Incoming, Stream, StreamOffered, both_ways};
 use fairlead_wire::{
@@ -92,6 +92,10 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
     let (Ok(id), replica) = (offer.session_id.parse::<SessionId>(), offer.replica.clone()) else {
         return;
     };
+    // The link may overtake the answer that names the session.
+    if !keeper.comes_to_keep(id, TICKET_LIFE).await {
+        return debug!(session = %id, replica, "A carrier was offered for no session of ours");
+    }
     let mut offer = Some(offer);
     let mut attempts = Attempts::default();
     while !attempts.are_used_up() {

@@ -229,6 +229,18 @@ impl Keeper {
         }
     }
 
+    /// Waits until a session is kept here; `false` when patience ends first.
+    pub(crate) async fn comes_to_keep(&self, id: SessionId, patience: Duration) -> bool {
+        let mut changes_rx = self.sessions().changes();
+        let kept = async {
+            while self.sessions().live(id).is_none() {
+                // The sender lives as long as the sessions.
+                drop(changes_rx.changed().await);
+            }
+        };
+        timeout(patience, kept).await.is_ok()
+    }
+
     /// Waits until a session is proven or over, or patience ends; returns what it is then.
     pub(crate) async fn await_proof(
         &self,
@@ -263,5 +275,26 @@ impl Keeper {
         if let Err(failure) = self.tell_hub_of_end(id).await {
             warn!(session = %id, "The hub was not told: {failure}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_model::TeamspaceId;
+
+    use super::*;
+    use crate::{sessions::tests, stage};
+
+    #[tokio::test]
+    async fn what_is_said_of_a_session_too_early_waits_until_it_is_kept() {
+        let (_folder, keeper) = stage::keeper();
+        let desired = tests::consume(TeamspaceId::generate()).desired;
+        let id = desired.id;
+        assert!(!keeper.comes_to_keep(id, Duration::ZERO).await);
+        let (kept, ()) = tokio::join!(keeper.comes_to_keep(id, Duration::from_secs(60)), async {
+            tokio::task::yield_now().await;
+            keeper.keep(desired, Origin::Begun);
+        });
+        assert!(kept);
     }
 }

@@ -61,6 +61,7 @@ impl Sessions {
 
     pub(crate) fn insert(&mut self, session: Session) {
         self.by_id.insert(session.desired.id, session);
+        self.changes_tx.send_replace(());
     }
 
     pub(crate) fn remove(&mut self, id: SessionId) {
