@@ -137,7 +137,7 @@ fn a_read_only_hosts_file(world: &World) -> anyhow::Result<()> {
         world,
         "mount --bind /etc/hosts /etc/hosts && mount -o remount,ro,bind /etc/hosts",
         "umount /etc/hosts",
-        &["could not write /etc/hosts: it is read-only", "hint: make it writable for root"],
+        &["could not write /etc/hosts: it is read-only", "hint: make the file writable for root"],
     )
 }
 
