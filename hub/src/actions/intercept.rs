@@ -111,7 +111,8 @@ async fn known(
 fn must_be_interceptable(service: &Service, ports: &[InterceptPort]) -> Result<(), ActionError> {
     if let Some(refusal) = &service.intercept_refusal {
         return Err(ActionError::Conflict {
-            message: format!("`{}` cannot be intercepted: {refusal}", service.service),
+            // A whole sentence of the agent's, which knows the Service.
+            message: refusal.clone(),
             hint: None,
         });
     }
@@ -212,8 +213,8 @@ mod tests {
 
     #[test]
     fn what_the_cluster_says_cannot_be_intercepted_is_refused_in_its_words() {
-        let refusal = refusal_of(&cart(Some("it has no selector")), &["3000:80"]);
-        assert_eq!(refusal, "`shop/cart` cannot be intercepted: it has no selector");
+        let words = "shop/cart cannot be intercepted: it has no selector.";
+        assert_eq!(refusal_of(&cart(Some(words)), &["3000:80"]), words);
     }
 
     #[test]
