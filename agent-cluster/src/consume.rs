@@ -1,5 +1,5 @@
 //! Consumes: each stream that a laptop opens is checked against its grant and connected to the Service it names,
-//! through the Service's own address, so that the cluster balances as it always does.
+//! through the Service's own address, so that the cluster balances as it always does; a headless one by its name.
 
 use std::{
     collections::BTreeSet,
@@ -109,10 +109,11 @@ impl Consume {
             let reason = format!("the grant does not cover {}:{}", request.service, request.port);
             return offer.refuse(Refusal::NotAllowed, reason);
         }
-        let address = match address_of(&self.inventory.borrow(), &request.service, request.port) {
-            Ok(address) => address,
-            Err((refusal, reason)) => return offer.refuse(refusal, reason),
-        };
+        let destination =
+            match destination_of(&self.inventory.borrow(), &request.service, request.port) {
+                Ok(destination) => destination,
+                Err((refusal, reason)) => return offer.refuse(refusal, reason),
+            };
         // A probe is no use: nobody asked for the service.
         let is_first = !request.probe
             && used
@@ -125,7 +126,7 @@ impl Consume {
         }
         tokio::spawn(async move {
             tokio::select! {
-                () = carry(offer, address, &request.service) => {}
+                () = carry(offer, destination, &request.service) => {}
                 () = ends.cancelled() => {}
             }
         });
@@ -154,11 +155,28 @@ async fn run_out(grant: Option<&Grant>) {
     }
 }
 
-fn address_of(
+/// Where a Service is dialled: at its own address, and a headless one where its name leads, like everybody else in the
+/// cluster does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Destination {
+    Address(SocketAddr),
+    Name(String, u16),
+}
+
+impl Destination {
+    async fn dial(self) -> io::Result<TcpStream> {
+        match self {
+            Self::Address(address) => TcpStream::connect(address).await,
+            Self::Name(name, port) => TcpStream::connect((name, port)).await,
+        }
+    }
+}
+
+fn destination_of(
     inventory: &Inventory,
     service: &ServiceRef,
     port: Port,
-) -> Result<SocketAddr, (Refusal, String)> {
+) -> Result<Destination, (Refusal, String)> {
     let Some(seen) = inventory.service(service) else {
         return Err((Refusal::NotFound, format!("{service} does not exist in this cluster")));
     };
@@ -166,13 +184,22 @@ fn address_of(
     if found.is_none() {
         return Err((Refusal::NotFound, format!("{service} has no TCP port {port}")));
     }
-    seen.cluster_ip.map(|ip| SocketAddr::new(ip, port.get())).ok_or_else(|| {
-        (Refusal::Unreachable, format!("{service} is {} and has no address of its own", seen.kind))
-    })
+    match (seen.cluster_ip, seen.kind) {
+        (Some(ip), _) => Ok(Destination::Address(SocketAddr::new(ip, port.get()))),
+        (None, "Headless") => {
+            let name = format!("{}.{}.svc", service.name, service.namespace);
+            Ok(Destination::Name(name, port.get()))
+        }
+        // An ExternalName leads out of the cluster, which nobody was allowed.
+        (None, kind) => Err((
+            Refusal::Unreachable,
+            format!("{service} is {kind} and has no address of its own"),
+        )),
+    }
 }
 
-async fn carry(offer: StreamOffered, address: SocketAddr, service: &ServiceRef) {
-    let pod = match timeout(CONNECT, TcpStream::connect(address)).await {
+async fn carry(offer: StreamOffered, destination: Destination, service: &ServiceRef) {
+    let pod = match timeout(CONNECT, destination.dial()).await {
         Ok(Ok(pod)) => pod,
         Ok(Err(error)) => return offer.refuse(Refusal::Unreachable, why(&error, service)),
         Err(_) => {
@@ -347,6 +374,27 @@ mod tests {
 
     fn is_not_allowed(answer: &Result<String, OpenFailed>) -> bool {
         matches!(answer, Err(OpenFailed::Refused(refused)) if refused.refusal == Refusal::NotAllowed)
+    }
+
+    #[test]
+    fn a_headless_service_is_dialled_by_its_name_and_nothing_outside_the_cluster() {
+        let seen = |spec: serde_json::Value| {
+            let object = json!({"metadata": {"namespace": "shop", "name": "ledger"}, "spec": spec});
+            let service = serde_json::from_value(object).expect("a Service");
+            let service = ServiceSeen::from_object(&service).expect("readable");
+            let port = Port::new(7000).expect("a port");
+            destination_of(
+                &Inventory::of(vec![service.clone()], Vec::new()),
+                &service.service,
+                port,
+            )
+        };
+        let ports = json!([{"port": 7000}]);
+        let headless = seen(json!({"clusterIP": "None", "ports": ports})).expect("dialled");
+        assert_eq!(headless, Destination::Name("ledger.shop.svc".to_owned(), 7000));
+        let outside =
+            json!({"type": "ExternalName", "externalName": "example.com", "ports": ports});
+        assert!(seen(outside).is_err());
     }
 
     #[tokio::test]

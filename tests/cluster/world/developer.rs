@@ -16,7 +16,7 @@ pub(crate) fn stories() -> Vec<Story> {
     vec![
         Story::new("every line of the show holds", |world| show(world, &mut io::stderr())),
         Story::new("a pod may be deleted while it is consumed", a_pod_is_deleted).of_the_owner(),
-        Story::new("plain TCP and gRPC are consumed by name", tcp_and_grpc),
+        Story::new("plain TCP, headless and gRPC services are consumed by name", tcp_and_grpc),
         Story::new("who may not consume reaches nothing and hears why", may_not_consume),
         Story::new("one command takes several ports, or leaves one to the pods", several_ports),
         Story::new("leaving all gives every service back and goes on consuming", leaving_all),
@@ -45,13 +45,15 @@ fn a_pod_is_deleted(world: &World) -> anyhow::Result<()> {
 fn tcp_and_grpc(world: &World) -> anyhow::Result<()> {
     let ada = world.ada();
     ada.gets_ready()?;
-    ada.fairlead(&["consume", "shop/ledger", "shop/recommend"])?.ok()?;
+    ada.fairlead(&["consume", "shop/ledger", "shop/ledger-nodes", "shop/recommend"])?.ok()?;
 
-    let mut ledger = ada.command(world.laptop_program("shop"));
-    ledger.args(["tcp", "ledger.shop:7000", "one line"]);
-    let said = say(ledger)?.ok()?.stdout;
-    ensure!(said.contains("\"ledger-0\""), "nobody greeted: {said}");
-    ensure!(said.lines().any(|line| line == "one line"), "the line did not come back: {said}");
+    for name in ["ledger.shop:7000", "ledger-nodes.shop:7000"] {
+        let mut ledger = ada.command(world.laptop_program("shop"));
+        ledger.args(["tcp", name, "one line"]);
+        let said = say(ledger)?.ok()?.stdout;
+        ensure!(said.contains("\"ledger-0\""), "nobody greeted at {name}: {said}");
+        ensure!(said.lines().any(|line| line == "one line"), "the line did not come back: {said}");
+    }
 
     // A process of hers that asks over gRPC, as the shop's frontend does.
     let asks = ["--ask=recommend=grpc://recommend.shop:50051"];
