@@ -49,6 +49,13 @@ impl Residue {
         self
     }
 
+    /// Leaves out the namespaces, for scenarios that take pods away for good.
+    #[must_use]
+    pub fn without_pods(mut self) -> Self {
+        self.0.remove("namespaces");
+        self
+    }
+
     /// Returns the lines that differ from `before`; an error when there are any.
     pub fn is_the_same_as(&self, before: &Self) -> anyhow::Result<()> {
         let mut differences = String::new();

@@ -49,6 +49,12 @@ impl Story {
         Self { kept: Residue::on_the_laptop, ..self }
     }
 
+    /// Makes a story at whose end the agent is no longer installed: its pods are gone, and nothing else.
+    #[must_use]
+    pub fn without_the_agent(self) -> Self {
+        Self { kept: Residue::without_pods, ..self }
+    }
+
     /// Plays it and looks at what it left behind.
     fn tell(&self, world: &World) -> anyhow::Result<()> {
         world.forgets_dead_connections()?;

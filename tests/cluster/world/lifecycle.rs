@@ -14,7 +14,8 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new(
             "uninstalling the agent gives the service back and fails no connection",
             uninstall,
-        ),
+        )
+        .without_the_agent(),
     ]
 }
 
