@@ -251,3 +251,15 @@ async fn what_keeps_a_change_from_being_made_is_told() {
     assert_eq!(phase, Phase::Preparing);
     assert!(detail.contains("the API is away"), "{detail}");
 }
+
+#[tokio::test]
+async fn a_replica_that_has_let_go_writes_nothing_more() {
+    let mut world = world();
+    world.cart_is(false, |_| {});
+    world.sees();
+    assert!(!world.intercepts.cases.is_empty(), "it is the writer");
+    world.intercepts.has_let_go = true;
+    world.intercepts.look();
+    assert!(world.intercepts.cases.is_empty(), "somebody else is");
+    assert!(world.observed.borrow().is_empty());
+}

@@ -93,6 +93,8 @@ pub(crate) struct Intercepts {
     open: watch::Sender<usize>,
     started_at: Instant,
     stopping_since: Option<Instant>,
+    /// Nothing leads here any more. What was last seen of the Lease says nothing about who writes from now on.
+    has_let_go: bool,
 }
 
 /// What is remembered of a session that is wanted.
@@ -153,6 +155,7 @@ impl Intercepts {
             open,
             started_at: Instant::now(),
             stopping_since: None,
+            has_let_go: false,
         }
     }
 
@@ -167,7 +170,7 @@ impl Intercepts {
                 () = tokio::time::sleep(pause) => {}
                 _ = self.wires.inventory.changed() => {}
                 _ = self.wires.wanted.changed() => {}
-                _ = self.wires.peers.changed() => {}
+                Ok(()) = self.wires.peers.changed() => {}
                 Ok(()) = self.wires.linked.changed() => {}
                 () = self.wires.holds.changed() => {}
                 () = self.doors.changed() => {}
@@ -183,6 +186,7 @@ impl Intercepts {
             if self.is_drained()
                 && let Some(drained) = drained.take()
             {
+                self.has_let_go = true;
                 let _waiting = drained.send(());
             }
         }
@@ -195,7 +199,8 @@ impl Intercepts {
         if !inventory.synced() {
             return;
         }
-        let peers = self.wires.peers.borrow_and_update().clone();
+        let mut peers = self.wires.peers.borrow_and_update().clone();
+        peers.is_writer &= !self.has_let_go;
         let mut agents: BTreeSet<IpAddr> = peers.alive.values().map(|r| r.endpoint.ip).collect();
         agents.insert(self.me.ip);
         let look = Look {
