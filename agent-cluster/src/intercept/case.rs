@@ -173,8 +173,18 @@ impl Case {
         self.expected = Some(expected);
     }
 
+    /// Notes that nothing was learnt, and has it examined again later. A change may be under way meanwhile.
+    pub(crate) fn examined_in_vain(&mut self, reason: String, now: Instant) {
+        self.stage = Stage::Fresh;
+        self.tries_later(reason, now);
+    }
+
     pub(crate) fn failed(&mut self, reason: String, now: Instant) {
         self.busy = false;
+        self.tries_later(reason, now);
+    }
+
+    fn tries_later(&mut self, reason: String, now: Instant) {
         self.trouble = Some(reason);
         self.retry_at = now + self.retry_after;
         self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
@@ -267,6 +277,17 @@ mod tests {
         case.saw_key(true, later);
         case.saw_key(false, later);
         assert_eq!(case.removal(later + s(1)), Removal::AddAgain);
+    }
+
+    #[test]
+    fn an_examination_does_not_end_a_change_that_is_under_way() {
+        let now = Instant::now();
+        let mut case = Case::new(None, now);
+        case.busy = true;
+        case.examined_in_vain("the API did not answer".to_owned(), now);
+        assert!(!case.may_try(now + s(60)), "two changes at once");
+        case.failed("it did not, again".to_owned(), now);
+        assert!(case.may_try(now + s(60)));
     }
 
     #[test]

@@ -24,8 +24,7 @@ impl Intercepts {
                     }
                     (Err(NotAllowed::NotKnown(reason)), Some(_)) => {
                         warn!(service = %service, reason, "Whether {service} may be redirected is not known yet");
-                        case.stage = Stage::Fresh;
-                        case.failed(reason, now);
+                        case.examined_in_vain(reason, now);
                     }
                     (_, None) => case.stage = Stage::Fresh,
                 }
