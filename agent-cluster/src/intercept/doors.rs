@@ -86,7 +86,11 @@ pub(crate) fn assign(
     taken.extend(standing.iter().map(|(_, listen)| *listen));
     let mut assigned = Vec::with_capacity(service.ports.len());
     for port in service.ports.iter().filter(|port| port.is_tcp()) {
-        let kept = standing.iter().find(|(name, _)| *name == port.name).map(|(_, listen)| *listen);
+        // A slice that was turned to the pods bears their ports, not ours.
+        let kept = standing
+            .iter()
+            .find(|(name, listen)| *name == port.name && LISTEN_PORTS.contains(listen))
+            .map(|(_, listen)| *listen);
         let Some(listen) = kept.or_else(|| free_port(&service.service, port, &taken)) else {
             warn!(service = %service.service, "No listen port is free");
             return Vec::new();
@@ -343,6 +347,15 @@ mod tests {
         assert_eq!(first, assign(&service, &[], &BTreeSet::new()));
         assert!(first.iter().all(|port| LISTEN_PORTS.contains(&port.listen)));
         assert_ne!(first[0].listen, first[1].listen);
+    }
+
+    #[test]
+    fn the_ports_of_pods_are_not_taken_for_ours() {
+        let service = service(&[("http", 80), ("grpc", 81)]);
+        let standing = [("http".to_owned(), 8080), ("grpc".to_owned(), 20_001)];
+        let assigned = listens(&assign(&service, &standing, &BTreeSet::new()));
+        assert!(LISTEN_PORTS.contains(&assigned[0]), "{assigned:?}");
+        assert_eq!(assigned[1], 20_001);
     }
 
     #[test]
