@@ -92,10 +92,10 @@ fn around_section(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
             is_open = !line.starts_with(END.as_bytes());
         } else if is_open && is_torn(line) {
             // A writer was killed in the middle of its last line.
-        } else if seen {
-            after.extend_from_slice(line);
         } else {
-            before.extend_from_slice(line);
+            is_open = false;
+            let part = if seen { &mut after } else { &mut before };
+            part.extend_from_slice(line);
         }
     }
     (before, after)
@@ -212,6 +212,11 @@ mod tests {
             "a\n### FAIRLEAD\r\n127.72.1.2 x.y # fairlead\r\nb\n### /FAIRLEAD",
         ] {
             assert_eq!(text(&without_section(damaged.as_bytes())), "a\nb\n", "{damaged}");
+        }
+        // After a line of theirs, what looks torn is theirs, too.
+        for last in ["127.72.1.9 mine", "127.72.1.9", "#", "12"] {
+            let damaged = format!("a\n### FAIRLEAD\n127.72.1.2 x.y # fairlead\nb\n{last}");
+            assert_eq!(text(&without_section(damaged.as_bytes())), format!("a\nb\n{last}"));
         }
     }
 
