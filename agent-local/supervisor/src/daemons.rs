@@ -9,7 +9,10 @@ use std::{
     },
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -44,7 +47,16 @@ const KILL_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Daemons {
     program: PathBuf,
     run_folder: RunFolder,
-    running: Arc<Mutex<HashMap<u32, u32>>>,
+    running: Arc<Mutex<HashMap<u32, Running>>>,
+    watches: Arc<AtomicU64>,
+}
+
+/// A daemon that should run, and which watch sees to it.
+#[derive(Clone, Copy)]
+struct Running {
+    watch: u64,
+    /// `None` between its death and its next start: its number may be another process's by then.
+    pid: Option<u32>,
 }
 
 impl Daemons {
@@ -52,30 +64,36 @@ impl Daemons {
         let beside =
             || Ok::<_, std::io::Error>(env::current_exe()?.with_file_name("fairlead-daemon"));
         let program = config.daemon.clone().map_or_else(beside, Ok)?;
-        Ok(Self { program, run_folder: config.run_folder(), running: Arc::default() })
+        Ok(Self {
+            program,
+            run_folder: config.run_folder(),
+            running: Arc::default(),
+            watches: Arc::default(),
+        })
     }
 
     /// Starts a user's daemon unless it runs, and keeps it running until it ends by itself or is stopped.
     pub(crate) fn start(&self, peer: Peer, folders: DaemonFolders) -> Reply {
         let mut running = self.running();
-        if let Some(pid) = running.get(&peer.uid) {
-            return Ok(Answer::Started { pid: *pid, was_running: true });
+        if let Some(pid) = running.get(&peer.uid).and_then(|running| running.pid) {
+            return Ok(Answer::Started { pid, was_running: true });
         }
         let child = self.spawn(peer, &folders).map_err(|error| {
             let program = self.program.display();
             Failure::new(FailureKind::Supervisor, format!("could not start {program}: {error}"))
         })?;
         let pid = child.id();
-        running.insert(peer.uid, pid);
+        let watch = self.watches.fetch_add(1, Ordering::Relaxed);
+        running.insert(peer.uid, Running { watch, pid: Some(pid) });
         drop(running);
         let daemons = self.clone();
-        thread::spawn(move || daemons.watch(child, peer, &folders));
+        thread::spawn(move || daemons.watch(watch, child, peer, &folders));
         Ok(Answer::Started { pid, was_running: false })
     }
 
     /// Ends a user's daemon: the one we started, or the one that attached to us.
     pub(crate) fn stop(&self, uid: u32, attached: Option<u32>) -> bool {
-        let started = self.running().remove(&uid);
+        let started = self.running().remove(&uid).and_then(|running| running.pid);
         let mut was_running = false;
         for pid in started.into_iter().chain(attached.filter(|pid| Some(*pid) != started)) {
             was_running |= end(pid);
@@ -115,7 +133,7 @@ impl Daemons {
             .spawn()
     }
 
-    fn watch(&self, mut child: Child, peer: Peer, folders: &DaemonFolders) {
+    fn watch(&self, watch: u64, mut child: Child, peer: Peer, folders: &DaemonFolders) {
         let mut pause = RESTART_FIRST;
         loop {
             let born = Instant::now();
@@ -123,47 +141,64 @@ impl Daemons {
             let ended_well = status
                 .as_ref()
                 .is_ok_and(|status| status.success() || status.code() == Some(EXIT_ANOTHER_RUNS));
-            if ended_well || !self.is_wanted(peer.uid, child.id()) {
-                self.forget(peer.uid, child.id());
-                return;
+            if ended_well {
+                return self.forget(peer.uid, watch);
             }
             if born.elapsed() > LIVED_LONG {
                 pause = RESTART_FIRST;
             }
-            warn!(uid = peer.uid, "Daemon died ({status:?}); starting it again in {pause:?}");
-            thread::sleep(pause);
-            pause = (pause * 2).min(RESTART_MAX);
-            let mut running = self.running();
-            if running.get(&peer.uid) != Some(&child.id()) {
+            if !self.note_death(peer.uid, watch) {
                 return;
             }
-            match self.spawn(peer, folders) {
-                Ok(next) => {
-                    running.insert(peer.uid, next.id());
-                    child = next;
-                    info!(uid = peer.uid, pid = child.id(), "Daemon started again");
+            warn!(uid = peer.uid, "Daemon died ({status:?}); starting it again in {pause:?}");
+            let spawn = || self.spawn(peer, folders);
+            let Some(next) = self.start_again(peer.uid, watch, &mut pause, spawn) else { return };
+            child = next;
+            info!(uid = peer.uid, pid = child.id(), "Daemon started again");
+        }
+    }
+
+    /// Tries until the daemon starts, since its program may be missing or busy while a package is upgraded; `None` when
+    /// it is no longer this watch that should.
+    fn start_again(
+        &self,
+        uid: u32,
+        watch: u64,
+        pause: &mut Duration,
+        mut spawn: impl FnMut() -> std::io::Result<Child>,
+    ) -> Option<Child> {
+        loop {
+            thread::sleep(*pause);
+            *pause = (*pause * 2).min(RESTART_MAX);
+            let mut running = self.running();
+            let mine = running.get_mut(&uid).filter(|running| running.watch == watch)?;
+            match spawn() {
+                Ok(child) => {
+                    mine.pid = Some(child.id());
+                    return Some(child);
                 }
                 Err(error) => {
-                    running.remove(&peer.uid);
-                    warn!(uid = peer.uid, "Could not start the daemon again: {error}");
-                    return;
+                    warn!(uid, "Could not start the daemon; trying again in {pause:?}: {error}");
                 }
             }
         }
     }
 
-    fn is_wanted(&self, uid: u32, pid: u32) -> bool {
-        self.running().get(&uid) == Some(&pid)
+    /// Says whether the daemon should run all the same.
+    fn note_death(&self, uid: u32, watch: u64) -> bool {
+        let mut running = self.running();
+        let mine = running.get_mut(&uid).filter(|running| running.watch == watch);
+        mine.map(|running| running.pid = None).is_some()
     }
 
-    fn forget(&self, uid: u32, pid: u32) {
+    fn forget(&self, uid: u32, watch: u64) {
         let mut running = self.running();
-        if running.get(&uid) == Some(&pid) {
+        if running.get(&uid).is_some_and(|running| running.watch == watch) {
             running.remove(&uid);
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<u32, u32>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<u32, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -192,4 +227,48 @@ fn is_gone_within(pid: Pid, patience: Duration) -> bool {
         thread::sleep(Duration::from_millis(10));
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    const UID: u32 = 1000;
+    const WATCH: u64 = 7;
+
+    #[test]
+    fn a_daemon_that_cannot_be_started_is_tried_again_until_it_can() {
+        let daemons = one_that_died();
+        let mut failures = [Errno::ENOENT, Errno::ETXTBSY, Errno::EAGAIN].into_iter();
+        let spawn = || match failures.next() {
+            Some(errno) => Err(io::Error::from(errno)),
+            None => Command::new("true").spawn(),
+        };
+        let child = daemons.start_again(UID, WATCH, &mut Duration::default(), spawn);
+        let mut child = child.expect("started in the end");
+        assert_eq!(daemons.running()[&UID].pid, Some(child.id()));
+        child.wait().expect("it was started");
+    }
+
+    #[test]
+    fn a_watch_ends_with_the_wish_for_its_daemon() {
+        let daemons = one_that_died();
+        let never = || unreachable!("nobody wants it");
+        assert!(!daemons.stop(UID, None), "it is dead already");
+        assert!(daemons.start_again(UID, WATCH, &mut Duration::default(), never).is_none());
+        daemons.running().insert(UID, Running { watch: WATCH + 1, pid: None });
+        assert!(daemons.start_again(UID, WATCH, &mut Duration::default(), never).is_none());
+    }
+
+    fn one_that_died() -> Daemons {
+        let running = HashMap::from([(UID, Running { watch: WATCH, pid: None })]);
+        Daemons {
+            program: PathBuf::new(),
+            run_folder: RunFolder::new(PathBuf::new()),
+            running: Arc::new(Mutex::new(running)),
+            watches: Arc::default(),
+        }
+    }
 }
