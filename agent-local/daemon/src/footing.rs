@@ -2,7 +2,7 @@
 //! redirects.
 //!
 //! A thread of its own, since passing descriptors is blocking work. When the supervisor dies the thread tries again
-//! until another one is there, and asks that one for the same footprint.
+//! until another one is there, and says so; what that one should put is for the footprint's task to ask.
 
 use std::{
     io,
@@ -53,14 +53,8 @@ impl Footing {
     pub(crate) fn begin(socket: PathBuf, folders: DaemonFolders) -> (Self, Listeners) {
         let (wanted_tx, wanted_rx) = mpsc::sync_channel::<Order>(QUEUE);
         let (passed_tx, passed_rx) = watch::channel(None);
-        let mut standing = Standing {
-            socket,
-            folders,
-            stream: None,
-            passed_tx,
-            wanted: Vec::new(),
-            was_missing: false,
-        };
+        let mut standing =
+            Standing { socket, folders, stream: None, passed_tx, was_missing: false };
         thread::spawn(move || {
             standing.look();
             loop {
@@ -82,6 +76,11 @@ impl Footing {
         self.passed_rx.borrow().is_some()
     }
 
+    /// Returns what the supervisor of the moment passed, and tells of each that is new.
+    pub(crate) fn listeners(&self) -> Listeners {
+        self.passed_rx.clone()
+    }
+
     /// Makes the footprint be exactly this and returns the address of each service.
     pub(crate) async fn set(&self, wanted: Vec<Reached>) -> SetReply {
         let ending = || Failure::new(FailureKind::Internal, "the daemon is ending");
@@ -96,7 +95,6 @@ struct Standing {
     folders: DaemonFolders,
     stream: Option<UnixStream>,
     passed_tx: watch::Sender<Option<Arc<Passed>>>,
-    wanted: Vec<Reached>,
     was_missing: bool,
 }
 
@@ -105,13 +103,7 @@ impl Standing {
         if self.stream.is_none() {
             self.look();
         }
-        let reply = self.ask(Request::Set { services: wanted.clone() });
-        let was_refused = reply.as_ref().is_err_and(|f| f.kind == FailureKind::LaptopNetwork);
-        if !was_refused {
-            // Wanted of the next supervisor, too, when there is none; but not what this one could not do.
-            self.wanted = wanted;
-        }
-        match reply? {
+        match self.ask(Request::Set { services: wanted })? {
             Answer::Set { addresses } => Ok(addresses),
             other => {
                 Err(Failure::new(FailureKind::Version, format!("unexpected answer: {other:?}")))
@@ -119,7 +111,7 @@ impl Standing {
         }
     }
 
-    /// Sees whether the supervisor is there; if it is new, gets a listener and the footprint from it.
+    /// Sees whether the supervisor is there; if it is new, gets a listener from it.
     fn look(&mut self) {
         if self.stream.is_some() && self.ask(Request::Status).is_ok() {
             return;
@@ -128,12 +120,6 @@ impl Standing {
             Ok(()) => {
                 self.was_missing = false;
                 info!("Attached to the supervisor");
-                let wanted = self.wanted.clone();
-                if !wanted.is_empty()
-                    && let Err(failure) = self.ask(Request::Set { services: wanted })
-                {
-                    warn!("Names and redirects could not be put back: {failure}");
-                }
             }
             Err(error) => {
                 self.lose();
