@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use fairlead_tunnel::Backoff;
 
-use crate::carriers::CarrierError;
+use crate::{carriers::CarrierError, offers::NoOffer};
 
 /// A replica that is gone does not come back under its name.
-const IN_A_ROW_MAX: usize = 8;
+const GONE_MAX: usize = 8;
 
 /// The attempts since a carrier last stood.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    failed: usize,
+    gone: usize,
     refused: usize,
     backoff: Backoff,
 }
@@ -22,9 +22,10 @@ impl Attempts {
         *self = Self::default();
     }
 
-    /// Takes note of a failure, and says whether it is the last word.
+    /// Takes note that an offer led nowhere, and says whether it is the last word. What the hub offers is not gone, however
+    /// long the way to it is interrupted.
     pub(crate) fn failed(&mut self, error: &CarrierError) -> bool {
-        self.failed += 1;
+        self.gone = 0;
         let Some(tries) = error.tries() else {
             self.refused = 0;
             return false;
@@ -33,14 +34,16 @@ impl Attempts {
         self.refused >= tries
     }
 
-    /// Takes note that the hub offered none.
-    pub(crate) const fn unanswered(&mut self) {
-        self.failed += 1;
+    /// Takes note that there was no offer. Only the hub knows which replicas there are, so its silence says nothing.
+    pub(crate) const fn not_offered(&mut self, reason: &NoOffer) {
+        if matches!(reason, NoOffer::Refused(_)) {
+            self.gone += 1;
+        }
     }
 
-    /// Says whether so many failed in a row that this replica is given up.
+    /// Says whether the hub had none so often in a row that this replica is given up.
     pub(crate) const fn are_used_up(&self) -> bool {
-        self.failed >= IN_A_ROW_MAX
+        self.gone >= GONE_MAX
     }
 
     pub(crate) fn next_delay(&mut self) -> Duration {
@@ -56,19 +59,22 @@ mod tests {
     use super::*;
 
     fn lost() -> CarrierError {
-        CarrierError::NotOffered("not now".to_owned())
+        CarrierError::NotOffered(NoOffer::Late)
     }
 
     #[test]
-    fn a_network_that_fails_now_and_then_never_stops_the_asking() {
+    fn only_a_replica_that_the_hub_says_is_gone_is_given_up() {
+        let gone = NoOffer::Refused("agent replica `a` is not connected to the hub".to_owned());
         let mut attempts = Attempts::default();
-        for _ in 0..10 * IN_A_ROW_MAX {
-            attempts.failed(&lost());
-            attempts.succeeded();
+        for _ in 0..10 * GONE_MAX {
+            attempts.failed(&CarrierError::BadOffer("a relay that is away"));
+            attempts.not_offered(&NoOffer::Late);
+            attempts.not_offered(&NoOffer::NotConnected);
+            attempts.not_offered(&gone);
         }
-        assert!(!attempts.are_used_up());
-        for _ in 0..IN_A_ROW_MAX {
-            attempts.unanswered();
+        assert!(!attempts.are_used_up(), "it was offered in between");
+        for _ in 1..GONE_MAX {
+            attempts.not_offered(&gone);
         }
         assert!(attempts.are_used_up());
     }

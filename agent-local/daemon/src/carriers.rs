@@ -24,15 +24,17 @@ use tokio::{
 };
 use tracing::info;
 
-use crate::{attempts::Attempts, keeper::Keeper, link::with_causes, probe, session::Task};
+use crate::{
+    attempts::Attempts, keeper::Keeper, link::with_causes, offers::NoOffer, probe, session::Task,
+};
 
 /// What the agent refuses once, it may have refused because it did not know the session yet.
 const REFUSALS_MAX: usize = 3;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CarrierError {
-    #[error("{0}")]
-    NotOffered(String),
+    #[error(transparent)]
+    NotOffered(#[from] NoOffer),
     #[error("the hub's offer is not readable: {0}")]
     BadOffer(&'static str),
     #[error(
@@ -115,7 +117,7 @@ pub(crate) fn give_up(keeper: Arc<Keeper>, id: SessionId, error: CarrierError) {
 }
 
 async fn open_for_consume(keeper: &Keeper, id: SessionId) -> Result<Opener, CarrierError> {
-    let offer = keeper.offers.ask(id, "").await.map_err(CarrierError::NotOffered)?;
+    let offer = keeper.offers.ask(id, "").await?;
     let replica = offer.replica.clone();
     let half = dial(keeper, id, offer).await?;
     let (opener, driver) = Opener::handshake(half.tcp, &half.identity, &half.expectation).await?;

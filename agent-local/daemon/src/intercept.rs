@@ -87,7 +87,8 @@ fn who_listens(port: Port) -> Result<String, String> {
     }
 }
 
-/// Takes the carrier that the hub offers, and asks for another one when it is lost.
+/// Takes the carrier that the hub offers, and asks for another one when it is lost or could not be had: for as long as
+/// the session lives, unless the hub says that the replica is gone.
 pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
     let (Ok(id), replica) = (offer.session_id.parse::<SessionId>(), offer.replica.clone()) else {
         return;
@@ -96,6 +97,7 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
     if !keeper.comes_to_keep(id, TICKET_LIFE).await {
         return debug!(session = %id, replica, "A carrier was offered for no session of ours");
     }
+    let Some(turn) = keeper.sessions().live_mut(id).map(|s| s.next_turn(&replica)) else { return };
     let mut offer = Some(offer);
     let mut attempts = Attempts::default();
     while !attempts.are_used_up() {
@@ -108,13 +110,13 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
         }
         sleep(attempts.next_delay()).await;
         keeper.link.connected().await;
-        if !wants_carrier(&keeper, id, &replica) {
+        if !wants_carrier(&keeper, id, &replica, turn) {
             return;
         }
         match keeper.offers.ask(id, &replica).await {
             Ok(answer) => offer = Some(answer),
             Err(reason) => {
-                attempts.unanswered();
+                attempts.not_offered(&reason);
                 debug!(session = %id, replica, "No carrier: {reason}");
             }
         }
@@ -122,10 +124,11 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
 }
 
 /// The session may be over, or the hub may have offered another carrier by itself.
-fn wants_carrier(keeper: &Keeper, id: SessionId, replica: &str) -> bool {
+fn wants_carrier(keeper: &Keeper, id: SessionId, replica: &str, turn: u64) -> bool {
     let sessions = keeper.sessions();
     let is_lost = |s: &Session| s.taken.get(replica).is_none_or(|carrier| carrier.is_closed());
-    sessions.live(id).is_some_and(|session| !session.is_leaving && is_lost(session))
+    let is_mine = |s: &Session| s.turns.get(replica) == Some(&turn);
+    sessions.live(id).is_some_and(|s| !s.is_leaving && is_mine(s) && is_lost(s))
 }
 
 async fn serve_carrier(
@@ -229,7 +232,26 @@ async fn connect(port: Port) -> Result<TcpStream, String> {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_model::TeamspaceId;
+
     use super::*;
+    use crate::{sessions::tests, stage};
+
+    #[tokio::test]
+    async fn only_whoever_heard_the_last_offer_asks_for_another_carrier() {
+        let (_folder, keeper) = stage::keeper();
+        let desired = tests::intercept(TeamspaceId::generate()).desired;
+        let id = desired.id;
+        keeper.keep(desired, Origin::Begun);
+        let next_turn = || keeper.sessions().live_mut(id).expect("kept").next_turn("a");
+        let first = next_turn();
+        assert!(wants_carrier(&keeper, id, "a", first));
+        let second = next_turn();
+        assert!(!wants_carrier(&keeper, id, "a", first));
+        assert!(wants_carrier(&keeper, id, "a", second));
+        keeper.forget(id);
+        assert!(!wants_carrier(&keeper, id, "a", second), "the session is over");
+    }
 
     #[test]
     fn the_program_that_gets_the_requests_is_named_and_its_absence_is_a_warning() {

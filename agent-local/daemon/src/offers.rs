@@ -14,7 +14,19 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::link::LinkHandle;
 
-type Reply = Result<CarrierOffer, String>;
+type Reply = Result<CarrierOffer, NoOffer>;
+
+/// Why there is no offer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoOffer {
+    #[error("the hub is not connected")]
+    NotConnected,
+    #[error("the hub offered no carrier in time")]
+    Late,
+    /// The hub's own words.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// The open questions of this daemon.
 #[derive(Debug)]
@@ -50,11 +62,11 @@ impl Offers {
         let session_id = session.to_string();
         let request = CarrierRequest { session_id, replica: replica.to_owned(), request_id };
         if !self.link.say(Up::Carrier(request)) {
-            return Err("the hub is not connected".to_owned());
+            return Err(NoOffer::NotConnected);
         }
         match timeout(LAPTOP_OFFER, reply_rx).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(_)) | Err(_) => Err("the hub offered no carrier in time".to_owned()),
+            Ok(Err(_)) | Err(_) => Err(NoOffer::Late),
         }
     }
 
@@ -69,7 +81,7 @@ impl Offers {
     /// Takes a refusal to whoever asked.
     pub(crate) fn refuse(&self, request_id: u64, reason: String) {
         if let Some(reply_tx) = self.pending().remove(&request_id) {
-            drop(reply_tx.send(Err(reason)));
+            drop(reply_tx.send(Err(NoOffer::Refused(reason))));
         }
     }
 

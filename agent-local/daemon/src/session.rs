@@ -53,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) grant: watch::Sender<String>,
     /// Carriers on which the cluster opens streams, by replica: intercept.
     pub(crate) taken: BTreeMap<String, CarrierHandle>,
+    /// Which offer that came unasked is the last one, by replica: its task alone asks for more carriers.
+    pub(crate) turns: BTreeMap<String, u64>,
     pub(crate) task: Option<Task>,
     /// Why the last connection to a service did not come about.
     pub(crate) refusals: BTreeMap<ServiceRef, String>,
@@ -73,6 +75,7 @@ impl Session {
             ended: None,
             openers: watch::Sender::new(Vec::new()),
             taken: BTreeMap::new(),
+            turns: BTreeMap::new(),
             task: None,
             refusals: BTreeMap::new(),
             is_leaving: false,
@@ -84,6 +87,13 @@ impl Session {
             Wish::Consume { .. } => SessionKind::Consume,
             Wish::Intercept { .. } => SessionKind::Intercept,
         }
+    }
+
+    /// Begins the turn of whoever takes a replica's carrier; the one before it has nothing more to ask for.
+    pub(crate) fn next_turn(&mut self, replica: &str) -> u64 {
+        let turn = self.turns.entry(replica.to_owned()).or_default();
+        *turn += 1;
+        *turn
     }
 
     pub(crate) const fn is_live(&self) -> bool {

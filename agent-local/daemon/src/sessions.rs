@@ -304,7 +304,7 @@ pub(crate) mod tests {
         session_of(teamspace, Wish::Consume { patterns, services })
     }
 
-    fn intercept(teamspace: TeamspaceId) -> Session {
+    pub(crate) fn intercept(teamspace: TeamspaceId) -> Session {
         let ports = vec!["3000:80".parse().expect("valid")];
         session_of(
             teamspace,
