@@ -1,9 +1,14 @@
 //! The only place that knows every part of the hub.
 
-use std::{fs, ops::Deref, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    ops::Deref,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use hub_relay::Relay;
-use hub_store::{Store, StoreError};
+use hub_store::{Claim, Store, StoreError};
 use secrecy::ExposeSecret;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -15,13 +20,15 @@ use crate::{
     links::Links,
     login::{Issuers, SeenProofs},
     seal::Sealer,
-    tasks::Changes,
+    tasks::{self, Changes, NoClaim},
 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
     #[error("could not reach the database: is Postgres running, and is the database URL right?")]
     Unreachable(#[source] StoreError),
+    #[error(transparent)]
+    Claim(#[from] NoClaim),
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
     #[error("the master key does not fit the database")]
@@ -46,6 +53,8 @@ pub struct Parts {
     pub policies: Arc<PolicyCache>,
     pub denials: RecentDenials,
     pub changes: Arc<Changes>,
+    /// What the task that keeps it will take.
+    pub(crate) claim: Mutex<Option<Claim>>,
     /// Names this process in logs, in welcomes, and to a hub that wants the same database.
     pub replica: String,
     pub tasks: TaskTracker,
@@ -65,11 +74,15 @@ impl Deref for Hub {
 }
 
 impl Hub {
-    /// Connects to the database, brings its schema up to date, and puts the parts together.
+    /// Claims the database, brings its schema up to date, and puts the parts together.
+    ///
+    /// In this order: the schema of a hub that serves is not changed under it.
     pub async fn assemble(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AssembleError> {
         let store = Store::connect(config.database_url.expose_secret())
             .await
             .map_err(AssembleError::Unreachable)?;
+        let replica = replica_name();
+        let claim = tasks::claim(&store, &replica).await?;
         store.migrate().await?;
         let keys = Keys::new(store.clone(), Arc::new(Sealer::new(&config.master_key)));
         keys.check_master_key().await?;
@@ -85,7 +98,8 @@ impl Hub {
             policies: Arc::new(PolicyCache::default()),
             denials: RecentDenials::default(),
             changes: Arc::new(Changes::new()),
-            replica: replica_name(),
+            claim: Mutex::new(Some(claim)),
+            replica,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             config: Arc::new(config),
@@ -101,8 +115,13 @@ fn read_issuer_ca(config: &Config) -> Result<Option<Vec<u8>>, AssembleError> {
     }
 }
 
+/// As much of a name as Postgres keeps of what a connection calls itself, less the random digits.
+const HOST_MAX: usize = 54;
+
 /// The host's name for people, and a few random digits because two processes may share a host.
 fn replica_name() -> String {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    format!("{}-{:08x}", host.unwrap_or_else(|| "hub".to_owned()), rand::random::<u32>())
+    let mut host = host.filter(|name| name.is_ascii()).unwrap_or_else(|| "hub".to_owned());
+    host.truncate(HOST_MAX);
+    format!("{host}-{:08x}", rand::random::<u32>())
 }

@@ -373,10 +373,10 @@ async fn another_master_key_is_refused_at_start() {
     let world = World::new().await;
     let mut config = (*world.hub.config).clone();
     config.master_key = MasterKey::new([8; 32]);
+    world.serving.stop().await;
     let refused = Hub::assemble(config, world.clock.clone()).await.expect_err("not the key");
     let words = format!("{:#}", anyhow::Error::new(refused));
     assert!(words.contains("sealed under another master key"), "{words}");
-    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

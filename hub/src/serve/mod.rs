@@ -10,6 +10,7 @@ use hub_store::{LinkPurpose, StoreError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
     task::JoinHandle,
 };
 
@@ -32,8 +33,8 @@ pub enum ServeError {
     Listen { address: SocketAddr, hint: String, source: io::Error },
     #[error("could not use {certificate} and {key} for TLS: both must be PEM, and belong together")]
     Tls { certificate: PathBuf, key: PathBuf, source: io::Error },
-    #[error(transparent)]
-    Claim(#[from] NoClaim),
+    #[error("the tasks of the hub could not be started")]
+    Tasks(#[from] StoreError),
 }
 
 /// A hub that serves. Dropping it does not stop it; [`Serving::stop`] does.
@@ -46,6 +47,7 @@ pub struct Serving {
     tls: RustlsConfig,
     handle: Handle<SocketAddr>,
     https: JoinHandle<io::Result<()>>,
+    lost_rx: oneshot::Receiver<NoClaim>,
     relay: JoinHandle<()>,
 }
 
@@ -62,7 +64,7 @@ impl Serving {
         let relay_listen = address(&relay_listener, hub.config.relay_listen)?;
         let relay_listener = TcpListener::from_std(relay_listener)
             .map_err(|source| not_listening(relay_listen, source))?;
-        tasks::start(hub).await?;
+        let lost_rx = tasks::start(hub).await?;
         let handle = Handle::new();
         let service = http::router(hub).into_make_service_with_connect_info::<SocketAddr>();
         let server = axum_server::from_tcp_rustls(https_listener, tls.clone())
@@ -78,7 +80,7 @@ impl Serving {
             })
         };
         tracing::info!(%listen, relay = %relay_listen, "Serving {}", hub.config.public_url);
-        Ok(Self { hub: hub.clone(), listen, relay_listen, tls, handle, https, relay })
+        Ok(Self { hub: hub.clone(), listen, relay_listen, tls, handle, https, lost_rx, relay })
     }
 
     /// Reads the certificate files again: connections that are made from now on see the new ones.
@@ -92,12 +94,21 @@ impl Serving {
         }
     }
 
-    /// Ends when the HTTPS side has ended by itself, which it never should.
-    async fn failed(&mut self) -> io::Error {
-        match (&mut self.https).await {
-            Ok(Err(error)) => error,
-            Ok(Ok(())) => io::Error::other("it ended without being asked to"),
-            Err(panic) => io::Error::other(panic),
+    /// Ends when this hub cannot go on: it serves nobody any more, or another one has its database.
+    async fn failed(&mut self) -> anyhow::Error {
+        tokio::select! {
+            ended = &mut self.https => {
+                let error = match ended {
+                    Ok(Err(error)) => error,
+                    Ok(Ok(())) => io::Error::other("it ended without being asked to"),
+                    Err(panic) => io::Error::other(panic),
+                };
+                anyhow::Error::new(error).context("HTTPS has ended")
+            }
+            lost = &mut self.lost_rx => match lost {
+                Ok(lost) => lost.into(),
+                Err(_) => anyhow::anyhow!("nothing keeps the claim on the database any more"),
+            },
         }
     }
 
@@ -136,7 +147,8 @@ pub(crate) async fn until_stopped(mut serving: Serving) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             _ = hang_up.recv() => serving.reload_certificate().await,
-            error = serving.failed() => return Err(anyhow::Error::new(error).context("HTTPS has ended")),
+            // At once: what ends links in order would tell the database of the other hub.
+            error = serving.failed() => return Err(error),
         }
     }
     tracing::info!("Stopping");

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use hub_store::{Claim, Claimed, StoreError};
-use tokio::time::{self, Instant};
+use hub_store::{Claim, Claimed, Store, StoreError};
+use tokio::{
+    sync::oneshot,
+    time::{self, Instant},
+};
 
 use crate::Hub;
 
@@ -12,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the claim is looked at once it is held.
 const BEAT: Duration = Duration::from_secs(2);
+/// A database that has said nothing for this long has lost our connection, and may have given the claim away.
+const ANSWER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum NoClaim {
@@ -25,11 +30,11 @@ pub enum NoClaim {
 }
 
 /// Waits until the database is ours.
-pub(super) async fn win(hub: &Hub) -> Result<Claim, NoClaim> {
+pub(crate) async fn win(store: &Store, replica: &str) -> Result<Claim, NoClaim> {
     let deadline = Instant::now() + PATIENCE;
     let mut told = false;
     loop {
-        let other = match hub.store.claim(&hub.replica).await? {
+        let other = match store.claim(replica).await? {
             Claimed::Ours(claim) => return Ok(claim),
             Claimed::Theirs(other) => other,
         };
@@ -44,33 +49,38 @@ pub(super) async fn win(hub: &Hub) -> Result<Claim, NoClaim> {
     }
 }
 
-/// Keeps the claim, and takes it again when its connection was lost.
-pub(super) async fn keep(hub: Hub, claim: Claim) {
-    let mut claim = Some(claim);
+/// Keeps the claim, and takes it again when its connection was lost. Ends, and says so, when another hub was faster: it
+/// has taken our links for lost.
+pub(super) async fn keep(hub: Hub, mut claim: Option<Claim>, lost_tx: oneshot::Sender<NoClaim>) {
     let mut beat = time::interval(BEAT);
     beat.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        let held = match &mut claim {
-            Some(claim) => claim.is_held().await.is_ok(),
-            None => false,
-        };
-        if !held {
-            claim = again(&hub).await;
+        if is_held(claim.as_mut()).await {
+            continue;
+        }
+        // Its connection may be half open, and would keep us out.
+        claim = None;
+        match time::timeout(ANSWER, hub.store.claim(&hub.replica)).await {
+            Ok(Ok(Claimed::Ours(again))) => claim = Some(again),
+            // The one that was lost: Postgres has not seen its end yet.
+            Ok(Ok(Claimed::Theirs(other))) if other == hub.replica => {}
+            Ok(Ok(Claimed::Theirs(other))) => {
+                // Nobody waits for it any more where the hub stops.
+                let _stopping = lost_tx.send(NoClaim::Theirs { other });
+                return;
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "The claim on the database was lost; it will be taken again");
+            }
+            Err(_) => tracing::warn!("The database does not answer; it will be claimed again"),
         }
     }
 }
 
-async fn again(hub: &Hub) -> Option<Claim> {
-    match hub.store.claim(&hub.replica).await {
-        Ok(Claimed::Ours(claim)) => Some(claim),
-        Ok(Claimed::Theirs(other)) => {
-            tracing::error!(other, "Another hub has taken this database: stop one of the two");
-            None
-        }
-        Err(error) => {
-            tracing::warn!(%error, "The claim on the database was lost; it will be taken again");
-            None
-        }
+async fn is_held(claim: Option<&mut Claim>) -> bool {
+    match claim {
+        Some(claim) => time::timeout(ANSWER, claim.is_held()).await.is_ok_and(|held| held.is_ok()),
+        None => false,
     }
 }

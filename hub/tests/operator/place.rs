@@ -205,7 +205,12 @@ impl Running {
         kill(pid, signal).expect("it runs");
     }
 
-    pub(crate) async fn ends(mut self) -> ExitStatus {
+    pub(crate) async fn ends(self) -> ExitStatus {
+        self.ends_saying().await.0
+    }
+
+    /// Waits for the end and returns what was said until then, too.
+    pub(crate) async fn ends_saying(mut self) -> (ExitStatus, String) {
         // Its log is read to the end, so that it never waits for a reader.
         let ended = timeout(PATIENCE, async {
             while let Ok(Some(line)) = self.lines.next_line().await {
@@ -213,6 +218,7 @@ impl Running {
             }
             self.child.wait().await
         });
-        ended.await.expect("it ends").expect("its status")
+        let status = ended.await.expect("it ends").expect("its status");
+        (status, self.said.join("\n"))
     }
 }

@@ -9,8 +9,8 @@ use crate::{
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_with_its_holder() {
-    let place = Place::new().await;
-    let (first, address) = place.serving().await;
+    let (place, before) = (Place::new().await, Place::new().await);
+    let (first, address) = before.serving().await;
     let said = place.run(&["serve", "--listen", &address.to_string()]).await.refused();
     let holder = format!("`fairlead-hub` (process {}) has this port", first.id());
     assert!(said.contains(&holder) && said.contains("choose another one"), "{said}");

@@ -1,5 +1,6 @@
 //! `migrate` and `serve`: ready, set up, told to read its certificate again, told to end.
 
+use hub_store::{Claimed, Store};
 use nix::sys::signal::Signal;
 
 use crate::place::{HOST, Place};
@@ -66,4 +67,32 @@ async fn a_hub_that_was_killed_does_not_keep_the_next_one_out() {
     first.signal(Signal::SIGKILL);
     first.ends().await;
     place.serving().await;
+}
+
+#[tokio::test]
+async fn a_hub_that_waits_has_changed_no_schema() {
+    let place = Place::new().await;
+    let (_first, _) = place.serving().await;
+    // Whoever migrates now fails over the tables that are there.
+    place.sql("delete from _sqlx_migrations;");
+    let mut second = place.serve(&[]);
+    second.says("Another hub serves this database: waiting for it to end").await;
+}
+
+#[tokio::test]
+async fn a_hub_whose_database_another_one_took_ends() {
+    let place = Place::new().await;
+    let (hub, _) = place.serving().await;
+    let store = Store::connect(&place.database.url()).await.expect("Postgres answers");
+    let _claim = loop {
+        place.sql(
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objsubid = 2;",
+        );
+        if let Claimed::Ours(claim) = store.claim("the faster one").await.expect("it answers") {
+            break claim;
+        }
+    };
+    let (status, said) = hub.ends_saying().await;
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("another hub (the faster one) serves this database"), "{said}");
 }
