@@ -44,7 +44,7 @@ impl Clock for WrongClock {
 /// Dropping it leaves nothing; [`World::end`] also waits for the hub.
 #[derive(Debug)]
 pub(crate) struct World {
-    serving: Serving,
+    pub(crate) serving: Serving,
     pub(crate) hub: Hub,
     pub(crate) clock: Arc<WrongClock>,
     pub(crate) issuer: Issuer,

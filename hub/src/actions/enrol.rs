@@ -85,6 +85,7 @@ pub async fn enrol(hub: &Hub, asked: EnrolAsked) -> Result<Enrolled, EnrolError>
     must_be_free(&teamspace, &enrolment)?;
     if !store.enrol(&token, &enrolment, now).await? {
         let teamspace = hub.store.scoped(token.org).teamspace(token.teamspace).await?;
+        must_be_free(&teamspace, &enrolment)?;
         return again(hub, teamspace, &enrolment).await;
     }
     tracing::info!(teamspace = %teamspace.id, key = %enrolment.key, "Cluster joined teamspace {}", teamspace.name);

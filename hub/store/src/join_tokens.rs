@@ -161,7 +161,8 @@ impl Unscoped<'_> {
         Ok(row.map(JoinToken::from))
     }
 
-    /// Spends the token and enrols the key in one step; false when somebody else spent it first.
+    /// Spends the token and enrols the key in one step; false, and nothing is spent, when somebody else was first: by this
+    /// token or by another one of the teamspace, or the teamspace was locked.
     pub async fn enrol(
         &self,
         token: &JoinToken,
@@ -180,9 +181,10 @@ impl Unscoped<'_> {
         if spent.rows_affected() == 0 {
             return Ok(false);
         }
-        sqlx::query!(
+        let enrolled = sqlx::query!(
             "update teamspaces set certificate = $3, key_thumbprint = $4, cluster_uid = $5, enrolled_at = $6
-             where org_id = $1 and id = $2",
+             where org_id = $1 and id = $2 and locked_at is null
+               and (key_thumbprint is null or (key_thumbprint = $4 and cluster_uid = $5))",
             token.org.as_uuid(),
             token.teamspace.as_uuid(),
             enrolment.certificate,
@@ -192,6 +194,9 @@ impl Unscoped<'_> {
         )
         .execute(&mut *tx)
         .await?;
+        if enrolled.rows_affected() == 0 {
+            return Ok(false);
+        }
         let entry = Entry::by_agent(
             token.org,
             &enrolment.cluster_uid,

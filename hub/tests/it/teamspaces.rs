@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use fairlead_model::Token;
 use fairlead_wire::link::v1::EnrolRequest;
+use hub_store::Enrolment;
 use serde_json::json;
 use tonic::Code;
 
@@ -149,6 +151,30 @@ async fn a_second_cluster_does_not_take_a_teamspace() {
     let other = Cluster::new(&world, "other");
     let request = other.request(&world, token["token"].as_str().expect("a token"));
     assert!(refusal(&world, request).await.contains("joined by another cluster"));
+}
+
+#[tokio::test]
+async fn of_two_clusters_with_a_token_each_one_joins() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let (id, first) = world.waiting_teamspace(&olga, "staging").await;
+    let path = format!("/api/v1/teamspaces/{id}/join-tokens");
+    let second = olga.post(&world, &path, json!({})).await.with(201);
+    let second: Token = second["token"].as_str().expect("a token").parse().expect("a token");
+    let (one, other) = (Cluster::new(&world, "one"), Cluster::new(&world, "other"));
+    one.enrol(&world, &first).await.expect("enrolled");
+    // The other one had found the teamspace free.
+    let store = world.hub.store.unscoped("a test enrols");
+    let token = store.join_token_by_secret(&second).await.expect("read").expect("known");
+    let enrolment = Enrolment {
+        certificate: other.authority.certificate().to_vec(),
+        key: other.authority.thumbprint(),
+        cluster_uid: other.uid.clone(),
+    };
+    assert!(!store.enrol(&token, &enrolment, world.now()).await.expect("the database answers"));
+    one.connect(&world).await.expect("it is still the one that joined");
+    let token = store.join_token_by_secret(&second).await.expect("read").expect("known");
+    assert_eq!(token.used_at, None, "who was refused has spent nothing");
 }
 
 #[tokio::test]
