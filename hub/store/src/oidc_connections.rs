@@ -230,6 +230,7 @@ async fn detach(
     let members: Vec<UserId> = members.into_iter().map(UserId::from).collect();
     for user in &members {
         let bearer = Bearer { org, user: *user };
+        tokens::forget_codes(connection, bearer).await?;
         tokens::end_families(connection, bearer, None, FamilyEnd::ConnectionRemoved, now).await?;
     }
     Ok(members)

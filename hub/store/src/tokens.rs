@@ -384,6 +384,22 @@ async fn end_one(
     notify::tell(connection, org, Noun::Members, user).await
 }
 
+/// Forgets the codes with which somebody could begin another family. Comes before [`end_families`], which then sees every
+/// family that was begun.
+pub(crate) async fn forget_codes(
+    connection: &mut PgConnection,
+    bearer: Bearer,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "delete from authorization_codes where org_id = $1 and user_id = $2",
+        bearer.org.as_uuid(),
+        bearer.user.as_uuid()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Ends every family of a user, or only those of one device key. Whoever calls it tells of the member.
 pub(crate) async fn end_families(
     connection: &mut PgConnection,

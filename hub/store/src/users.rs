@@ -306,5 +306,6 @@ pub(crate) async fn shut_out(
     )
     .execute(&mut *connection)
     .await?;
+    tokens::forget_codes(connection, bearer).await?;
     tokens::end_families(connection, bearer, None, FamilyEnd::UserDisabled, now).await
 }

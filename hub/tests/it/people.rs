@@ -79,15 +79,7 @@ impl World {
     async fn tokens(&self, bearer: Bearer, key: &Key) -> (Token, Token) {
         let token = Token::new(TokenKind::Access, rand::random());
         let refresh = Token::new(TokenKind::Refresh, rand::random());
-        let code = AuthorizationCode {
-            org_id: bearer.org,
-            user_id: bearer.user,
-            redirect_uri: "http://127.0.0.1:1/callback".to_owned(),
-            code_challenge: "c".repeat(43),
-            key_jkt: dpop::jkt(&key.public()),
-            expires_at: self.now(),
-            family_id: None,
-        };
+        let code = self.code_of(bearer, key);
         let code_hash: [u8; 32] = rand::random();
         let tokens = NewTokens { access_hash: token.hash(), refresh_hash: refresh.hash() };
         let store = self.hub.store.unscoped("a test signs somebody in");
@@ -95,6 +87,28 @@ impl World {
         let begun = store.begin_family(&code_hash, &code, &tokens, self.now()).await;
         assert!(begun.expect("begun"));
         (token, refresh)
+    }
+
+    fn code_of(&self, bearer: Bearer, key: &Key) -> AuthorizationCode {
+        AuthorizationCode {
+            org_id: bearer.org,
+            user_id: bearer.user,
+            redirect_uri: "http://127.0.0.1:1/callback".to_owned(),
+            code_challenge: "c".repeat(43),
+            key_jkt: dpop::jkt(&key.public()),
+            expires_at: self.now(),
+            family_id: None,
+        }
+    }
+
+    /// Gives out a code that somebody has not redeemed yet, and returns its hash.
+    pub(crate) async fn code(&self, person: &Person) -> [u8; 32] {
+        let bearer = Bearer { org: person.caller.org, user: person.caller.actor.user() };
+        let code_hash = rand::random();
+        let store = self.hub.store.unscoped("a test gives out a code");
+        let code = self.code_of(bearer, &person.laptop.key);
+        store.keep_code(&code_hash, &code).await.expect("kept");
+        code_hash
     }
 
     /// Signs somebody in once more on the same laptop.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hub_store::Rotated;
 use tonic::Code;
 
-use crate::world::{World, eventually};
+use crate::world::{Org, World, eventually};
 
 #[tokio::test]
 async fn whoever_signs_out_loses_their_sessions_and_their_link() {
@@ -73,4 +73,29 @@ async fn an_answer_is_not_lost_for_longer_than_a_minute() {
     assert!(matches!(ada.refreshes(&world, None).await.0, Rotated::Issued(_)));
     world.clock.advance(Duration::from_secs(2));
     assert!(matches!(ada.refreshes(&world, None).await.0, Rotated::Reused(_)));
+}
+
+#[tokio::test]
+async fn a_code_ends_with_the_member_or_the_connection() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    world.sql(
+        "insert into oidc_connections
+         select org_id, '00000000-0000-7000-8000-000000000001', issuer, client_id, sealed_client_secret, groups_claim,
+                scopes, '{other.test}', created_at
+         from oidc_connections;",
+    );
+    let other = uuid::uuid!("00000000-0000-7000-8000-000000000001");
+    let elsewhere = Org { connection: other, ..world.acme.clone() };
+    let ada = world.person("ada", "developers").await;
+    let eve = world.person_of(&elsewhere, "eve", &["developers"]).await;
+    let member = format!("/api/v1/members/{}", ada.caller.actor.user());
+    let connection = format!("/api/v1/organization/connections/{other}");
+    for (person, path) in [(ada, member), (eve, connection)] {
+        let code = world.code(&person).await;
+        let store = world.hub.store.unscoped("a test looks for a code");
+        assert!(store.code(&code).await.expect("read").is_some());
+        olga.delete(&world, &path).await.with(204);
+        assert!(store.code(&code).await.expect("read").is_none(), "after {path}");
+    }
 }
