@@ -67,6 +67,23 @@ async fn each_of_several_connections_has_domains_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_lack_a_domain_get_theirs_one_after_the_other() {
+    let world = World::new().await;
+    let olga = world.signed_in("olga").await;
+    let first = first(&olga).await;
+    world.rows(
+        "insert into oidc_connections
+         select org_id, gen_random_uuid(), issuer, client_id, sealed_client_secret, groups_claim, scopes, '{}', created_at
+         from oidc_connections",
+    );
+    let ours = connection(&world, &["example.test"]);
+    assert_eq!(olga.put(&path_of(&first), &ours).await.status, 204);
+    let third = connection(&world, &["third.test"]);
+    refused(&olga.post(CONNECTIONS, &third).await, "lists no e-mail domain");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_goes_with_its_sign_ins_and_without_its_members() {
     let world = World::new().await;
     let olga = world.signed_in("olga").await;

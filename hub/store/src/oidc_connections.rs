@@ -265,11 +265,11 @@ pub const LAST_CONNECTION: &str = "oidc_connections_last";
 pub const OWN_CONNECTION: &str = "oidc_connections_own";
 
 /// Refuses a connection to which an address would not lead, or not alone: on the whole hub, because nobody's
-/// organization is known before they have signed in.
+/// organization is known before they have signed in. Returns whether nobody is led to one of the others.
 async fn lead_one_way(
     connection: &mut PgConnection,
     new: &OidcConnection,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let refuse = |constraint: &str| Err(StoreError::Conflict { constraint: constraint.to_owned() });
     // Whoever else changes connections waits: two cannot take one domain at the same moment.
     sqlx::query!("select pg_advisory_xact_lock($1)", DOMAINS_LOCK)
@@ -291,10 +291,7 @@ async fn lead_one_way(
     if others.others > 0 && new.email_domains.is_empty() {
         return refuse(DOMAIN_NEEDED);
     }
-    if others.without {
-        return refuse(OTHER_NEEDS_DOMAIN);
-    }
-    Ok(())
+    Ok(others.without)
 }
 
 /// Any number that no other lock of ours has.
@@ -304,7 +301,10 @@ pub(crate) async fn insert(
     connection: &mut PgConnection,
     new: &OidcConnection,
 ) -> Result<(), StoreError> {
-    lead_one_way(connection, new).await?;
+    // Only where one comes to them: old ones of which several list no domain get theirs one after the other.
+    if lead_one_way(connection, new).await? {
+        return Err(StoreError::Conflict { constraint: OTHER_NEEDS_DOMAIN.to_owned() });
+    }
     sqlx::query!(
         "insert into oidc_connections (org_id, id, issuer, client_id, sealed_client_secret,
                                        groups_claim, scopes, email_domains, created_at)
