@@ -72,13 +72,18 @@ pub(crate) async fn access_token(
         ("client_id", CLIENT_ID),
         ("refresh_token", &tokens.refresh),
     ];
-    match ask(http, account, key, &form).await {
+    let mut answer = ask(http, account, key, &form).await;
+    if matches!(answer, Err(AskError::Unanswered(_))) {
+        // The hub may have renewed them, and answers whoever asks again soon once more. Later it takes that for a theft.
+        answer = ask(http, account, key, &form).await;
+    }
+    match answer {
         Ok(renewed) => {
             files::write_json(&path, &renewed)?;
             Ok(renewed.access)
         }
         Err(AskError::Refused(refusal)) => Err(not_renewed(account, refusal)?),
-        Err(AskError::Account(error)) => Err(error),
+        Err(AskError::Unanswered(error) | AskError::Account(error)) => Err(error),
     }
 }
 
@@ -101,7 +106,7 @@ pub(crate) async fn redeem(
 ) -> Result<Tokens, AccountError> {
     ask(http, account, key, form).await.map_err(|error| match error {
         AskError::Refused(refusal) => AccountError::LoginFailed { why: refusal.in_words() },
-        AskError::Account(error) => error,
+        AskError::Unanswered(error) | AskError::Account(error) => error,
     })
 }
 
@@ -123,6 +128,8 @@ pub(crate) async fn revoke(http: &Client, account: &Account) -> Result<(), Accou
 
 enum AskError {
     Refused(TokenRefusal),
+    /// Whether the hub has done what was asked is not known.
+    Unanswered(AccountError),
     Account(AccountError),
 }
 
@@ -133,7 +140,7 @@ async fn ask(
     form: &[(&str, &str)],
 ) -> Result<Tokens, AskError> {
     let url: Url = account.hub().join("/oauth/token");
-    let unreachable = |error| AskError::Account(explain(account.hub(), &error));
+    let unreachable = |error| AskError::Unanswered(explain(account.hub(), &error));
     let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
     let proof = dpop::prove(key, "POST", url.as_str(), &id, SystemTime::now());
     let answer =
@@ -165,8 +172,76 @@ fn read(account: &Account, body: &[u8]) -> Result<Tokens, AccountError> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        sync::Arc,
+    };
+
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+
     use super::*;
     use crate::Accounts;
+
+    /// Returns what a hub's end of TLS needs, and a client that trusts it.
+    fn loopback_tls() -> (Arc<rustls::ServerConfig>, Client) {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let certificate = made.cert.der().clone();
+        let trusted = reqwest::Certificate::from_der(&certificate).expect("DER");
+        let client = Client::builder().tls_certs_only([trusted]).http1_only().build();
+        let server = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key.into())
+            .expect("they fit");
+        (Arc::new(server), client.expect("built"))
+    }
+
+    /// A hub that loses its first answer, and says of both requests what they were.
+    fn forgetful_hub(listener: &TcpListener, tls: &Arc<rustls::ServerConfig>) -> [String; 2] {
+        let body = r#"{"access_token":"fla_new","refresh_token":"flr_new","expires_in":600}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        ["", &answer].map(|answer| {
+            let (stream, _) = listener.accept().expect("it asks");
+            let connection = rustls::ServerConnection::new(Arc::clone(tls)).expect("a connection");
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            let mut asked = String::new();
+            while !asked.contains("refresh_token=flr_old") {
+                let mut bytes = [0; 4096];
+                let read = stream.read(&mut bytes).expect("a request");
+                asked.push_str(std::str::from_utf8(&bytes[..read]).expect("text"));
+            }
+            stream.write_all(answer.as_bytes()).expect("sent");
+            stream.flush().expect("sent");
+            asked
+        })
+    }
+
+    #[tokio::test]
+    async fn a_refresh_whose_answer_was_lost_is_asked_for_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let hub = format!("https://{}", listener.local_addr().expect("bound"));
+        let (tls, client) = loopback_tls();
+        let folder = tempfile::tempdir().expect("folder");
+        let account = Accounts::new(folder.path().to_owned()).at(&hub.parse().expect("valid"));
+        let old = Tokens {
+            access: "fla_old".to_owned(),
+            refresh: "flr_old".to_owned(),
+            expires_at: Timestamp::UNIX_EPOCH,
+        };
+        files::write_json(&account.tokens_path(), &old).expect("written");
+        let hub = std::thread::spawn(move || forgetful_hub(&listener, &tls));
+        let key = Key::generate().expect("made");
+        let access = access_token(&client, &account, &key).await.expect("renewed");
+        assert_eq!(access, "fla_new");
+        let proofs = hub.join().expect("no panic").map(|asked| {
+            let lines = asked.lines().map(str::to_lowercase);
+            lines.filter(|line| line.starts_with("dpop:")).collect::<String>()
+        });
+        assert_ne!(proofs[0], proofs[1], "a proof is good once");
+        assert!(proofs.iter().all(|proof| !proof.is_empty()));
+    }
 
     fn refusal(error: &str) -> TokenRefusal {
         TokenRefusal { error: error.to_owned(), error_description: Some("in words".to_owned()) }
