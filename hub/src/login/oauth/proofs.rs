@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use fairlead_model::timers::CLOCK_SKEW;
@@ -19,34 +19,63 @@ const MAX_PROOFS: usize = 50_000;
 #[derive(Debug, Default)]
 pub struct SeenProofs(Mutex<HashMap<(String, String), Timestamp>>);
 
-/// Whether a proof may be used.
+/// Why a proof may not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    FirstTime,
-    Before,
+pub(super) enum Unusable {
+    UsedBefore,
     /// More proofs than anybody needs: none is accepted until old ones expire.
     TooMany,
 }
 
+/// A proof that nobody else may use meanwhile. Dropping it leaves nothing behind, because anybody can make proofs;
+/// [`Reserved::keep`] does when it has come with a token of its key.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Reserved<'s> {
+    seen: &'s SeenProofs,
+    proof: Proof,
+    kept: bool,
+}
+
 impl SeenProofs {
-    /// Says whether a proof may be used. Looking leaves nothing behind: anybody can make proofs.
-    pub(super) fn look(&self, proof: &Proof, now: Timestamp) -> Seen {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Takes a proof for one use. Of two who come with it at once, one gets it.
+    pub(super) fn reserve(&self, proof: Proof, now: Timestamp) -> Result<Reserved<'_>, Unusable> {
+        let mut seen = self.locked();
         if seen.len() >= MAX_PROOFS {
             seen.retain(|_, until| *until > now);
         }
-        match seen.get(&name(proof)) {
-            Some(until) if *until > now => Seen::Before,
-            _ if seen.len() >= MAX_PROOFS => Seen::TooMany,
-            _ => Seen::FirstTime,
+        match seen.get(&name(&proof)) {
+            Some(until) if *until > now => return Err(Unusable::UsedBefore),
+            _ if seen.len() >= MAX_PROOFS => return Err(Unusable::TooMany),
+            _ => {}
         }
+        // A proof from a clock that is ahead by the skew lives for two of them.
+        seen.insert(name(&proof), now + 2 * CLOCK_SKEW);
+        Ok(Reserved { seen: self, proof, kept: false })
     }
 
-    /// Remembers a proof that came with a token of its key.
-    pub(super) fn note(&self, proof: &Proof, now: Timestamp) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A proof from a clock that is ahead by the skew lives for two of them.
-        seen.insert(name(proof), now + 2 * CLOCK_SKEW);
+    fn locked(&self) -> MutexGuard<'_, HashMap<(String, String), Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reserved<'_> {
+    /// The thumbprint of the key that made it.
+    pub(super) fn jkt(&self) -> &str {
+        &self.proof.jkt
+    }
+
+    /// Remembers it for as long as it would be good.
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.seen.locked().remove(&name(&self.proof));
+        }
     }
 }
 
@@ -65,17 +94,25 @@ mod tests {
     #[test]
     fn a_proof_is_good_once() {
         let (seen, now) = (SeenProofs::default(), Timestamp::UNIX_EPOCH);
-        assert_eq!(seen.look(&proof(1), now), Seen::FirstTime);
-        seen.note(&proof(1), now);
-        assert_eq!(seen.look(&proof(1), now), Seen::Before);
-        assert_eq!(seen.look(&proof(2), now), Seen::FirstTime);
+        seen.reserve(proof(1), now).expect("the first time").keep();
+        assert_eq!(seen.reserve(proof(1), now).err(), Some(Unusable::UsedBefore));
+        assert!(seen.reserve(proof(2), now).is_ok());
+    }
+
+    #[test]
+    fn of_two_uses_at_once_one_counts() {
+        let (seen, now) = (SeenProofs::default(), Timestamp::UNIX_EPOCH);
+        let first = seen.reserve(proof(1), now).expect("the first time");
+        assert_eq!(seen.reserve(proof(1), now).err(), Some(Unusable::UsedBefore));
+        drop(first);
+        assert!(seen.reserve(proof(1), now).is_ok(), "it came to nothing");
     }
 
     #[test]
     fn proofs_that_come_with_no_token_take_no_room() {
         let (seen, now) = (SeenProofs::default(), Timestamp::UNIX_EPOCH);
         for id in 0..=MAX_PROOFS {
-            assert_eq!(seen.look(&proof(id), now), Seen::FirstTime);
+            assert!(seen.reserve(proof(id), now).is_ok());
         }
     }
 
@@ -83,9 +120,9 @@ mod tests {
     fn the_memory_is_bounded_and_forgets() {
         let (seen, now) = (SeenProofs::default(), Timestamp::UNIX_EPOCH);
         for id in 0..MAX_PROOFS {
-            seen.note(&proof(id), now);
+            seen.reserve(proof(id), now).expect("room").keep();
         }
-        assert_eq!(seen.look(&proof(MAX_PROOFS), now), Seen::TooMany);
-        assert_eq!(seen.look(&proof(MAX_PROOFS), now + 3 * CLOCK_SKEW), Seen::FirstTime);
+        assert_eq!(seen.reserve(proof(MAX_PROOFS), now).err(), Some(Unusable::TooMany));
+        assert!(seen.reserve(proof(MAX_PROOFS), now + 3 * CLOCK_SKEW).is_ok());
     }
 }

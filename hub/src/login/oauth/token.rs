@@ -11,14 +11,17 @@ use fairlead_model::{
     Token, TokenKind,
     timers::{ACCESS_TOKEN_LIFE, CLOCK_SKEW},
 };
-use fairlead_wire::dpop::{self, Proof};
+use fairlead_wire::dpop;
 use hub_store::{AuthorizationCode, FamilyEnd, NewTokens, Rotated, StoreError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{CLIENT_ID, TOKEN_PATH, proofs::Seen};
+use super::{
+    CLIENT_ID, TOKEN_PATH,
+    proofs::{Reserved, Unusable},
+};
 use crate::Hub;
 
 #[derive(Deserialize)]
@@ -76,11 +79,11 @@ pub(super) async fn token(
     let now = hub.clock.now();
     let proof = fresh_proof(&hub, &headers, now)?;
     let pair = match request.grant_type.as_str() {
-        "authorization_code" => redeem(&hub, &request, &proof.jkt, now).await?,
-        "refresh_token" => rotate(&hub, &request, &proof.jkt, now).await?,
+        "authorization_code" => redeem(&hub, &request, proof.jkt(), now).await?,
+        "refresh_token" => rotate(&hub, &request, proof.jkt(), now).await?,
         _ => return Err(TokenRefused::UnsupportedGrantType),
     };
-    hub.seen_proofs.note(&proof, now);
+    proof.keep();
     let answer = TokenAnswer {
         access_token: pair.access.expose(),
         token_type: "Bearer",
@@ -107,7 +110,11 @@ pub(super) async fn revoke(
     Ok(StatusCode::OK)
 }
 
-fn fresh_proof(hub: &Hub, headers: &HeaderMap, now: Timestamp) -> Result<Proof, TokenRefused> {
+fn fresh_proof<'h>(
+    hub: &'h Hub,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<Reserved<'h>, TokenRefused> {
     let mut proofs = headers.get_all("dpop").iter();
     let (Some(proof), None) = (proofs.next(), proofs.next()) else {
         return Err(TokenRefused::InvalidProof("exactly one DPoP proof is required".to_owned()));
@@ -115,11 +122,10 @@ fn fresh_proof(hub: &Hub, headers: &HeaderMap, now: Timestamp) -> Result<Proof, 
     let text = proof.to_str().unwrap_or_default();
     let proof = dpop::verify(text, "POST", &hub.config.url(TOKEN_PATH), now.into(), CLOCK_SKEW)
         .map_err(|refused| TokenRefused::InvalidProof(refused.to_string()))?;
-    match hub.seen_proofs.look(&proof, now) {
-        Seen::FirstTime => Ok(proof),
-        Seen::Before => Err(TokenRefused::InvalidProof("this proof was used before".to_owned())),
-        Seen::TooMany => Err(TokenRefused::Busy),
-    }
+    hub.seen_proofs.reserve(proof, now).map_err(|unusable| match unusable {
+        Unusable::UsedBefore => TokenRefused::InvalidProof("this proof was used before".to_owned()),
+        Unusable::TooMany => TokenRefused::Busy,
+    })
 }
 
 async fn redeem(
