@@ -128,6 +128,7 @@ impl Peer for ClusterLink {
             teamspace.org,
             teamspace.id,
             &replica.name,
+            proven.key,
             down_tx.clone(),
         );
         hub.changes.replica_connected(teamspace.org, teamspace.id, &replica.name).await;

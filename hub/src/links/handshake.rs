@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use fairlead_model::{OrgId, UserId};
+use fairlead_model::{OrgId, Thumbprint, UserId};
 use fairlead_wire::{
     chain, challenge,
     identity::{DeviceIdentity, ReplicaIdentity, thumbprint_of},
@@ -21,6 +21,8 @@ const CHAIN_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) struct ReplicaProven {
     pub(super) teamspace: Teamspace,
+    /// The teamspace key that it stands on.
+    pub(super) key: Thumbprint,
     pub(super) name: String,
     pub(super) version: String,
 }
@@ -58,7 +60,7 @@ pub(super) async fn replica(
         chain::verified_replica(&chain[..1], &CertificateDer::from(enrolled), now)
             .map_err(refused)?;
     proves_its_key(hub, &chain[0], hello, nonce)?;
-    Ok(ReplicaProven { teamspace, name, version: short(&hello.version) })
+    Ok(ReplicaProven { teamspace, key, name, version: short(&hello.version) })
 }
 
 /// Checks a laptop's hello: the organization signed its certificate, it was neither removed nor signed out, and its key

@@ -1,14 +1,14 @@
 //! Who is connected to this hub. Nothing here waits: to tell somebody something is to put it into their queue.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use fairlead_model::{DeviceId, OrgId, TeamspaceId};
+use fairlead_model::{DeviceId, OrgId, TeamspaceId, Thumbprint};
 use fairlead_wire::link::v1::{ClusterDown, LaptopDown, cluster_down, laptop_down};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,8 +28,15 @@ pub struct Links {
 
 #[derive(Debug, Default)]
 struct Connected {
-    replicas: HashMap<ReplicaKey, Link<ClusterDown>>,
+    replicas: HashMap<ReplicaKey, ReplicaLink>,
     laptops: HashMap<DeviceId, Link<LaptopDown>>,
+}
+
+#[derive(Debug)]
+struct ReplicaLink {
+    /// The teamspace key that the replica has proven.
+    key: Thumbprint,
+    link: Link<ClusterDown>,
 }
 
 #[derive(Debug)]
@@ -71,7 +78,7 @@ impl Drop for Registered {
         let mut connected = self.links.connected();
         match &self.who {
             Who::Replica(key) => {
-                if connected.replicas.get(key).is_some_and(|link| link.epoch == self.epoch) {
+                if connected.replicas.get(key).is_some_and(|held| held.link.epoch == self.epoch) {
                     connected.replicas.remove(key);
                 }
             }
@@ -96,13 +103,15 @@ impl Links {
         org: OrgId,
         teamspace: TeamspaceId,
         name: &str,
+        teamspace_key: Thumbprint,
         down_tx: mpsc::Sender<Result<ClusterDown, Status>>,
     ) -> Registered {
         let key = (teamspace, name.to_owned());
         let link = self.link(org, down_tx);
         let registered = self.registered(Who::Replica(key.clone()), &link);
+        let link = ReplicaLink { key: teamspace_key, link };
         if let Some(older) = self.connected().replicas.insert(key, link) {
-            older.ended.cancel();
+            older.link.ended.cancel();
         }
         registered
     }
@@ -134,7 +143,7 @@ impl Links {
     #[must_use]
     pub fn organizations(&self) -> BTreeSet<OrgId> {
         let connected = self.connected();
-        let clusters = connected.replicas.values().map(|link| link.org);
+        let clusters = connected.replicas.values().map(|held| held.link.org);
         clusters.chain(connected.laptops.values().map(|link| link.org)).collect()
     }
 
@@ -142,7 +151,7 @@ impl Links {
     #[must_use]
     pub fn teamspaces(&self, org: OrgId) -> BTreeSet<TeamspaceId> {
         let connected = self.connected();
-        let own = connected.replicas.iter().filter(|(_, link)| link.org == org);
+        let own = connected.replicas.iter().filter(|(_, held)| held.link.org == org);
         own.map(|((teamspace, _), _)| *teamspace).collect()
     }
 
@@ -152,15 +161,15 @@ impl Links {
     }
 
     pub fn tell_replica(&self, teamspace: TeamspaceId, name: &str, message: cluster_down::Message) {
-        if let Some(link) = self.connected().replicas.get(&(teamspace, name.to_owned())) {
-            link.tell(ClusterDown { message: Some(message) });
+        if let Some(held) = self.connected().replicas.get(&(teamspace, name.to_owned())) {
+            held.link.tell(ClusterDown { message: Some(message) });
         }
     }
 
     pub fn tell_teamspace(&self, teamspace: TeamspaceId, message: &cluster_down::Message) {
-        for ((of, _), link) in &self.connected().replicas {
+        for ((of, _), held) in &self.connected().replicas {
             if *of == teamspace {
-                link.tell(ClusterDown { message: Some(message.clone()) });
+                held.link.tell(ClusterDown { message: Some(message.clone()) });
             }
         }
     }
@@ -171,11 +180,12 @@ impl Links {
         }
     }
 
-    /// Ends every link of a teamspace's replicas: it was deleted or locked.
-    pub fn drop_teamspace(&self, teamspace: TeamspaceId) {
-        for ((of, _), link) in &self.connected().replicas {
-            if *of == teamspace {
-                link.ended.cancel();
+    /// Ends the links of an organization's replicas that stand on another key than `open` has for their teamspace, or on
+    /// that of one that is not open.
+    pub fn drop_all_but(&self, org: OrgId, open: &BTreeMap<TeamspaceId, Thumbprint>) {
+        for ((teamspace, _), held) in &self.connected().replicas {
+            if held.link.org == org && open.get(teamspace) != Some(&held.key) {
+                held.link.ended.cancel();
             }
         }
     }

@@ -60,7 +60,10 @@ impl Announcer {
     async fn announce(&mut self, what: ToAnnounce) -> Result<(), StoreError> {
         match what {
             ToAnnounce::Organization(org) => self.organization(org).await.map(drop),
-            ToAnnounce::Teamspace(org, teamspace) => self.teamspace(org, teamspace).await,
+            ToAnnounce::Teamspaces(org) => {
+                self.organization(org).await?;
+                self.drop_closed(org).await
+            }
             ToAnnounce::Replica(org, teamspace, name) => self.replica(org, teamspace, &name).await,
             ToAnnounce::Laptop(org, device, welcomed) => self.laptop(org, device, &welcomed).await,
             ToAnnounce::Laptops(org) => self.laptops(org).await,
@@ -68,7 +71,10 @@ impl Announcer {
                 let mut orgs: BTreeSet<_> = self.hub.links.organizations();
                 orgs.extend(self.known.organizations());
                 for_each_organization("Announcing", orgs, self, |announcer, org| {
-                    Box::pin(async move { announcer.organization(org).await.map(drop) })
+                    Box::pin(async move {
+                        announcer.organization(org).await?;
+                        announcer.drop_closed(org).await
+                    })
                 })
                 .await;
                 Ok(())
@@ -101,16 +107,11 @@ impl Announcer {
     }
 
     /// A teamspace that was deleted or locked, or whose cluster was forgotten, keeps no link.
-    async fn teamspace(&mut self, org: OrgId, id: TeamspaceId) -> Result<(), StoreError> {
-        self.organization(org).await?;
-        let open = match self.hub.store.scoped(org).teamspace(id).await {
-            Ok(teamspace) => teamspace.lock_reason.is_none() && teamspace.enrolment.is_some(),
-            Err(StoreError::NotFound { .. }) => false,
-            Err(error) => return Err(error),
-        };
-        if !open {
-            self.hub.links.drop_teamspace(id);
-        }
+    async fn drop_closed(&self, org: OrgId) -> Result<(), StoreError> {
+        let teamspaces = self.hub.store.scoped(org).teamspaces().await?.into_iter();
+        let open = teamspaces.filter(|teamspace| teamspace.lock_reason.is_none());
+        let open = open.filter_map(|teamspace| Some((teamspace.id, teamspace.enrolment?.key)));
+        self.hub.links.drop_all_but(org, &open.collect());
         Ok(())
     }
 
@@ -129,7 +130,8 @@ impl Announcer {
         for session in others.filter(|session| session.teamspace == teamspace) {
             offer_intercept(&self.hub, session, name).await;
         }
-        Ok(())
+        // It may have been closed while the replica was connecting.
+        self.drop_closed(org).await
     }
 
     /// A laptop that has connected gets fresh grants and its carriers of running intercepts. What its welcome named and

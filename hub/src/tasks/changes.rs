@@ -15,7 +15,8 @@ const TASK_QUEUE: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ToAnnounce {
     Organization(OrgId),
-    Teamspace(OrgId, TeamspaceId),
+    /// Some may be open no more.
+    Teamspaces(OrgId),
     Replica(OrgId, TeamspaceId, String),
     /// With the sessions that its welcome named.
     Laptop(OrgId, DeviceId, Vec<SessionId>),
@@ -94,7 +95,7 @@ impl Changes {
                 }
                 Noun::Teamspaces => {
                     let teamspace = TeamspaceId::from_uuid(id);
-                    self.announce(ToAnnounce::Teamspace(org, teamspace)).await;
+                    self.announce(ToAnnounce::Teamspaces(org)).await;
                     self.reconsider(ToReconsider::Teamspace(org, teamspace)).await;
                 }
                 Noun::Members | Noun::Policies => {

@@ -327,3 +327,20 @@ async fn a_laptop_hears_what_has_ended_while_it_was_connecting() {
     world.hub.changes.laptop_connected(world.acme.id, olga.laptop.id, vec![session]).await;
     assert_eq!(laptop.revoked().await.session_id, session.to_string());
 }
+
+#[tokio::test]
+async fn a_teamspace_that_was_closed_unheard_keeps_no_link() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut locked = world.teamspace(&olga, "locked", &[]).await;
+    let mut retaken = world.teamspace(&olga, "retaken", &[]).await;
+    // No hint comes of either: it was lost.
+    world.sql(
+        "update teamspaces set locked_at = now(), lock_reason = 'a copy' where name = 'locked';
+         update teamspaces set key_thumbprint = sha256('another') where name = 'retaken';",
+    );
+    for agent in [&mut locked.agent, &mut retaken.agent] {
+        let ended = async { while agent.next().await.is_ok() {} };
+        tokio::time::timeout(3 * PATIENCE, ended).await.expect("the link ends");
+    }
+}
