@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 
+use fairlead_lab::ProxyMode;
+
 use crate::{
     Residue, World, WorldOptions,
     patience::within,
@@ -26,6 +28,7 @@ pub struct Story {
     name: String,
     play: Play,
     kept: fn(Residue) -> Residue,
+    in_both_modes: bool,
 }
 
 impl std::fmt::Debug for Story {
@@ -40,7 +43,7 @@ impl Story {
         name: impl Into<String>,
         play: impl Fn(&World) -> anyhow::Result<()> + 'static,
     ) -> Self {
-        Self { name: name.into(), play: Box::new(play), kept: Residue::whole }
+        Self { name: name.into(), play: Box::new(play), kept: Residue::whole, in_both_modes: true }
     }
 
     /// Makes a story in which the shop's owner changes the shop: only the laptop must be what it was.
@@ -53,6 +56,18 @@ impl Story {
     #[must_use]
     pub fn without_the_agent(self) -> Self {
         Self { kept: Residue::without_pods, ..self }
+    }
+
+    /// Makes a story on which kube-proxy has no bearing: it is told in iptables mode, and in the other one only when it
+    /// is asked for by name.
+    #[must_use]
+    pub fn in_one_mode(self) -> Self {
+        Self { in_both_modes: false, ..self }
+    }
+
+    fn belongs_to(&self, mode: ProxyMode, meant: &Meant) -> bool {
+        let in_this_mode = self.in_both_modes || mode == ProxyMode::Iptables;
+        meant.includes(&self.name) && (in_this_mode || meant.names_some())
     }
 
     /// Plays it and looks at what it left behind.
@@ -82,12 +97,13 @@ pub fn tell_stories(world: &str, stories: &[Story]) -> ExitCode {
 
 fn told(name: &str, stories: &[Story], out: &mut impl Write) -> anyhow::Result<()> {
     let meant = Meant::read(std::env::args().skip(1))?;
-    let stories: Vec<_> = stories.iter().filter(|story| meant.includes(&story.name)).collect();
+    let proxy_mode = switches::proxy_mode()?;
+    let stories: Vec<_> =
+        stories.iter().filter(|story| story.belongs_to(proxy_mode, &meant)).collect();
     if meant.is_list {
         return list(&stories);
     }
     ensure!(!stories.is_empty(), "no story of `{name}` has a name like that; see --list");
-    let proxy_mode = switches::proxy_mode()?;
     let world = World::up(&WorldOptions { name: name.to_owned(), proxy_mode })?;
     let mut failed = Vec::new();
     for story in &stories {
@@ -114,4 +130,21 @@ fn list(stories: &[&Story]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     stories.iter().try_for_each(|story| writeln!(out, "{}: test", story.name))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_of_one_mode_is_told_in_the_other_one_only_by_name() {
+        let meant = |words: &[&str]| {
+            Meant::read(words.iter().map(|word| (*word).to_owned())).expect("words")
+        };
+        let story = Story::new("a full disk", |_| Ok(())).in_one_mode();
+        assert!(story.belongs_to(ProxyMode::Iptables, &meant(&[])));
+        assert!(!story.belongs_to(ProxyMode::Nftables, &meant(&[])));
+        assert!(story.belongs_to(ProxyMode::Nftables, &meant(&["disk"])));
+        assert!(!story.belongs_to(ProxyMode::Nftables, &meant(&["hub"])));
+    }
 }

@@ -38,6 +38,10 @@ impl Meant {
         Ok(meant)
     }
 
+    pub(crate) fn names_some(&self) -> bool {
+        !self.filters.is_empty()
+    }
+
     /// Says whether a story of this name is meant: every one, or those that contain one of the words.
     pub(crate) fn includes(&self, name: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
