@@ -52,7 +52,7 @@ impl Knocks {
 }
 
 /// One IPv6 customer has a whole /64 of addresses.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

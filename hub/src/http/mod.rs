@@ -29,3 +29,6 @@ mod visitor;
 pub(crate) use extract::peer_of;
 pub use openapi::document;
 pub use router::router;
+#[cfg(test)]
+pub(crate) use visitor::coming_from;
+pub(crate) use visitor::network_of;

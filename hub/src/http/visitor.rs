@@ -13,6 +13,8 @@ use axum::{
 };
 use ipnet::IpNet;
 
+use super::knocks;
+
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The address of whoever asks, as far as it can be believed.
@@ -39,6 +41,19 @@ pub(super) async fn recognize(
 /// Returns where the request comes from; unknown where a test calls the router itself.
 pub(crate) fn address_of(request: &Extensions) -> Option<IpAddr> {
     request.get::<Visitor>().map(|visitor| visitor.0)
+}
+
+/// Returns whose addresses count as one; unknown as above.
+pub(crate) fn network_of(request: &Extensions) -> Option<IpAddr> {
+    address_of(request).map(knocks::network_of)
+}
+
+/// What is known of a request from `address`.
+#[cfg(test)]
+pub(crate) fn coming_from(address: IpAddr) -> Extensions {
+    let mut request = Extensions::new();
+    request.insert(Visitor(address));
+    request
 }
 
 /// Goes back from hop to hop, as long as the nearer hop is trusted to say who was before it.
