@@ -340,7 +340,15 @@ async fn a_teamspace_that_was_closed_unheard_keeps_no_link() {
          update teamspaces set key_thumbprint = sha256('another') where name = 'retaken';",
     );
     for agent in [&mut locked.agent, &mut retaken.agent] {
-        let ended = async { while agent.next().await.is_ok() {} };
-        tokio::time::timeout(3 * PATIENCE, ended).await.expect("the link ends");
+        let ended = async {
+            loop {
+                if let Err(status) = agent.next().await {
+                    break status;
+                }
+            }
+        };
+        let status = time::timeout(3 * PATIENCE, ended).await.expect("the link ends");
+        // And not because nothing was heard of the agent.
+        assert!(status.message().contains("the teamspace is closed"), "{status}");
     }
 }
