@@ -2,7 +2,8 @@
 //! with a real identity provider. First the show and what developers do, then whatever can die, dies.
 //!
 //! One world for all stories; each must leave it as it found it. `cargo xtask test cluster --only hub` tells only
-//! those whose names contain the word; in nftables mode, what kube-proxy has no bearing on is left out. What is measured is in `cargo xtask bench`: nothing here is timed.
+//! those whose names contain the word; in nftables mode, what kube-proxy has no bearing on is left out. What is measured
+//! is in `cargo xtask bench`: nothing here is timed.
 
 mod bad_input;
 mod by_hand;
