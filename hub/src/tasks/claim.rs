@@ -15,8 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the claim is looked at once it is held.
 const BEAT: Duration = Duration::from_secs(2);
-/// A database that has said nothing for this long has lost our connection, and may have given the claim away.
-const ANSWER: Duration = Duration::from_secs(5);
+/// A database that has said nothing for this long has lost our connection, and may have given the claim away. Not less
+/// than others wait: a slow database shall not hand the claim to whoever is in line.
+const ANSWER: Duration = PATIENCE;
 
 #[derive(Debug, thiserror::Error)]
 pub enum NoClaim {
