@@ -86,7 +86,8 @@ async fn a_hub_whose_database_another_one_took_ends() {
     let store = Store::connect(&place.database.url()).await.expect("Postgres answers");
     let _claim = loop {
         place.sql(
-            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objsubid = 2;",
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objsubid = 2
+             and database = (select oid from pg_database where datname = current_database());",
         );
         if let Claimed::Ours(claim) = store.claim("the faster one").await.expect("it answers") {
             break claim;
