@@ -1,6 +1,7 @@
 //! Stories and how they are told: one world for all of them, and each must leave it as it found it.
 //!
-//! A suite of stories is a test program of its own: cargo's filters and `--list` mean stories.
+//! A suite of stories is a test program of its own: cargo's filters and `--list` mean stories, and what came of each is
+//! said in the lines of Rust's own test programs, so that whatever reads those finds a story that failed.
 
 use std::{
     io::{self, Write},
@@ -65,9 +66,30 @@ impl Story {
         Self { in_both_modes: false, ..self }
     }
 
+    /// Returns its name as that of a test: one word.
+    fn label(&self) -> String {
+        self.name.replace(|c: char| !c.is_alphanumeric(), "_")
+    }
+
     fn belongs_to(&self, mode: ProxyMode, meant: &Meant) -> bool {
         let in_this_mode = self.in_both_modes || mode == ProxyMode::Iptables;
-        meant.includes(&self.name) && (in_this_mode || meant.names_some())
+        let is_meant = meant.includes(&self.name) || meant.includes(&self.label());
+        is_meant && (in_this_mode || meant.names_some())
+    }
+
+    /// Tells it, says what came of it, and returns whether it held.
+    fn is_told_well(&self, world: &World, out: &mut impl Write) -> io::Result<bool> {
+        writeln!(out, "story: {}", self.name)?;
+        let (begun, label) = (Instant::now(), self.label());
+        let outcome = self.tell(world);
+        let took = begun.elapsed().as_secs_f32();
+        match &outcome {
+            Ok(()) => writeln!(out, "test {label} ... ok ({took:.1} s)")?,
+            Err(error) => {
+                writeln!(out, "{}\n{error:#}\ntest {label} ... FAILED", world.last_words())?;
+            }
+        }
+        Ok(outcome.is_ok())
     }
 
     /// Plays it and looks at what it left behind.
@@ -105,30 +127,41 @@ fn told(name: &str, stories: &[Story], out: &mut impl Write) -> anyhow::Result<(
     }
     ensure!(!stories.is_empty(), "no story of `{name}` has a name like that; see --list");
     let world = World::up(&WorldOptions { name: name.to_owned(), proxy_mode })?;
+    let begun = Instant::now();
     let mut failed = Vec::new();
     for story in &stories {
-        writeln!(out, "story: {}", story.name)?;
-        let begun = Instant::now();
-        match story.tell(&world) {
-            Ok(()) => writeln!(out, "  ok in {:.1} s", begun.elapsed().as_secs_f32())?,
-            Err(error) => {
-                writeln!(out, "  FAILED: {error:#}\n{}", world.last_words())?;
-                failed.push(story.name.as_str());
-                world.clears_up().context("the next story would inherit the trouble")?;
-            }
+        if !story.is_told_well(&world, out)? {
+            failed.push(story.label());
+            world.clears_up().context("the next story would inherit the trouble")?;
         }
     }
     world.down()?;
-    let (failed_count, count) = (failed.len(), stories.len());
-    ensure!(failed.is_empty(), "{failed_count} of {count} stories failed: {}", failed.join("; "));
-    writeln!(out, "{count} stories held with kube-proxy in {} mode", proxy_mode.name())?;
+    conclude(stories.len(), &failed, begun.elapsed(), out)?;
+    ensure!(failed.is_empty(), "with kube-proxy in {} mode", proxy_mode.name());
     Ok(())
+}
+
+fn conclude(
+    count: usize,
+    failed: &[String],
+    took: Duration,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if !failed.is_empty() {
+        writeln!(out, "\nfailures:\n    {}", failed.join("\n    "))?;
+    }
+    let outcome = if failed.is_empty() { "ok" } else { "FAILED" };
+    let (passed, failed, took) = (count - failed.len(), failed.len(), took.as_secs_f32());
+    writeln!(
+        out,
+        "\ntest result: {outcome}. {passed} passed; {failed} failed; finished in {took:.1} s"
+    )
 }
 
 /// As other test programs list their tests.
 fn list(stories: &[&Story]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    stories.iter().try_for_each(|story| writeln!(out, "{}: test", story.name))?;
+    stories.iter().try_for_each(|story| writeln!(out, "{}: test", story.label()))?;
     Ok(())
 }
 
@@ -145,6 +178,7 @@ mod tests {
         assert!(story.belongs_to(ProxyMode::Iptables, &meant(&[])));
         assert!(!story.belongs_to(ProxyMode::Nftables, &meant(&[])));
         assert!(story.belongs_to(ProxyMode::Nftables, &meant(&["disk"])));
+        assert!(story.belongs_to(ProxyMode::Nftables, &meant(&["full_disk"])));
         assert!(!story.belongs_to(ProxyMode::Nftables, &meant(&["hub"])));
     }
 }
