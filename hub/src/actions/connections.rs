@@ -106,14 +106,6 @@ pub async fn remove(hub: &Hub, caller: &Caller, id: Uuid) -> Result<(), ActionEr
     hub.store.remove_oidc_connection(&permit, id, hub.clock.now()).await.map_err(in_words)
 }
 
-/// Gives the organization another name; its short name stays.
-pub async fn rename(hub: &Hub, caller: &Caller, name: &str) -> Result<(), ActionError> {
-    let facts = hub.facts(caller).await?;
-    let permit = hub.decide(caller, ManageOrganization, &facts).await?;
-    let name = super::setup::name(name)?;
-    Ok(hub.store.rename_organization(&permit, &name, hub.clock.now()).await?)
-}
-
 /// Says why addresses would not lead to the right connection, or why one cannot go.
 pub(super) fn in_words(error: StoreError) -> ActionError {
     let StoreError::Conflict { constraint } = &error else { return error.into() };

@@ -8,6 +8,7 @@ pub mod enrol;
 pub mod intercept;
 pub mod join_tokens;
 pub mod members;
+pub mod organization;
 pub mod policies;
 pub mod reconsider;
 pub mod renew;

@@ -6,11 +6,9 @@ use hub_store::{Founding, LinkPurpose, OidcConnection, Organization, StoreError}
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use super::{ActionError, connections};
+use super::{ActionError, connections, organization};
 use crate::{Hub, keys};
 
-const MAX_NAME_CHARACTERS: usize = 100;
-const MAX_SLUG_BYTES: usize = 63;
 const MAX_GROUPS: usize = 100;
 
 /// What somebody with the link asks for.
@@ -30,8 +28,8 @@ pub async fn found(hub: &Hub, link: &Token, wanted: Wanted) -> Result<Organizati
     expect_link(hub, link).await?;
     let organization = Organization {
         id: OrgId::generate(),
-        slug: slug(&wanted.slug)?,
-        name: name(&wanted.name)?,
+        slug: organization::slug(&wanted.slug)?,
+        name: organization::name(&wanted.name)?,
         created_at: now,
     };
     let owner_email = connections::email(&wanted.owner_email)?;
@@ -76,29 +74,6 @@ async fn expect_link(hub: &Hub, link: &Token) -> Result<(), ActionError> {
     }
 }
 
-fn slug(text: &str) -> Result<String, ActionError> {
-    let fits = !text.is_empty()
-        && text.len() <= MAX_SLUG_BYTES
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-');
-    fits.then(|| text.to_owned()).ok_or_else(|| {
-        ActionError::invalid(format!(
-            "`{text}` is no short name: up to {MAX_SLUG_BYTES} small letters, digits and `-`, for example `acme`"
-        ))
-    })
-}
-
-pub(super) fn name(text: &str) -> Result<String, ActionError> {
-    let text = text.trim();
-    if text.is_empty() || text.chars().count() > MAX_NAME_CHARACTERS {
-        return Err(ActionError::invalid(format!(
-            "the organization needs a name of 1 to {MAX_NAME_CHARACTERS} characters"
-        )));
-    }
-    Ok(text.to_owned())
-}
-
 fn in_words(error: StoreError) -> ActionError {
     match error {
         StoreError::Conflict { constraint } if constraint == "organizations_slug_key" => {
@@ -112,18 +87,5 @@ fn in_words(error: StoreError) -> ActionError {
             hint: Some("on the hub's host: fairlead-hub admin setup-url".to_owned()),
         },
         other => connections::in_words(other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_name_is_a_dns_label() {
-        assert!(slug("acme-2").is_ok());
-        for bad in ["", "Acme", "-a", "a-", "a.b", "ä", &"a".repeat(64)] {
-            assert!(slug(bad).is_err(), "{bad}");
-        }
     }
 }

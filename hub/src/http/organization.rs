@@ -12,7 +12,11 @@ use super::{
     extract::{Body, Named},
     refusals::{Permitted, PermittedIfSeen},
 };
-use crate::{Hub, actions::connections, login::Authenticated};
+use crate::{
+    Hub,
+    actions::{connections, organization},
+    login::Authenticated,
+};
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
     OpenApiRouter::new()
@@ -113,7 +117,7 @@ async fn rename(
     Authenticated(caller): Authenticated,
     Body(wanted): Body<OrganizationName>,
 ) -> Result<StatusCode, Problem> {
-    connections::rename(&hub, &caller, &wanted.name).await?;
+    organization::rename(&hub, &caller, &wanted.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
