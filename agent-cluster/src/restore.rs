@@ -254,7 +254,8 @@ mod tests {
     use super::*;
     use crate::{
         apply::fake::{FakeCluster, Objects},
-        names::{FIELD_MANAGER, MANAGED_BY_CLUSTER, SENTINEL},
+        config::Run,
+        names::{FIELD_MANAGER, INFO, MANAGED_BY_CLUSTER, SENTINEL},
     };
 
     const CART: &str = "/api/v1/namespaces/shop/services/cart";
@@ -329,10 +330,36 @@ mod tests {
         gives_back(&cluster).await.expect("given back");
         let cart = cluster.get(CART);
         assert_eq!(cart["spec"]["selector"], json!({"app": "cart"}));
-        assert_eq!(cart["metadata"]["managedFields"], json!([]));
+        assert_eq!(cart["metadata"]["managedFields"], Value::Null);
         assert_eq!(cluster.get(OURS), Value::Null);
         let first = cluster.asked().into_iter().find(|asked| !asked.starts_with("GET"));
         assert_eq!(first.as_deref(), Some(&*format!("PATCH {OURS}")), "the pods come first");
+    }
+
+    /// Slice and key are gone; the last patch, which gives the owner their selector back, was never made.
+    #[tokio::test]
+    async fn a_service_that_was_given_back_but_for_the_last_step_is_found_and_finished() {
+        let cluster = intercepted_cart();
+        let entry = |manager: &str| {
+            json!([{
+                "manager": manager, "operation": "Update", "apiVersion": "v1",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:selector": {}}},
+            }])
+        };
+        let remembers = r#"{"selectorOwners": [{"manager": "kubectl", "operation": "Update"}]}"#;
+        cluster.follows(|_| {});
+        cluster.change(CART, |cart| {
+            cart["spec"]["selector"] = json!({"app": "cart"});
+            cart["metadata"]["annotations"] = json!({INFO: remembers});
+            cart["metadata"]["managedFields"] = entry(FIELD_MANAGER);
+        });
+        cluster.once_before("GET", |objects| drop(objects.remove(OURS)));
+        let place = Place { agent_selector: "a=b".to_owned(), ..Run::any().place };
+        restore_all(&cluster.client(), &place).await.expect("given back");
+        let cart = cluster.get(CART);
+        assert_eq!(cart["metadata"]["labels"], json!({}));
+        assert_eq!(cart["metadata"]["annotations"], json!({}));
+        assert_eq!(cart["metadata"]["managedFields"], entry("kubectl"));
     }
 
     #[tokio::test]

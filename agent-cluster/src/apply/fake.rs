@@ -10,10 +10,14 @@ use http::{Method, Request, Response};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
+use super::fake_fields as fields;
+use crate::names::FIELD_MANAGER;
+
 /// Objects by path.
 pub(crate) type Objects = BTreeMap<String, Value>;
 type Deed = Box<dyn FnOnce(&mut Objects) + Send>;
 type Controller = Box<dyn Fn(&mut Objects) + Send>;
+type Judge = Box<dyn FnMut(&Value) -> Option<u16> + Send>;
 
 #[derive(Clone, Default)]
 pub(crate) struct FakeCluster(Arc<Mutex<Inner>>);
@@ -24,6 +28,7 @@ struct Inner {
     version: u64,
     once: Vec<(&'static str, Deed)>,
     controller: Option<Controller>,
+    judge: Option<Judge>,
     asked: Vec<String>,
 }
 
@@ -72,6 +77,25 @@ impl FakeCluster {
     /// Has a controller follow every write.
     pub(crate) fn follows(&self, controller: impl Fn(&mut Objects) + Send + 'static) {
         self.inner().controller = Some(Box::new(controller));
+    }
+
+    /// Has patches refused with the code that `judge` says, given what the object would be.
+    pub(crate) fn refuses(&self, judge: impl FnMut(&Value) -> Option<u16> + Send + 'static) {
+        self.inner().judge = Some(Box::new(judge));
+    }
+
+    /// Refuses nothing any more.
+    pub(crate) fn relents(&self) {
+        self.inner().judge = None;
+    }
+
+    /// Has a person change an object with this tool, and own what they changed.
+    pub(crate) fn edits(&self, path: &str, manager: &str, change: impl FnOnce(&mut Value)) {
+        let before = self.get(path);
+        let mut after = before.clone();
+        change(&mut after);
+        fields::follow(&before, &mut after, manager);
+        self.put(path, after);
     }
 
     /// Returns every request so far, as method and path.
@@ -151,14 +175,13 @@ impl Inner {
     fn patch(&mut self, path: &str, query: &str, body: Value) -> (u16, Value) {
         let Some(mut object) = self.objects.get(path).cloned() else { return refusal(404) };
         let patch: json_patch::Patch = serde_json::from_value(body).expect("a JSON patch");
-        let before = object["metadata"]["managedFields"].clone();
+        let before = object.clone();
         if json_patch::patch(&mut object, &patch).is_err() {
             return refusal(422);
         }
-        if object["metadata"]["managedFields"] == before
-            && let Some(fields) = object["metadata"]["managedFields"].as_array_mut()
-        {
-            fields.push(json!({"manager": "fairlead-agent"}));
+        fields::follow(&before, &mut object, FIELD_MANAGER);
+        if let Some(code) = self.judge.as_mut().and_then(|judge| judge(&object)) {
+            return refusal(code);
         }
         if query.contains("dryRun=All") {
             return (200, object);

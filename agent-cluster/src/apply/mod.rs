@@ -1,10 +1,16 @@
 //! The only code that changes a cluster, one file per kind. What to change is decided elsewhere (`intercept/plan.rs`);
 //! here it is done, with the preconditions that keep a stale decision from being carried out.
 
+mod claims;
 pub(crate) mod events;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod fake_fields;
+#[cfg(test)]
+mod halfway;
 pub(crate) mod identity;
+pub(crate) mod info;
 pub(crate) mod leases;
 pub(crate) mod services;
 pub(crate) mod slices;

@@ -1,15 +1,16 @@
 //! The sentinel key of a Service: put on and taken off, and nothing else of a Service is ever changed.
 //!
-//! After each patch the `managedFields` of before are written back. The owner then goes on owning `.spec.selector`,
+//! After each change the `managedFields` of before are written back. The owner then goes on owning `.spec.selector`,
 //! so that an unforced `kubectl apply --server-side` or a Helm 4 upgrade meets no conflict, and a Service that was
-//! given back equals what it was.
+//! given back equals what it was. The API takes no change without an entry for whoever makes it, so these are two
+//! patches; the first carries what a writer who comes upon it alone has to know (`claims.rs`). When the key goes, the
+//! marks go with the second: they are how an unfinished change is found.
 #![expect(
     clippy::disallowed_methods,
     reason = "one of the files of apply/, the only place that changes Kubernetes"
 )]
 
 use fairlead_model::ServiceRef;
-use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
 use kube::{
     Api, Client, ResourceExt,
@@ -17,7 +18,12 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{ApplyError, json_patch, pointer, slices};
+use super::{
+    ApplyError,
+    claims::{Claim, claims, without_us},
+    info::{self, Info},
+    json_patch, pointer, slices,
+};
 use crate::{
     names::{FIELD_MANAGER, INFO, INTERCEPTED, SENTINEL, Sentinel},
     seen::{ServiceSeen, is_our_entry},
@@ -25,32 +31,6 @@ use crate::{
 
 /// So often a Service is read again because somebody else wrote it in between.
 const TRIES: usize = 5;
-
-/// What the annotation tells a person who finds the key.
-#[derive(Clone, Debug)]
-pub(crate) struct Info {
-    pub(crate) by: String,
-    pub(crate) since: Timestamp,
-    pub(crate) agent_namespace: String,
-}
-
-impl Info {
-    fn to_json(&self, service: &ServiceRef) -> String {
-        let ServiceRef { namespace, name } = service;
-        let restore = format!(
-            "kubectl -n {namespace} patch service {name} --type=json -p \
-             '[{{\"op\":\"remove\",\"path\":\"/spec/selector/{}\"}}]'",
-            pointer(SENTINEL)
-        );
-        json!({
-            "by": self.by,
-            "since": self.since.to_string(),
-            "agent": self.agent_namespace,
-            "restore": restore,
-        })
-        .to_string()
-    }
-}
 
 /// Puts the key on `service` as it was seen.
 ///
@@ -63,8 +43,8 @@ pub(crate) async fn add_key(
     info: &Info,
     slice: &str,
 ) -> Result<(), ApplyError> {
-    let change = Change::Add { sentinel, info, slice };
-    make(client, service, &format!("could not redirect {}", service.service), change).await
+    let what = format!("could not redirect {}", service.service);
+    Pen::new(client, service, what).make(Change::Add { sentinel, info, slice }).await
 }
 
 /// Asks the API whether it would take the key; nothing changes, and the error says what it would refuse.
@@ -74,25 +54,24 @@ pub(crate) async fn try_key(
     sentinel: &Sentinel,
     info: &Info,
 ) -> Result<(), ApplyError> {
-    let change = Change::Try { sentinel, info };
-    make(client, service, &format!("could not redirect {}", service.service), change).await
+    let what = format!("could not redirect {}", service.service);
+    Pen::new(client, service, what).make(Change::Try { sentinel, info }).await
 }
 
 /// Takes the key, the label and the annotation off, whichever of them are there. A key other than the one that was
 /// seen stays.
 pub(crate) async fn remove_key(client: &Client, service: &ServiceSeen) -> Result<(), ApplyError> {
-    make(client, service, &format!("could not give {} back", service.service), Change::Remove).await
+    let what = format!("could not give {} back", service.service);
+    Pen::new(client, service, what).make(Change::Remove).await
 }
 
-/// Takes our entry out of `managedFields`, should a patch of ours have been the last thing its writer did.
+/// Gives back what a patch of ours took of `managedFields`, should it have been the last thing its writer did.
 pub(crate) async fn write_back(client: &Client, service: &ServiceSeen) -> Result<(), ApplyError> {
     let what = format!("could not clean up after a change of {}", service.service);
-    let api = api(client, &service.service);
-    let current = read(&api, service, &what).await?;
-    if !current.managed_fields().iter().any(is_our_entry) {
-        return Ok(());
-    }
-    restore_fields(&api, without_ours(current.managed_fields()), current, &what).await
+    let pen = Pen::new(client, service, what);
+    let current = pen.read().await?;
+    let fields = fields_owed(&current);
+    pen.finish(current, fields, Marks::Stay).await
 }
 
 /// What may be done with the key.
@@ -103,62 +82,140 @@ enum Change<'a> {
 }
 
 impl Change<'_> {
-    /// Lists what the patch changes, given the Service as it is.
-    fn operations(&self, before: &Service, name: &ServiceRef) -> Vec<Value> {
+    /// Lists what the first patch changes, given the Service as it is and who is to own its selector afterwards.
+    fn operations(&self, before: &Service, name: &ServiceRef, claims: &[Claim]) -> Vec<Value> {
         match self {
             Self::Add { sentinel, info, .. } | Self::Try { sentinel, info } => {
-                key_operations(before, sentinel, &info.to_json(name))
+                key_operations(before, sentinel, &info.text(name, claims))
             }
-            Self::Remove => unkey_operations(before),
+            Self::Remove => unkey_operations(before, claims),
+        }
+    }
+
+    const fn marks(&self) -> Marks {
+        match self {
+            Self::Add { .. } | Self::Try { .. } => Marks::Stay,
+            Self::Remove => Marks::Go,
         }
     }
 }
 
-/// Reads the Service, checks that it is the one that was seen, and patches that very version of it. Somebody who
-/// writes in between is read again, not written over.
-async fn make(
-    client: &Client,
-    service: &ServiceSeen,
-    what: &str,
-    change: Change<'_>,
-) -> Result<(), ApplyError> {
-    let api = api(client, &service.service);
-    let name = service.service.name.as_str();
-    let dry_run = matches!(change, Change::Try { .. });
-    let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
-    let mut last = ApplyError::Conflict { what: what.to_owned() };
-    for _ in 0..TRIES {
-        let before = read(&api, service, what).await?;
-        if sentinel_of(&before) != service.sentinel() {
-            return Err(ApplyError::Conflict { what: what.to_owned() });
-        }
-        if let Change::Add { slice, .. } = change {
-            slices::must_stand(client, &service.service, slice, what).await?;
-        }
-        let operations = change.operations(&before, &service.service);
-        if operations.is_empty() {
-            return write_back(client, service).await;
-        }
-        match api.patch(name, &params, &of_version(&before, operations)).await {
-            Ok(_) if dry_run => return Ok(()),
-            Ok(after) => {
-                return restore_fields(&api, without_ours(before.managed_fields()), after, what)
-                    .await;
-            }
-            Err(error) if has_moved_on(&error) => last = ApplyError::from_api(what, error),
-            Err(error) => return Err(ApplyError::from_api(what, error)),
-        }
-    }
-    Err(last)
+/// Label and annotation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    Stay,
+    Go,
 }
 
-async fn read(api: &Api<Service>, seen: &ServiceSeen, what: &str) -> Result<Service, ApplyError> {
-    let name = seen.service.name.as_str();
-    let service = api.get(name).await.map_err(|e| ApplyError::from_api(what, e))?;
-    match service.uid() {
-        Some(uid) if uid == seen.uid => Ok(service),
-        _ => Err(ApplyError::Gone { what: what.to_owned() }),
+/// What writes one Service.
+struct Pen<'a> {
+    client: &'a Client,
+    api: Api<Service>,
+    seen: &'a ServiceSeen,
+    what: String,
+}
+
+impl<'a> Pen<'a> {
+    fn new(client: &'a Client, seen: &'a ServiceSeen, what: String) -> Self {
+        Self { client, api: api(client, &seen.service), seen, what }
     }
+
+    /// Reads the Service, checks that it is the one that was seen, and patches that very version of it. Somebody who
+    /// writes in between is read again, not written over.
+    async fn make(&self, change: Change<'_>) -> Result<(), ApplyError> {
+        let dry_run = matches!(change, Change::Try { .. });
+        let mut last = self.conflict();
+        for left in (0..TRIES).rev() {
+            let before = self.read().await?;
+            if sentinel_of(&before) != self.seen.sentinel() {
+                return Err(self.conflict());
+            }
+            if let Change::Add { slice, .. } = change {
+                slices::must_stand(self.client, &self.seen.service, slice, &self.what).await?;
+            }
+            let fields = fields_owed(&before);
+            let claims = match change {
+                // No annotation, however little the API likes it, may keep a Service from being given back.
+                Change::Remove if left == 0 => info::remembered(&before),
+                _ => claims(&fields),
+            };
+            let operations = change.operations(&before, &self.seen.service, &claims);
+            if operations.is_empty() {
+                return self.finish(before, fields, change.marks()).await;
+            }
+            match self.patch(&before, operations, dry_run).await {
+                Ok(_) if dry_run => return Ok(()),
+                Ok(after) => return self.finish(after, fields, change.marks()).await,
+                Err(error) if has_moved_on(&error) => last = self.failed(error),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Err(last)
+    }
+
+    /// Writes `fields` to the Service as it is in `current`, and takes the marks off where they are to go. Where
+    /// somebody wrote in between, their version of it is finished.
+    async fn finish(
+        &self,
+        mut current: Service,
+        mut fields: Vec<ManagedFieldsEntry>,
+        marks: Marks,
+    ) -> Result<(), ApplyError> {
+        for _ in 0..TRIES {
+            let mut operations = match marks {
+                Marks::Go if sentinel_of(&current).is_none() => unmark_operations(&current),
+                _ => Vec::new(),
+            };
+            if current.managed_fields() != fields {
+                operations.push(fields_operation(&fields));
+            }
+            if operations.is_empty() {
+                return Ok(());
+            }
+            match self.patch(&current, operations, false).await {
+                Ok(_) => return Ok(()),
+                Err(error) if has_moved_on(&error) => {
+                    current = self.read().await?;
+                    fields = fields_owed(&current);
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Err(self.conflict())
+    }
+
+    async fn patch(
+        &self,
+        version: &Service,
+        operations: Vec<Value>,
+        dry_run: bool,
+    ) -> Result<Service, kube::Error> {
+        let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
+        let name = self.seen.service.name.as_str();
+        self.api.patch(name, &params, &of_version(version, operations)).await
+    }
+
+    async fn read(&self) -> Result<Service, ApplyError> {
+        let name = self.seen.service.name.as_str();
+        let service = self.api.get(name).await.map_err(|error| self.failed(error))?;
+        match service.uid() {
+            Some(uid) if uid == self.seen.uid => Ok(service),
+            _ => Err(ApplyError::Gone { what: self.what.clone() }),
+        }
+    }
+
+    fn failed(&self, error: kube::Error) -> ApplyError {
+        ApplyError::from_api(&self.what, error)
+    }
+
+    fn conflict(&self) -> ApplyError {
+        ApplyError::Conflict { what: self.what.clone() }
+    }
+}
+
+/// Returns the `managedFields` that the Service should have: what a change that was not finished took is given back.
+fn fields_owed(service: &Service) -> Vec<ManagedFieldsEntry> {
+    without_us(service.managed_fields(), &info::remembered(service))
 }
 
 fn sentinel_of(service: &Service) -> Option<&str> {
@@ -188,67 +245,60 @@ fn api(client: &Client, service: &ServiceRef) -> Api<Service> {
 }
 
 fn key_operations(before: &Service, sentinel: &Sentinel, info: &str) -> Vec<Value> {
-    let mut operations = Vec::new();
+    let sentinel = sentinel.to_string();
+    let mut operations = vec![add("/spec/selector", SENTINEL, &sentinel)];
     if before.metadata.labels.is_none() {
         operations.push(json!({"op": "add", "path": "/metadata/labels", "value": {}}));
     }
-    if before.metadata.annotations.is_none() {
-        operations.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
-    }
-    let mut add = |map: &str, key: &str, value: &str| {
-        operations
-            .push(json!({"op": "add", "path": format!("{map}/{}", pointer(key)), "value": value}));
-    };
-    add("/spec/selector", SENTINEL, &sentinel.to_string());
-    add("/metadata/labels", INTERCEPTED, &sentinel.to_string());
-    add("/metadata/annotations", INFO, info);
+    operations.push(add("/metadata/labels", INTERCEPTED, &sentinel));
+    operations.extend(annotate(before, info));
     operations
 }
 
-fn unkey_operations(before: &Service) -> Vec<Value> {
-    let mut operations = Vec::new();
-    let mut remove = |present: bool, map: &str, key: &str| {
-        if present {
-            operations.push(json!({"op": "remove", "path": format!("{map}/{}", pointer(key))}));
-        }
-    };
-    remove(sentinel_of(before).is_some(), "/spec/selector", SENTINEL);
-    remove(before.labels().contains_key(INTERCEPTED), "/metadata/labels", INTERCEPTED);
-    remove(before.annotations().contains_key(INFO), "/metadata/annotations", INFO);
+/// The marks stay until the owners have their selector back.
+fn unkey_operations(before: &Service, claims: &[Claim]) -> Vec<Value> {
+    if sentinel_of(before).is_none() {
+        return Vec::new();
+    }
+    let mut operations = vec![remove("/spec/selector", SENTINEL)];
+    if info::remembered(before) != claims {
+        operations.extend(annotate(before, &info::remembering(before, claims)));
+    }
     operations
 }
 
-/// Writes `fields` to the Service as it is in `current`, unless somebody wrote in between: then only our entry goes.
-async fn restore_fields(
-    api: &Api<Service>,
-    mut fields: Vec<ManagedFieldsEntry>,
-    mut current: Service,
-    what: &str,
-) -> Result<(), ApplyError> {
-    let params =
-        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    for _ in 0..TRIES {
-        let replace = json!({"op": "replace", "path": "/metadata/managedFields", "value": fields});
-        let name = current.name_any();
-        match api.patch(&name, &params, &of_version(&current, vec![replace])).await {
-            Ok(_) => return Ok(()),
-            Err(error) if has_moved_on(&error) => {
-                current = api.get(&name).await.map_err(|e| ApplyError::from_api(what, e))?;
-                fields = without_ours(current.managed_fields());
-            }
-            Err(error) => return Err(ApplyError::from_api(what, error)),
-        }
-    }
-    Err(ApplyError::Conflict { what: what.to_owned() })
+fn unmark_operations(before: &Service) -> Vec<Value> {
+    let label = before.labels().contains_key(INTERCEPTED);
+    let annotation = before.annotations().contains_key(INFO);
+    let label = label.then(|| remove("/metadata/labels", INTERCEPTED));
+    label.into_iter().chain(annotation.then(|| remove("/metadata/annotations", INFO))).collect()
 }
 
-fn without_ours(fields: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
-    fields.iter().filter(|entry| !is_our_entry(entry)).cloned().collect()
+fn annotate(before: &Service, info: &str) -> Vec<Value> {
+    let none = before.metadata.annotations.is_none();
+    let empty = json!({"op": "add", "path": "/metadata/annotations", "value": {}});
+    let empty = none.then_some(empty).into_iter();
+    empty.chain([add("/metadata/annotations", INFO, info)]).collect()
+}
+
+/// To the API an empty list says nothing about the fields; a list of one empty entry says that nobody owns any.
+fn fields_operation(fields: &[ManagedFieldsEntry]) -> Value {
+    let fields = if fields.is_empty() { json!([{}]) } else { json!(fields) };
+    json!({"op": "add", "path": "/metadata/managedFields", "value": fields})
+}
+
+fn add(map: &str, key: &str, value: &str) -> Value {
+    json!({"op": "add", "path": format!("{map}/{}", pointer(key)), "value": value})
+}
+
+fn remove(map: &str, key: &str) -> Value {
+    json!({"op": "remove", "path": format!("{map}/{}", pointer(key))})
 }
 
 #[cfg(test)]
 mod tests {
     use fairlead_model::SessionId;
+    use jiff::Timestamp;
 
     use super::*;
     use crate::{apply::fake::FakeCluster, names::Owner};
@@ -277,8 +327,10 @@ mod tests {
             let keyed = service(applied(&before, key_operations(&before, &sentinel, "{}")));
             assert!(keyed.spec.clone().unwrap().selector.unwrap().contains_key(SENTINEL));
             assert_eq!(keyed.labels().get(INTERCEPTED), Some(&sentinel.to_string()));
-            let after = service(applied(&keyed, unkey_operations(&keyed)));
-            assert_eq!(after.spec, before.spec);
+            let unkeyed = service(applied(&keyed, unkey_operations(&keyed, &[])));
+            assert_eq!(unkeyed.spec, before.spec);
+            assert_eq!(unkeyed.labels(), keyed.labels(), "marked until it is whole again");
+            let after = service(applied(&unkeyed, unmark_operations(&unkeyed)));
             assert_eq!(after.labels(), before.labels());
             assert_eq!(after.annotations(), before.annotations());
         }
@@ -412,12 +464,5 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             agent_namespace: "fl".into(),
         }
-    }
-
-    #[test]
-    fn the_annotation_carries_a_line_that_restores_by_hand() {
-        let text = info().to_json(&"shop/cart".parse().expect("valid"));
-        assert!(text.contains("kubectl -n shop patch service cart"), "{text}");
-        assert!(text.contains("fairlead.dev~1intercept"), "{text}");
     }
 }

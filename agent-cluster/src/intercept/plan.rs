@@ -62,7 +62,8 @@ pub(crate) enum Change {
     AddKey,
     RemoveKey,
     DeleteSlice,
-    /// A patch of ours was not followed by the write-back of `managedFields`: our entry goes.
+    /// A patch of ours was not followed by the write-back of `managedFields`: our entry goes, and the owners get back
+    /// what it took.
     WriteBack,
 }
 
@@ -171,8 +172,8 @@ fn give_back(
     if may_go { Plan::of([Change::DeleteSlice]) } else { Plan::awaiting_cluster() }
 }
 
-/// What stays when slice and key are gone: marks whose key somebody took away (a forced apply), and our entry in
-/// `managedFields`.
+/// What stays when slice and key are gone: marks whose key somebody took away (a forced apply) or a writer that died
+/// then, and our entry in `managedFields`.
 fn leftover_marks(
     service: &ServiceSeen,
     observed: Observed<'_>,

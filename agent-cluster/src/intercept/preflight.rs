@@ -8,10 +8,7 @@ use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use super::originals;
 use crate::{
-    apply::{
-        ApplyError,
-        services::{self, Info},
-    },
+    apply::{ApplyError, info::Info, services},
     names::Sentinel,
     seen::{PodsSeen, ServiceSeen},
 };

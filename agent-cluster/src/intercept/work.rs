@@ -13,11 +13,7 @@ use super::{
     preflight::{self, NotAllowed},
 };
 use crate::{
-    apply::{
-        ApplyError,
-        services::{self, Info},
-        slices,
-    },
+    apply::{ApplyError, info::Info, services, slices},
     names::{Owner, Sentinel},
     seen::{OwnSlice, ServiceSeen},
 };

@@ -22,7 +22,7 @@ use super::{
     probe,
     work::{self, Job},
 };
-use crate::{apply::services::Info, watch::Inventory};
+use crate::{apply::info::Info, watch::Inventory};
 
 const KNOCKS_MAX: usize = 32;
 

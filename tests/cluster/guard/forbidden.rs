@@ -102,6 +102,18 @@ fn closed_namespaces() -> Vec<Attempt> {
             "may not touch Services of system namespaces",
         ),
         patch("closed", "service/api", key, label),
+        patch(
+            "closed",
+            "service/api",
+            r#"[{"op":"add","path":"/metadata/labels","value":{"fairlead.dev/intercepted":"4fe867a5e26a.1"}}]"#,
+            label,
+        ),
+        patch(
+            "closed",
+            "service/api",
+            r#"[{"op":"add","path":"/metadata/annotations","value":{"fairlead.dev/info":"{}"}}]"#,
+            label,
+        ),
         create("a slice in a closed namespace", slice("closed", "api", "u"), label),
         create(
             "a slice in kube-system",

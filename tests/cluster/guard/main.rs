@@ -61,8 +61,8 @@ fn every_pod_is_restricted(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Slice, key, the change of the slice to the original pods, key off, slice off: with the chart's rights alone, the
-/// agent's and the janitor's for what each of them does.
+/// Slice, key, the change of the slice to the original pods, key off, marks off, slice off: with the chart's rights
+/// alone, the agent's and the janitor's for what each of them does.
 fn the_sequence_of_an_intercept_is_allowed(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.is_intercepted()?;
     let keyed =
@@ -86,8 +86,11 @@ fn giving_back_is_allowed_whatever_happened(cluster: &Cluster) -> anyhow::Result
     for account in [AGENT, JANITOR] {
         cluster.is_intercepted()?;
         shop("fairlead.dev/deny=true")?;
-        let key_on = cluster.patches(account, "service", "cart", objects::KEY_ON)?;
-        ensure!(key_on.stderr.contains("closed to the cluster agent"), "{key_on}");
+        for patch in [objects::OTHER_KEY, objects::OTHER_INFO] {
+            let said = cluster.patches(account, "service", "cart", patch)?;
+            ensure!(said.stderr.contains("closed to the cluster agent"), "{patch}: {said}");
+        }
+        cluster.patches(account, "service", "cart", objects::WRITE_BACK)?.ok()?;
         cluster.is_given_back_by(account).context("in a namespace that was closed meanwhile")?;
         shop("fairlead.dev/deny-")?;
 
@@ -134,12 +137,23 @@ impl Cluster {
         Ok(())
     }
 
-    /// Has an account turn the slice to the pods, take the key off, and then the slice.
+    /// Has an account turn the slice to the pods, take the key off, then the marks, and then the slice.
     fn is_given_back_by(&self, account: &str) -> anyhow::Result<()> {
         self.patches(account, "endpointslice", "fl-guard-v4", objects::TO_THE_PODS)?.ok()?;
         self.patches(account, "service", "cart", objects::KEY_OFF)?.ok()?;
+        self.patches(account, "service", "cart", objects::MARKS_OFF)?.ok()?;
+        self.owns_nothing()?;
         let delete = ["-n", "shop", "delete", "endpointslice", "fl-guard-v4"];
         self.says(account, &delete, None)?.ok()?;
+        Ok(())
+    }
+
+    /// Who takes away and writes back who owned what, owns nothing afterwards: else it would take a third patch.
+    fn owns_nothing(&self) -> anyhow::Result<()> {
+        let get = ["-n", "shop", "get", "service", "cart", "-o", "json", "--show-managed-fields"];
+        let cart = say(self.lab.kubectl(get))?.ok()?.json()?;
+        let fields = cart["metadata"]["managedFields"].as_array().context("owners")?;
+        ensure!(fields.len() == 1 && fields[0]["manager"] == "kubectl-client-side-apply", "{cart}");
         Ok(())
     }
 

@@ -10,12 +10,34 @@ pub(crate) const KEY_ON: &str = r#"[
     {"op": "add", "path": "/metadata/annotations/fairlead.dev~1info", "value": "{}"}
 ]"#;
 
-/// And takes off again.
+/// And takes off again: the key first, with who owned the selector written down.
 pub(crate) const KEY_OFF: &str = r#"[
     {"op": "remove", "path": "/spec/selector/fairlead.dev~1intercept"},
-    {"op": "remove", "path": "/metadata/labels/fairlead.dev~1intercepted"},
-    {"op": "remove", "path": "/metadata/annotations/fairlead.dev~1info"}
+    {"op": "add", "path": "/metadata/annotations/fairlead.dev~1info", "value": "{\"selectorOwners\": []}"}
 ]"#;
+
+/// Then the marks, while the owners get back what they owned.
+pub(crate) const MARKS_OFF: &str = r#"[
+    {"op": "remove", "path": "/metadata/labels/fairlead.dev~1intercepted"},
+    {"op": "remove", "path": "/metadata/annotations/fairlead.dev~1info"},
+    {"op": "add", "path": "/metadata/managedFields", "value": [{
+        "manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1",
+        "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:selector": {}}}}]}
+]"#;
+
+/// What the second patch after the key is: only `managedFields`.
+pub(crate) const WRITE_BACK: &str = r#"[
+    {"op": "add", "path": "/metadata/managedFields", "value": [{
+        "manager": "kubectl-client-side-apply", "operation": "Update", "apiVersion": "v1",
+        "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:selector": {}}}}]}
+]"#;
+
+/// The key of another session.
+pub(crate) const OTHER_KEY: &str = r#"[{"op": "add", "path": "/spec/selector/fairlead.dev~1intercept", "value": "4fe867a5e26a.2"}]"#;
+
+/// The annotation rewritten while the key stays.
+pub(crate) const OTHER_INFO: &str =
+    r#"[{"op": "add", "path": "/metadata/annotations/fairlead.dev~1info", "value": "other"}]"#;
 
 /// The slice turned to the Service's own pods, as the janitor does it when no agent lives.
 pub(crate) const TO_THE_PODS: &str = r#"[

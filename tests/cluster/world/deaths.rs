@@ -36,18 +36,16 @@ use Moment::{Active, Away, GivingBack, Preparing};
 use Victim::{BothReplicas, Daemon, Hub, Network, OtherReplica, Supervisor, Writer};
 
 /// Who dies when. Each victim meets at least two moments, and each moment several victims.
-///
-/// The writer is spared while it writes. Between the key and the `managedFields` of before, which are two writes, its
-/// death costs the owner's claim to the selector: the Service is given back, and the claim comes with the owner's next
-/// apply.
 const DEATHS: &[(Victim, Moment)] = &[
     (Daemon, Preparing),
     (Daemon, Active),
     (Daemon, GivingBack),
     (Supervisor, Active),
     (Supervisor, Away),
+    (Writer, Preparing),
     (Writer, Active),
     (Writer, Away),
+    (Writer, GivingBack),
     (OtherReplica, Preparing),
     (OtherReplica, Active),
     (OtherReplica, GivingBack),
