@@ -223,7 +223,7 @@ fn reached_from<'a>(
             for function in functions {
                 let name = function.split(['(', '<']).next().expect("at least one part");
                 let called = code.contains(&format!("{module}::{name}("))
-                    || (module == within && calls_bare(code, name));
+                    || (module == within && calls_bare(code, name, is_method(function)));
                 if called && reached.entry(module.clone()).or_default().insert(function) {
                     let body = function.split_once('{').map_or("", |(_, body)| body);
                     calling.push((module, body));
@@ -234,10 +234,20 @@ fn reached_from<'a>(
     reached
 }
 
-fn calls_bare(code: &str, name: &str) -> bool {
-    code.match_indices(&format!("{name}(")).any(|(at, _)| {
-        !code[..at].ends_with(|before: char| before.is_alphanumeric() || "_.:".contains(before))
+fn calls_bare(code: &str, name: &str, is_method: bool) -> bool {
+    code.match_indices(&format!("{name}(")).any(|(at, _)| match code[..at].chars().next_back() {
+        Some('.') => is_method,
+        // `Pen::new(…)`: of a type, and not of another module.
+        Some(':') => last_word(code[..at].trim_end_matches(':')).starts_with(char::is_uppercase),
+        Some(before) => !before.is_alphanumeric() && before != '_',
+        None => true,
     })
+}
+
+fn is_method(function: &str) -> bool {
+    let parameters = function.split_once('(').map_or("", |(_, parameters)| parameters);
+    let first = parameters.split([',', ')']).next().expect("at least one part");
+    first.trim_start().trim_start_matches("&").trim_start_matches("mut ") == "self"
 }
 
 fn ask(needed: &mut Rights, code: &str) {
@@ -319,10 +329,16 @@ fn visit(folder: &Path, show: &mut impl FnMut(&str, &str)) {
 
 #[test]
 fn what_is_reached_from_code_is_read_from_it() {
-    let slices = ["patch(x) { api(x) }", "api(x) { x }", "create(x) { api(x) }"];
+    let slices = [
+        "patch(x) { Pen::new(x).put(x) }",
+        "new(x) { x.get(x); another::create(x) }",
+        "create(x) { api(x) }",
+        "put(\n    &self,\n    x) { x }",
+        "get(x) { x }",
+    ];
     let modules = [("slices".to_owned(), slices.map(str::to_owned).to_vec())].into();
     let reached = reached_from("slices::patch(one); other.create(two)", &modules);
-    assert_eq!(reached["slices"], [slices[0], slices[1]].into());
+    assert_eq!(reached["slices"], [slices[0], slices[1], slices[3]].into());
 }
 
 #[test]
