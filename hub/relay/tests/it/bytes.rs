@@ -137,9 +137,10 @@ async fn an_abort_reaches_a_service_that_does_not_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_connections_talk_at_once() {
     let path = World::new().await.consume().await.path().await;
-    let mut talks = JoinSet::new();
+    let (mut talks, mut daemons) = (JoinSet::new(), Vec::new());
     for _ in 0..200 {
-        let Connection { mut app, mut service, .. } = path.connect().await;
+        let Connection { mut app, mut service, daemon } = path.connect().await;
+        daemons.push(daemon);
         let said = noise(100 << 10);
         talks.spawn(async move {
             let (mut read, mut write) = service.split();
@@ -158,10 +159,9 @@ async fn two_hundred_connections_talk_at_once() {
     while let Some(talk) = in_time(talks.join_next()).await {
         talk.expect("no panic");
     }
-    let mut ended = 0;
-    while ended < 200 {
+    for daemon in daemons {
         path.agent_ended().await;
-        ended += 1;
+        in_time(daemon).await.expect("no panic");
     }
     assert_eq!(path.opener.handle().streams(), 0);
 }
