@@ -21,25 +21,28 @@ use crate::{
 /// Waits this long when the process has no file descriptor left for a further connection.
 const BREATHER: Duration = Duration::from_millis(100);
 
-/// Takes in connections until the relay is drained, and then sees the joined ones to their end.
-pub(crate) async fn serve(relay: &Relay, listener: TcpListener) -> io::Result<()> {
-    let mut visitors = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((tcp, _)) => receive(relay, tcp, &mut visitors),
-                Err(error) => {
-                    tracing::warn!(%error, "Could not take in a connection");
-                    sleep(BREATHER).await;
-                }
-            },
-            Some(_) = visitors.join_next() => {}
-            () = relay.stopping().cancelled() => break,
+impl Relay {
+    /// Takes in halves of carriers on the raw port until the relay is drained, and then sees the joined ones to their
+    /// end.
+    pub async fn serve(&self, listener: TcpListener) -> io::Result<()> {
+        let mut visitors = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((tcp, _)) => receive(self, tcp, &mut visitors),
+                    Err(error) => {
+                        tracing::warn!(%error, "Could not take in a connection");
+                        sleep(BREATHER).await;
+                    }
+                },
+                Some(_) = visitors.join_next() => {}
+                () = self.stopping().cancelled() => break,
+            }
         }
+        drop(listener);
+        while visitors.join_next().await.is_some() {}
+        Ok(())
     }
-    drop(listener);
-    while visitors.join_next().await.is_some() {}
-    Ok(())
 }
 
 fn receive(relay: &Relay, tcp: TcpStream, visitors: &mut JoinSet<()>) {

@@ -1,14 +1,13 @@
 //! The relay as the hub holds it: offers carriers and cuts them.
 
 use std::{
-    fmt, io,
+    fmt,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use fairlead_model::{CarrierId, SessionId};
 use tokio::{
-    net::TcpListener,
     sync::{Notify, Semaphore},
     time::{Instant, timeout},
 };
@@ -16,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     carriers::{Carriers, Redeemed, TicketRefused},
-    door,
     nouns::{CarrierMeta, Limits, Offer, OfferRefused},
 };
 
@@ -49,11 +47,6 @@ impl Relay {
     /// Makes the two tickets of a carrier. They are good for 30 seconds, once, each for its own side.
     pub fn offer(&self, meta: CarrierMeta) -> Result<Offer, OfferRefused> {
         self.carriers_mut().offer(meta, Instant::now())
-    }
-
-    /// Takes in halves of carriers on the raw port, until the relay is drained.
-    pub async fn serve(&self, listener: TcpListener) -> io::Result<()> {
-        door::serve(self, listener).await
     }
 
     /// Ends every carrier of a session at once, and returns how many those were.
