@@ -7,7 +7,7 @@ use fairlead_model::{Pattern, ServiceRef};
 use laptop_account::HubUrl;
 use laptop_ipc::RunFolder;
 
-use crate::{commands::intercept::Target, errors::EXIT_CODES, output::Format};
+use crate::{errors::EXIT_CODES, output::Format, target::Target};
 
 const HELP_WIDTH: usize = 100;
 

@@ -8,6 +8,7 @@ mod output;
 mod parts;
 mod reference;
 mod table;
+mod target;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! `fairlead intercept NS/SVC[:PORT] LAPTOP_PORT…`.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use fairlead_model::{InterceptPort, Port, ServiceRef};
 use laptop_account::ServiceView;
@@ -11,37 +11,10 @@ use super::{
     proof::{self, Begun, PROOF_MAX},
     services, teamspace,
 };
-use crate::{args::OfTeamspace, errors::CliError};
+use crate::{args::OfTeamspace, errors::CliError, target::Target};
 
 /// Long enough to hear a refusal.
 const UNPROVEN_MAX: Duration = Duration::from_secs(2);
-
-/// `shop/cart` or `shop/cart:80`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
-    service: ServiceRef,
-    port: Option<Port>,
-}
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (service, port) = match text.split_once(':') {
-            Some((service, port)) => (service, Some(port)),
-            None => (text, None),
-        };
-        Ok(Self {
-            service: service
-                .parse()
-                .map_err(|error: fairlead_model::InvalidName| error.to_string())?,
-            port: port
-                .map(str::parse)
-                .transpose()
-                .map_err(|error: fairlead_model::InvalidPort| error.to_string())?,
-        })
-    }
-}
 
 pub(super) async fn begin(
     context: &Context<'_>,
