@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairlead_tunnel::Backoff;
 
-use crate::{carriers::CarrierError, offers::NoOffer};
+use crate::offers::NoOffer;
 
 /// A replica that is gone does not come back under its name.
 const GONE_MAX: usize = 8;
@@ -22,11 +22,11 @@ impl Attempts {
         *self = Self::default();
     }
 
-    /// Takes note that an offer led nowhere, and says whether it is the last word. What the hub offers is not gone, however
-    /// long the way to it is interrupted.
-    pub(crate) fn failed(&mut self, error: &CarrierError) -> bool {
+    /// Takes note that an offer led nowhere, for a reason that is the last word after so many `tries` in a row, or never;
+    /// says whether it is. What the hub offers is not gone, however long the way to it is interrupted.
+    pub(crate) const fn failed(&mut self, tries: Option<usize>) -> bool {
         self.gone = 0;
-        let Some(tries) = error.tries() else {
+        let Some(tries) = tries else {
             self.refused = 0;
             return false;
         };
@@ -53,21 +53,17 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_tunnel::OpenFailed;
-    use fairlead_wire::open::{Refusal, Refused};
-
     use super::*;
 
-    fn lost() -> CarrierError {
-        CarrierError::NotOffered(NoOffer::Late)
-    }
+    const LOST: Option<usize> = None;
+    const REFUSED: Option<usize> = Some(3);
 
     #[test]
     fn only_a_replica_that_the_hub_says_is_gone_is_given_up() {
         let gone = NoOffer::Refused("agent replica `a` is not connected to the hub".to_owned());
         let mut attempts = Attempts::default();
         for _ in 0..10 * GONE_MAX {
-            attempts.failed(&CarrierError::BadOffer("a relay that is away"));
+            attempts.failed(LOST);
             attempts.not_offered(&NoOffer::Late);
             attempts.not_offered(&NoOffer::NotConnected);
             attempts.not_offered(&gone);
@@ -81,13 +77,10 @@ mod tests {
 
     #[test]
     fn a_refusal_is_the_last_word_after_a_few_tries_in_a_row() {
-        let refused = || {
-            CarrierError::Grant(OpenFailed::Refused(Refused::new(Refusal::NotAllowed, "expired")))
-        };
         let mut attempts = Attempts::default();
-        assert!(!attempts.failed(&refused()) && !attempts.failed(&refused()));
-        assert!(!attempts.failed(&lost()), "it may have been the network");
-        assert!(!attempts.failed(&refused()) && !attempts.failed(&refused()));
-        assert!(attempts.failed(&refused()));
+        assert!(!attempts.failed(REFUSED) && !attempts.failed(REFUSED));
+        assert!(!attempts.failed(LOST), "it may have been the network");
+        assert!(!attempts.failed(REFUSED) && !attempts.failed(REFUSED));
+        assert!(attempts.failed(REFUSED));
     }
 }

@@ -104,7 +104,7 @@ async fn keep_for_consume(keeper: Arc<Keeper>, id: SessionId) {
                 watch_over(&keeper, id, &opener).await;
                 keeper.observe(id, Phase::Preparing, Some("the carrier was lost".to_owned()));
             }
-            Err(error) if attempts.failed(&error) => return give_up(keeper, id, error),
+            Err(error) if attempts.failed(error.tries()) => return give_up(keeper, id, error),
             Err(error) => keeper.observe(id, Phase::Preparing, Some(with_causes(&error))),
         }
         sleep(attempts.next_delay()).await;

@@ -104,7 +104,7 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
         if let Some(offer) = offer.take() {
             match serve_carrier(&keeper, id, offer).await {
                 Ok(()) => attempts.succeeded(),
-                Err(error) if attempts.failed(&error) => return give_up(keeper, id, error),
+                Err(error) if attempts.failed(error.tries()) => return give_up(keeper, id, error),
                 Err(error) => warn!(session = %id, replica, "Carrier: {}", with_causes(&error)),
             }
         }
