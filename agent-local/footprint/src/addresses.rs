@@ -12,7 +12,7 @@ use std::{
 
 use fairlead_model::{ServiceRef, TeamspaceId};
 
-use crate::hosts_file::replace_atomically;
+use crate::whole_file::replace_atomically;
 
 pub const NETWORK: Ipv4Addr = Ipv4Addr::new(127, 72, 0, 0);
 pub const LAST: Ipv4Addr = Ipv4Addr::new(127, 75, 255, 254);

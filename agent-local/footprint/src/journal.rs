@@ -5,6 +5,7 @@
 //! done. Undoing is idempotent, so a line too many costs nothing.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -32,6 +33,18 @@ pub enum Change {
     HostsSection { path: PathBuf },
     /// Our nftables table.
     RedirectTable,
+}
+
+/// In the words for a person.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostsSection { path } => {
+                write!(f, "the section `### FAIRLEAD` of {}", path.display())
+            }
+            Self::RedirectTable => f.write_str("the nftables table `fairlead`"),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

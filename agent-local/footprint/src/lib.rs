@@ -10,10 +10,12 @@ mod hosts;
 mod hosts_file;
 mod journal;
 mod redirect;
+mod whole_file;
 
 pub use addresses::{AddressError, Addresses, CANARY, Key, LAST, NETWORK};
 pub use footprint::{Footprint, FootprintError, Paths, Wanted};
 pub use hosts::{HostEntry, InvalidHostName, MARK, has_section, with_section, without_section};
-pub use hosts_file::{HostsError, HostsFile, replace_atomically};
+pub use hosts_file::{HostsError, HostsFile};
 pub use journal::{Change, Journal, JournalError};
 pub use redirect::{Nft, Redirect, RedirectError, ruleset};
+pub use whole_file::replace_atomically;

@@ -3,32 +3,22 @@
 use std::io::{self, Write as _};
 
 use anyhow::{Context as _, bail};
-use laptop_footprint::{Change, Footprint};
+use laptop_footprint::Footprint;
 
-use crate::{config::Config, worker};
+use crate::{config::Config, lock};
 
 pub(crate) fn run(config: &Config, dry_run: bool) -> anyhow::Result<()> {
-    let Some(_lock) = worker::take_lock(config)? else {
+    let Some(_lock) = lock::take(config)? else {
         bail!("a supervisor is running: use `fairlead cleanup`, or stop it first");
     };
     let found = Footprint::residue(&config.footprint())?;
     let mut stdout = io::stdout().lock();
     for change in &found {
-        writeln!(stdout, "{}", describe(change))?;
+        writeln!(stdout, "{change}")?;
     }
     stdout.flush()?;
     if !dry_run {
         Footprint::open(&config.footprint()).context("could not take everything back")?;
     }
     Ok(())
-}
-
-/// Says what a change is, for a person.
-pub(crate) fn describe(change: &Change) -> String {
-    match change {
-        Change::HostsSection { path } => {
-            format!("the section `### FAIRLEAD` of {}", path.display())
-        }
-        Change::RedirectTable => "the nftables table `fairlead`".to_owned(),
-    }
 }

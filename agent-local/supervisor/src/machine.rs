@@ -17,7 +17,7 @@ use laptop_ipc::{
 };
 use tracing::{info, warn};
 
-use crate::{cleanup::describe, config::Config, daemons::Daemons};
+use crate::{config::Config, daemons::Daemons};
 
 /// That the daemon of a user is connected. A later attachment of the same user replaces it.
 #[derive(Debug)]
@@ -195,7 +195,7 @@ impl Machine {
         if !dry_run && let Err(why) = self.clear_for(uid) {
             return Err(self.state().not_taken_back(why));
         }
-        Ok(found.iter().map(describe).collect())
+        Ok(found.iter().map(ToString::to_string).collect())
     }
 
     fn clear_for(&self, uid: u32) -> Result<(), FootprintError> {
@@ -246,7 +246,10 @@ impl Machine {
 
 impl State {
     fn not_taken_back(&self, why: FootprintError) -> NotTakenBack {
-        NotTakenBack { why, left: self.footprint.standing().iter().map(describe).collect() }
+        NotTakenBack {
+            why,
+            left: self.footprint.standing().iter().map(ToString::to_string).collect(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod conversation;
 mod daemons;
 mod guard;
+mod lock;
 mod machine;
 mod room;
 mod worker;

@@ -1,12 +1,11 @@
 //! The process that does the work: takes the lock, cleans up after a run that was killed, serves its socket.
 
 use std::{
-    fs::{self, DirBuilder, File, Permissions, TryLockError},
+    fs::{self, Permissions},
     os::unix::{
-        fs::{DirBuilderExt as _, PermissionsExt as _},
+        fs::PermissionsExt as _,
         net::{UnixListener, UnixStream},
     },
-    path::Path,
     sync::Arc,
     thread,
     time::Duration,
@@ -26,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    conversation,
+    conversation, lock,
     machine::Machine,
     room::{Room, Seat},
 };
@@ -41,7 +40,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     if getppid() != guard {
         bail!("the guard died while the worker began");
     }
-    let Some(_lock) = take_lock(config)? else {
+    let Some(_lock) = lock::take(config)? else {
         bail!("a supervisor is running already on {}", config.run_folder().path().display());
     };
     let footprint = Footprint::open(&config.footprint())
@@ -63,32 +62,6 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     // A stale socket would only make the next caller wonder.
     drop(fs::remove_file(config.run_folder().supervisor_socket()));
     Ok(())
-}
-
-/// Takes the lock that says "a supervisor runs"; `None` when another one does.
-pub(crate) fn take_lock(config: &Config) -> anyhow::Result<Option<File>> {
-    make_folder(&config.state_dir, 0o700)?;
-    make_folder(config.run_folder().path(), 0o755)?;
-    let path = config.run_folder().supervisor_lock();
-    let lock = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| format!("could not open {} (run as root?)", path.display()))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error.into()),
-    }
-}
-
-fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .with_context(|| format!("could not make {} (run as root?)", path.display()))
 }
 
 fn block_signals() -> anyhow::Result<SigSet> {
