@@ -5,7 +5,10 @@
 //! are judged differently (`judge`), because a broken path between replicas that both live must never make each
 //! take the other out of service: only the holder of the Lease writes, and the Lease changes hands on evidence.
 
+mod desk;
 pub(crate) mod link;
+mod other;
+mod others;
 pub(crate) mod writer;
 
 use std::{
