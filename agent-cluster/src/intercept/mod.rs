@@ -16,6 +16,8 @@ mod observing;
 pub(crate) mod originals;
 mod outcomes;
 pub(crate) mod plan;
+#[cfg(test)]
+mod plans;
 pub(crate) mod preflight;
 mod probe;
 mod work;
