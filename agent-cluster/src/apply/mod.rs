@@ -11,6 +11,7 @@ mod fake_fields;
 mod halfway;
 pub(crate) mod identity;
 pub(crate) mod info;
+mod key;
 pub(crate) mod leases;
 pub(crate) mod services;
 pub(crate) mod slices;

@@ -22,10 +22,10 @@ use super::{
     ApplyError,
     claims::{Claim, claims, without_us},
     info::{self, Info},
-    json_patch, pointer, slices,
+    json_patch, key, slices,
 };
 use crate::{
-    names::{FIELD_MANAGER, INFO, INTERCEPTED, SENTINEL, Sentinel},
+    names::{FIELD_MANAGER, Sentinel},
     seen::{ServiceSeen, is_our_entry},
 };
 
@@ -86,9 +86,9 @@ impl Change<'_> {
     fn operations(&self, before: &Service, name: &ServiceRef, claims: &[Claim]) -> Vec<Value> {
         match self {
             Self::Add { sentinel, info, .. } | Self::Try { sentinel, info } => {
-                key_operations(before, sentinel, &info.text(name, claims))
+                key::put_on(before, sentinel, &info.text(name, claims))
             }
-            Self::Remove => unkey_operations(before, claims),
+            Self::Remove => key::take_off(before, claims),
         }
     }
 
@@ -127,7 +127,7 @@ impl<'a> Pen<'a> {
         let mut last = self.conflict();
         for left in (0..TRIES).rev() {
             let before = self.read().await?;
-            if sentinel_of(&before) != self.seen.sentinel() {
+            if key::sentinel_of(&before) != self.seen.sentinel() {
                 return Err(self.conflict());
             }
             if let Change::Add { slice, .. } = change {
@@ -163,11 +163,11 @@ impl<'a> Pen<'a> {
     ) -> Result<(), ApplyError> {
         for _ in 0..TRIES {
             let mut operations = match marks {
-                Marks::Go if sentinel_of(&current).is_none() => unmark_operations(&current),
+                Marks::Go if key::sentinel_of(&current).is_none() => key::unmark(&current),
                 _ => Vec::new(),
             };
             if current.managed_fields() != fields {
-                operations.push(fields_operation(&fields));
+                operations.push(key::write_fields(&fields));
             }
             if operations.is_empty() {
                 return Ok(());
@@ -218,10 +218,6 @@ fn fields_owed(service: &Service) -> Vec<ManagedFieldsEntry> {
     without_us(service.managed_fields(), &info::remembered(service))
 }
 
-fn sentinel_of(service: &Service) -> Option<&str> {
-    service.spec.as_ref()?.selector.as_ref()?.get(SENTINEL).map(String::as_str)
-}
-
 /// A `test` that fails makes the patch invalid (422); two patches at the same moment conflict (409).
 fn has_moved_on(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 409 | 422))
@@ -244,96 +240,19 @@ fn api(client: &Client, service: &ServiceRef) -> Api<Service> {
     Api::namespaced(client.clone(), service.namespace.as_str())
 }
 
-fn key_operations(before: &Service, sentinel: &Sentinel, info: &str) -> Vec<Value> {
-    let sentinel = sentinel.to_string();
-    let mut operations = vec![add("/spec/selector", SENTINEL, &sentinel)];
-    if before.metadata.labels.is_none() {
-        operations.push(json!({"op": "add", "path": "/metadata/labels", "value": {}}));
-    }
-    operations.push(add("/metadata/labels", INTERCEPTED, &sentinel));
-    operations.extend(annotate(before, info));
-    operations
-}
-
-/// The marks stay until the owners have their selector back.
-fn unkey_operations(before: &Service, claims: &[Claim]) -> Vec<Value> {
-    if sentinel_of(before).is_none() {
-        return Vec::new();
-    }
-    let mut operations = vec![remove("/spec/selector", SENTINEL)];
-    if info::remembered(before) != claims {
-        operations.extend(annotate(before, &info::remembering(before, claims)));
-    }
-    operations
-}
-
-fn unmark_operations(before: &Service) -> Vec<Value> {
-    let label = before.labels().contains_key(INTERCEPTED);
-    let annotation = before.annotations().contains_key(INFO);
-    let label = label.then(|| remove("/metadata/labels", INTERCEPTED));
-    label.into_iter().chain(annotation.then(|| remove("/metadata/annotations", INFO))).collect()
-}
-
-fn annotate(before: &Service, info: &str) -> Vec<Value> {
-    let none = before.metadata.annotations.is_none();
-    let empty = json!({"op": "add", "path": "/metadata/annotations", "value": {}});
-    let empty = none.then_some(empty).into_iter();
-    empty.chain([add("/metadata/annotations", INFO, info)]).collect()
-}
-
-/// To the API an empty list says nothing about the fields; a list of one empty entry says that nobody owns any.
-fn fields_operation(fields: &[ManagedFieldsEntry]) -> Value {
-    let fields = if fields.is_empty() { json!([{}]) } else { json!(fields) };
-    json!({"op": "add", "path": "/metadata/managedFields", "value": fields})
-}
-
-fn add(map: &str, key: &str, value: &str) -> Value {
-    json!({"op": "add", "path": format!("{map}/{}", pointer(key)), "value": value})
-}
-
-fn remove(map: &str, key: &str) -> Value {
-    json!({"op": "remove", "path": format!("{map}/{}", pointer(key))})
-}
-
 #[cfg(test)]
 mod tests {
     use fairlead_model::SessionId;
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{apply::fake::FakeCluster, names::Owner};
+    use crate::{
+        apply::fake::FakeCluster,
+        names::{Owner, SENTINEL},
+    };
 
     fn service(value: Value) -> Service {
         serde_json::from_value(value).expect("a Service")
-    }
-
-    fn applied(service: &Service, operations: Vec<Value>) -> Value {
-        let patch: json_patch::Patch =
-            serde_json::from_value(Value::Array(operations)).expect("a patch");
-        let mut document = serde_json::to_value(service).expect("JSON");
-        json_patch::patch(&mut document, &patch).expect("applies");
-        document
-    }
-
-    #[test]
-    fn taking_the_key_off_undoes_putting_it_on() {
-        for metadata in [
-            json!({"name": "cart", "uid": "u1"}),
-            json!({"name": "cart", "uid": "u1", "labels": {"team": "a/b~c"}, "annotations": {"x": "y"}}),
-        ] {
-            let before =
-                service(json!({"metadata": metadata, "spec": {"selector": {"app": "cart"}}}));
-            let sentinel = Owner::of("ns", "a=b").sentinel(SessionId::generate());
-            let keyed = service(applied(&before, key_operations(&before, &sentinel, "{}")));
-            assert!(keyed.spec.clone().unwrap().selector.unwrap().contains_key(SENTINEL));
-            assert_eq!(keyed.labels().get(INTERCEPTED), Some(&sentinel.to_string()));
-            let unkeyed = service(applied(&keyed, unkey_operations(&keyed, &[])));
-            assert_eq!(unkeyed.spec, before.spec);
-            assert_eq!(unkeyed.labels(), keyed.labels(), "marked until it is whole again");
-            let after = service(applied(&unkeyed, unmark_operations(&unkeyed)));
-            assert_eq!(after.labels(), before.labels());
-            assert_eq!(after.annotations(), before.annotations());
-        }
     }
 
     /// A cluster with one Service and, where there is to be one, our slice of it.
