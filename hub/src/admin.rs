@@ -5,14 +5,16 @@
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use fairlead_model::{Token, TokenKind, UserId};
-use hub_store::{Bearer, LinkPurpose, Member, Organization, Store, audit::Chain};
+use hub_store::{
+    Bearer, LinkPurpose, Member, Organization, OtherSchema, Store, StoreError, audit::Chain,
+};
 use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::{
     clock::{Clock, SystemClock},
     config::{DatabaseConfig, DatabaseFlags},
-    login, output,
+    login, output, tasks,
 };
 
 const REASON: &str = "admin: the operator on the hub's host";
@@ -92,10 +94,18 @@ struct OneUser {
     of: OfOrganization,
 }
 
-/// Brings the schema up to date.
+/// Brings the schema up to date. A migration may change what a hub that serves needs, so whoever migrates claims the
+/// database as a hub does.
 pub async fn migrate(flags: DatabaseFlags) -> anyhow::Result<()> {
     let store = connect(&DatabaseConfig::load(flags)?).await?;
-    store.migrate().await?;
+    match store.must_have_our_schema().await {
+        Err(StoreError::Schema(OtherSchema::None | OtherSchema::Older { .. })) => {
+            let claim = tasks::claim(&store, "fairlead-hub migrate").await;
+            let _claim = claim.context("the schema stays as it is")?;
+            store.migrate().await?;
+        }
+        compared => compared?,
+    }
     output::say("The schema is up to date.\n")
 }
 

@@ -10,7 +10,6 @@ use hub_store::{LinkPurpose, StoreError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
     task::JoinHandle,
 };
 
@@ -18,8 +17,7 @@ use crate::{
     Hub,
     clock::SystemClock,
     config::{Config, TlsFiles},
-    http,
-    tasks::{self, NoClaim},
+    http, tasks,
 };
 
 /// Requests that are being answered may take this long after the hub was asked to stop.
@@ -47,7 +45,7 @@ pub struct Serving {
     tls: RustlsConfig,
     handle: Handle<SocketAddr>,
     https: JoinHandle<io::Result<()>>,
-    lost_rx: oneshot::Receiver<NoClaim>,
+    claim: tasks::Kept,
     relay: JoinHandle<()>,
 }
 
@@ -64,7 +62,7 @@ impl Serving {
         let relay_listen = address(&relay_listener, hub.config.relay_listen)?;
         let relay_listener = TcpListener::from_std(relay_listener)
             .map_err(|source| not_listening(relay_listen, source))?;
-        let lost_rx = tasks::start(hub).await?;
+        let claim = tasks::start(hub).await?;
         let handle = Handle::new();
         let service = http::router(hub).into_make_service_with_connect_info::<SocketAddr>();
         let server = axum_server::from_tcp_rustls(https_listener, tls.clone())
@@ -80,7 +78,7 @@ impl Serving {
             })
         };
         tracing::info!(%listen, relay = %relay_listen, "Serving {}", hub.config.public_url);
-        Ok(Self { hub: hub.clone(), listen, relay_listen, tls, handle, https, lost_rx, relay })
+        Ok(Self { hub: hub.clone(), listen, relay_listen, tls, handle, https, claim, relay })
     }
 
     /// Reads the certificate files again: connections that are made from now on see the new ones.
@@ -105,10 +103,7 @@ impl Serving {
                 };
                 anyhow::Error::new(error).context("HTTPS has ended")
             }
-            lost = &mut self.lost_rx => match lost {
-                Ok(lost) => lost.into(),
-                Err(_) => anyhow::anyhow!("nothing keeps the claim on the database any more"),
-            },
+            lost = self.claim.lost() => lost,
         }
     }
 
@@ -124,6 +119,8 @@ impl Serving {
         self.hub.tasks.close();
         self.hub.tasks.wait().await;
         self.hub.store.close().await;
+        // The next hub takes our links for lost and may change the schema: it begins when nothing here works any more.
+        self.claim.let_go().await;
     }
 }
 

@@ -1,10 +1,11 @@
 //! One hub serves a database at a time. A hub that starts waits a while for another to end, and then does not start.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use hub_store::{Claim, Claimed, Store, StoreError};
 use tokio::{
     sync::oneshot,
+    task::JoinHandle,
     time::{self, Instant},
 };
 
@@ -15,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the claim is looked at once it is held.
 const BEAT: Duration = Duration::from_secs(2);
-/// A database that has said nothing for this long has lost our connection, and may have given the claim away. Not less
-/// than others wait: a slow database shall not hand the claim to whoever is in line.
-const ANSWER: Duration = PATIENCE;
+/// A database that has not answered for this long is asked over another connection whose the claim is. Nothing is
+/// concluded from the time alone: a slow database has lost nothing.
+const ANSWER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum NoClaim {
@@ -50,38 +51,118 @@ pub(crate) async fn win(store: &Store, replica: &str) -> Result<Claim, NoClaim> 
     }
 }
 
+/// The claim of a hub that serves, in the hands of a task. Dropping this leaves it there.
+#[derive(Debug)]
+pub struct Kept {
+    task: JoinHandle<()>,
+    lost_rx: oneshot::Receiver<NoClaim>,
+}
+
+impl Kept {
+    pub(super) fn start(hub: &Hub) -> Self {
+        let claim = hub.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (lost_tx, lost_rx) = oneshot::channel();
+        let task = tokio::spawn(keep(hub.store.clone(), hub.replica.clone(), claim, lost_tx));
+        Self { task, lost_rx }
+    }
+
+    /// Ends when another hub has the database: this one must stop then.
+    pub(crate) async fn lost(&mut self) -> anyhow::Error {
+        match (&mut self.lost_rx).await {
+            Ok(lost) => lost.into(),
+            Err(_) => anyhow::anyhow!("nothing keeps the claim on the database any more"),
+        }
+    }
+
+    /// Lets the next hub have the database: the last thing that a hub does with it.
+    pub(crate) async fn let_go(self) {
+        self.task.abort();
+        let _aborted = self.task.await;
+    }
+}
+
 /// Keeps the claim, and takes it again when its connection was lost. Ends, and says so, when another hub was faster: it
 /// has taken our links for lost.
-pub(super) async fn keep(hub: Hub, mut claim: Option<Claim>, lost_tx: oneshot::Sender<NoClaim>) {
+async fn keep(
+    store: Store,
+    replica: String,
+    mut claim: Option<Claim>,
+    lost_tx: oneshot::Sender<NoClaim>,
+) {
     let mut beat = time::interval(BEAT);
     beat.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        if is_held(claim.as_mut()).await {
-            continue;
-        }
-        // Its connection may be half open, and would keep us out.
-        claim = None;
-        match time::timeout(ANSWER, hub.store.claim(&hub.replica)).await {
-            Ok(Ok(Claimed::Ours(again))) => claim = Some(again),
-            // The one that was lost: Postgres has not seen its end yet.
-            Ok(Ok(Claimed::Theirs(other))) if other == hub.replica => {}
-            Ok(Ok(Claimed::Theirs(other))) => {
+        let whose = match claim.take() {
+            Some(held) => look(&store, &replica, held).await,
+            None => claim_again(&store, &replica).await,
+        };
+        match whose {
+            Whose::Ours(held) => claim = Some(held),
+            Whose::Nobodys => {}
+            Whose::Theirs(other) => {
                 // Nobody waits for it any more where the hub stops.
                 let _stopping = lost_tx.send(NoClaim::Theirs { other });
                 return;
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "The claim on the database was lost; it will be taken again");
-            }
-            Err(_) => tracing::warn!("The database does not answer; it will be claimed again"),
         }
     }
 }
 
-async fn is_held(claim: Option<&mut Claim>) -> bool {
-    match claim {
-        Some(claim) => time::timeout(ANSWER, claim.is_held()).await.is_ok_and(|held| held.is_ok()),
-        None => false,
+/// Who has the database.
+enum Whose {
+    Ours(Claim),
+    /// As far as is known.
+    Nobodys,
+    Theirs(String),
+}
+
+/// Looks whether the claim is still ours, however long Postgres takes to say so.
+async fn look(store: &Store, replica: &str, mut held: Claim) -> Whose {
+    let lost = tokio::select! {
+        answer = held.is_held() => match answer {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!(%error, "The claim on the database was lost; it will be taken again");
+                Some(Whose::Nobodys)
+            }
+        },
+        lost = lost_elsewhere(store, replica) => Some(lost),
+    };
+    lost.unwrap_or(Whose::Ours(held))
+}
+
+/// Asks over other connections until one says that the claim is not ours. Postgres notices a connection that is half
+/// open (the claim asks it to probe), and then says that nobody has the claim.
+async fn lost_elsewhere(store: &Store, replica: &str) -> Whose {
+    loop {
+        time::sleep(ANSWER).await;
+        match time::timeout(ANSWER, store.claim_holder()).await {
+            Ok(Ok(Some(holder))) if holder == replica => {
+                tracing::warn!("Postgres is slow; it says that the claim on the database stands");
+            }
+            Ok(Ok(Some(other))) => return Whose::Theirs(other),
+            Ok(Ok(None)) => {
+                tracing::warn!("Postgres has lost our connection; the database is claimed again");
+                return Whose::Nobodys;
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "Postgres does not answer"),
+            Err(_) => tracing::warn!("Postgres does not answer"),
+        }
     }
+}
+
+async fn claim_again(store: &Store, replica: &str) -> Whose {
+    match time::timeout(ANSWER, store.claim(replica)).await {
+        Ok(Ok(Claimed::Ours(claim))) => {
+            tracing::info!("The claim on the database is ours again");
+            return Whose::Ours(claim);
+        }
+        // The one that was lost: Postgres has not seen its end yet.
+        Ok(Ok(Claimed::Theirs(other))) if other == replica => {}
+        Ok(Ok(Claimed::Theirs(other))) => return Whose::Theirs(other),
+        Ok(Err(error)) => tracing::warn!(%error, "The database cannot be claimed again yet"),
+        Err(_) => tracing::warn!("Postgres does not answer; the database will be claimed again"),
+    }
+    Whose::Nobodys
 }

@@ -13,30 +13,27 @@ mod prune;
 mod reconsider;
 mod renew_grants;
 
-use std::{pin::Pin, sync::PoisonError};
+use std::pin::Pin;
 
 use fairlead_model::OrgId;
 use hub_store::{Filter, StoreError};
-use tokio::sync::oneshot;
 
 pub use changes::Changes;
-pub use claim::NoClaim;
 pub(crate) use claim::win as claim;
+pub use claim::{Kept, NoClaim};
 
 use crate::Hub;
 
 /// The sessions that these tasks look after.
 const LIVE: Filter = Filter { only_live: true, teamspace: None, device: None };
 
-/// Starts every task. They end when `hub.stopping` is cancelled. What is returned tells when another hub has taken the
-/// database: this one must stop then.
-pub async fn start(hub: &Hub) -> Result<oneshot::Receiver<NoClaim>, StoreError> {
+/// Starts every task. They end when `hub.stopping` is cancelled; the claim on the database is kept beyond that, for
+/// whatever is still written on the way out.
+pub async fn start(hub: &Hub) -> Result<Kept, StoreError> {
     hub.store
         .unscoped("links of a hub that ran before this one are gone")
         .forget_replicas(hub.clock.now())
         .await?;
-    let claim = hub.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let (lost_tx, lost_rx) = oneshot::channel();
     let inboxes = hub.changes.take_inboxes();
     let run = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
         let stopping = hub.stopping.clone();
@@ -47,14 +44,13 @@ pub async fn start(hub: &Hub) -> Result<oneshot::Receiver<NoClaim>, StoreError> 
             }
         });
     };
-    run("claim", Box::pin(claim::keep(hub.clone(), claim, lost_tx)));
     run("listen", Box::pin(listen::run(hub.clone())));
     run("announce", Box::pin(announce::run(hub.clone(), inboxes.announce_rx)));
     run("reconsider", Box::pin(reconsider::run(hub.clone(), inboxes.reconsider_rx)));
     run("renew_grants", Box::pin(renew_grants::run(hub.clone())));
     run("expire_sessions", Box::pin(expire_sessions::run(hub.clone())));
     run("prune", Box::pin(prune::run(hub.clone())));
-    Ok(lost_rx)
+    Ok(Kept::start(hub))
 }
 
 type Work<'s> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 's>>;

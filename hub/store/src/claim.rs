@@ -42,23 +42,38 @@ impl Store {
         if got {
             return Ok(Claimed::Ours(Claim { connection }));
         }
-        let holder = sqlx::query_scalar!(
-            "select a.application_name from pg_locks l join pg_stat_activity a on a.pid = l.pid
-             where l.locktype = 'advisory' and l.granted and l.objsubid = 2
-               and l.classid::bigint = $1::integer and l.objid::bigint = $2::integer
-               and l.database = (select oid from pg_database where datname = current_database())",
-            LOCK.0,
-            LOCK.1
-        )
-        .fetch_optional(&mut connection)
-        .await?;
+        let holder = holder(&mut connection).await?;
         connection.close().await?;
-        Ok(Claimed::Theirs(holder.flatten().unwrap_or_else(|| "unknown".to_owned())))
+        Ok(Claimed::Theirs(holder.unwrap_or_else(|| "unknown".to_owned())))
+    }
+
+    /// Says who holds the claim, over a connection made for this question: that of the claim, and those of the pool, may
+    /// be half open.
+    pub async fn claim_holder(&self) -> Result<Option<String>, StoreError> {
+        let mut connection = PgConnection::connect_with(&self.pool.connect_options()).await?;
+        let holder = holder(&mut connection).await?;
+        connection.close().await?;
+        Ok(holder)
     }
 }
 
+async fn holder(connection: &mut PgConnection) -> Result<Option<String>, StoreError> {
+    // Postgres shows the locks of all its databases.
+    let holder = sqlx::query_scalar!(
+        "select a.application_name from pg_locks l join pg_stat_activity a on a.pid = l.pid
+         where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+           and l.classid::bigint = $1::integer and l.objid::bigint = $2::integer
+           and l.database = (select oid from pg_database where datname = current_database())",
+        LOCK.0,
+        LOCK.1
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(holder.flatten())
+}
+
 impl Claim {
-    /// Fails when the connection, and with it the claim, is lost.
+    /// Fails when the connection, and with it the claim, is lost. Does not end while Postgres does not answer.
     pub async fn is_held(&mut self) -> Result<(), StoreError> {
         Ok(self.connection.ping().await?)
     }

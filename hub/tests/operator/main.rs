@@ -1,6 +1,8 @@
 //! The program as its operator runs it: files, flags, signals, exit codes, and words that say what to do.
 
 mod admin;
+mod claim;
 mod place;
+mod proxy;
 mod refusals;
 mod serve;

@@ -27,7 +27,7 @@ pub(crate) const HOST: &str = "hub.fairlead.test";
 /// 32 times the same byte, in base64.
 pub(crate) const MASTER_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 /// Longer than anything here may take, on a machine that does other things too.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Place {
     pub(crate) folder: TempDir,
@@ -155,6 +155,16 @@ impl Place {
         let mut running = self.serve(&[]);
         let address = running.is_serving().await;
         (running, address)
+    }
+
+    /// Returns the process of Postgres that holds the claim on the database, if there is one.
+    pub(crate) fn claimant(&self) -> Option<Pid> {
+        let claimants = self.database.rows(
+            "select pid from pg_locks where locktype = 'advisory' and objsubid = 2 and granted
+             and database = (select oid from pg_database where datname = current_database())",
+        );
+        let claimants = claimants.expect("Postgres answers");
+        claimants.first().map(|pid| Pid::from_raw(pid.parse().expect("a number")))
     }
 
     /// Changes the database behind the hub's back.

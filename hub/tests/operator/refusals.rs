@@ -30,6 +30,20 @@ async fn a_second_hub_on_a_database_that_is_served_does_not_start() {
 }
 
 #[tokio::test]
+async fn nobody_migrates_under_a_hub_that_serves() {
+    let place = Place::new().await;
+    let (_hub, _) = place.serving().await;
+    place.run(&["migrate"]).await.ok();
+    // As before an upgrade: the new program knows a migration that the hub which serves does not.
+    place.sql(
+        "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)",
+    );
+    let said = place.run(&["migrate"]).await.refused();
+    assert!(said.contains("another hub (") && said.contains("stop it first"), "{said}");
+    assert!(said.contains("the schema stays as it is"), "{said}");
+}
+
+#[tokio::test]
 async fn another_master_key_opens_nothing() {
     let place = Place::new().await;
     place.run(&["migrate"]).await.ok();

@@ -1,6 +1,5 @@
 //! `migrate` and `serve`: ready, set up, told to read its certificate again, told to end.
 
-use hub_store::{Claimed, Store};
 use nix::sys::signal::Signal;
 
 use crate::place::{HOST, Place};
@@ -47,53 +46,4 @@ async fn a_hang_up_reads_the_certificate_again_and_a_bad_one_changes_nothing() {
     hub.says("the old one stays").await;
     let still = place.client(address);
     assert_eq!(still.get(&alive).send().await.expect("the one before").status(), 204);
-}
-
-#[tokio::test]
-async fn a_hub_waits_for_the_one_before_it_to_end() {
-    let place = Place::new().await;
-    let (first, _) = place.serving().await;
-    let mut second = place.serve(&[]);
-    second.says("Another hub serves this database: waiting for it to end").await;
-    first.signal(Signal::SIGTERM);
-    assert_eq!(first.ends().await.code(), Some(0));
-    second.is_serving().await;
-}
-
-#[tokio::test]
-async fn a_hub_that_was_killed_does_not_keep_the_next_one_out() {
-    let place = Place::new().await;
-    let (first, _) = place.serving().await;
-    first.signal(Signal::SIGKILL);
-    first.ends().await;
-    place.serving().await;
-}
-
-#[tokio::test]
-async fn a_hub_that_waits_has_changed_no_schema() {
-    let place = Place::new().await;
-    let (_first, _) = place.serving().await;
-    // Whoever migrates now fails over the tables that are there.
-    place.sql("delete from _sqlx_migrations;");
-    let mut second = place.serve(&[]);
-    second.says("Another hub serves this database: waiting for it to end").await;
-}
-
-#[tokio::test]
-async fn a_hub_whose_database_another_one_took_ends() {
-    let place = Place::new().await;
-    let (hub, _) = place.serving().await;
-    let store = Store::connect(&place.database.url()).await.expect("Postgres answers");
-    let _claim = loop {
-        place.sql(
-            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and objsubid = 2
-             and database = (select oid from pg_database where datname = current_database());",
-        );
-        if let Claimed::Ours(claim) = store.claim("the faster one").await.expect("it answers") {
-            break claim;
-        }
-    };
-    let (status, said) = hub.ends_saying().await;
-    assert_eq!(status.code(), Some(1));
-    assert!(said.contains("another hub (the faster one) serves this database"), "{said}");
 }
