@@ -49,7 +49,10 @@ pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
     tokio::pin!(stop);
     let enrolled = tokio::select! {
         enrolled = enrol::enrolled(&client, &run) => Arc::new(enrolled),
-        () = &mut stop => return Ok(()),
+        () = &mut stop => {
+            enrol::steps_back(&client, &run.place.namespace, &run.pod_name).await;
+            return Ok(());
+        }
     };
     info!(teamspace = enrolled.name, organization = %enrolled.organization, key = %enrolled.authority.thumbprint(),
         "This replica belongs to teamspace {}", enrolled.name);

@@ -176,6 +176,17 @@ async fn hold_lease(client: &Client, run: &Run, age: &mut LeaseAge) -> anyhow::R
     }
 }
 
+/// Lets go of the Lease when told to stop before there is an identity: whoever comes next, with a better token, need not
+/// wait until it expires.
+pub(crate) async fn steps_back(client: &Client, namespace: &str, pod: &str) {
+    let Ok(Some(lease)) = lease::read(client, namespace).await else { return };
+    if lease::holder(Some(&lease)) == Some(pod)
+        && let Err(error) = leases::release(client, namespace, &lease).await
+    {
+        warn!(%error, "The Lease was not let go of; it expires by itself");
+    }
+}
+
 fn read_token(file: Option<&Path>) -> anyhow::Result<Token> {
     let advice =
         "make a join token for a teamspace in the hub and give it to the chart (joinToken)";
@@ -318,7 +329,10 @@ pub(crate) fn any_replica_key() -> watch::Receiver<Arc<ReplicaKey>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::apply::fake::FakeCluster;
 
     #[test]
     fn what_was_stored_is_read_again() {
@@ -352,6 +366,18 @@ mod tests {
         let second = Arc::clone(&keys.borrow_and_update());
         assert_ne!(first.chain[0], second.chain[0]);
         assert_eq!(first.teamspace_certificate(), second.teamspace_certificate());
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_unenrolled_lets_go_of_its_own_lease_only() {
+        const LEASE: &str =
+            "/apis/coordination.k8s.io/v1/namespaces/fl/leases/fairlead-agent-writer";
+        let cluster = FakeCluster::default();
+        cluster.put(LEASE, json!({"metadata": {}, "spec": {"holderIdentity": "agent-1"}}));
+        steps_back(&cluster.client(), "fl", "agent-2").await;
+        assert_eq!(cluster.get(LEASE)["spec"]["holderIdentity"], "agent-1");
+        steps_back(&cluster.client(), "fl", "agent-1").await;
+        assert_eq!(cluster.get(LEASE)["spec"].get("holderIdentity"), None);
     }
 
     #[test]
