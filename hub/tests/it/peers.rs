@@ -132,6 +132,16 @@ impl AgentLink {
         }
     }
 
+    /// Waits until the hub ends the link. One that is merely silent ends after a while as well, without these words.
+    pub(crate) async fn is_ended(&mut self) {
+        let ended = loop {
+            if let Err(status) = self.next().await {
+                break status;
+            }
+        };
+        assert!(ended.message().contains("another link took the place of this one"), "{ended}");
+    }
+
     /// Waits for a list of wanted sessions that `fits`.
     pub(crate) async fn wanted(&mut self, fits: impl Fn(&Wanted) -> bool) -> Wanted {
         loop {
@@ -253,6 +263,16 @@ impl LaptopLink {
                 None => return Err(Status::aborted("the link was closed")),
             }
         }
+    }
+
+    /// Waits until the hub ends the link. One that is merely silent ends after a while as well, without these words.
+    pub(crate) async fn is_ended(&mut self) {
+        let ended = loop {
+            if let Err(status) = self.next().await {
+                break status;
+            }
+        };
+        assert!(ended.message().contains("another link took the place of this one"), "{ended}");
     }
 
     pub(crate) async fn asks_for_a_carrier(&self, session: &str, request_id: u64) {

@@ -89,7 +89,7 @@ async fn a_deleted_teamspace_keeps_no_link() {
     let olga = world.person("olga", "owners").await;
     let mut staging = world.teamspace(&olga, "staging", &[]).await;
     olga.delete(&world, &format!("/api/v1/teamspaces/{}", staging.id)).await.with(204);
-    while staging.agent.next().await.is_ok() {}
+    staging.agent.is_ended().await;
     let refused = staging.cluster.connect(&world).await.err().expect("the key is unknown");
     assert_eq!(refused.code(), Code::Unauthenticated);
 }
@@ -185,7 +185,7 @@ async fn a_copied_teamspace_key_locks_the_teamspace() {
     let (_, token) = world.waiting_teamspace(&olga, "copy").await;
     let copied = staging.cluster.request_as(&world, &token, "another cluster");
     assert!(refusal(&world, copied).await.contains("one of the two is a copy"));
-    while staging.agent.next().await.is_ok() {}
+    staging.agent.is_ended().await;
     let shown = olga.get(&world, &format!("/api/v1/teamspaces/{}", staging.id)).await.with(200);
     assert_eq!(shown["status"], "locked");
     let refused = staging.cluster.connect(&world).await.err().expect("locked");
@@ -253,7 +253,7 @@ async fn a_teamspace_whose_enrolment_was_reset_takes_another_cluster() {
     olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
     olga.delete(&world, &format!("/api/v1/teamspaces/{}/enrolment", staging.id)).await.with(204);
     assert_eq!(laptop.revoked().await.reason, "the teamspace's enrolment was reset");
-    while staging.agent.next().await.is_ok() {}
+    staging.agent.is_ended().await;
     let refused = staging.cluster.connect(&world).await.err().expect("the key is unknown");
     assert_eq!(refused.code(), Code::Unauthenticated);
     let path = format!("/api/v1/teamspaces/{}", staging.id);
