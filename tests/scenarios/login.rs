@@ -369,6 +369,25 @@ async fn of_two_uses_of_a_code_at_once_one_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_uses_of_a_proof_at_once_one_counts() {
+    let world = World::new().await;
+    let ada = CommandLine::new(&world);
+    let mut pair = ada.signs_in(&mut world.browser(), "ada").await;
+    for _ in 0..10 {
+        // Both come with the same token as well: that alone looks like a laptop whose answer was lost.
+        let proof = Some(ada.proof(&ada.key));
+        let (one, other) = tokio::join!(
+            ada.refresh_with(proof.clone(), &pair.refresh),
+            ada.refresh_with(proof, &pair.refresh)
+        );
+        let (next, replayed) = if one.status == 200 { (one, other) } else { (other, one) };
+        assert_eq!(refused(&replayed), "invalid_dpop_proof");
+        pair = tokens(&next);
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_master_key_is_refused_at_start() {
     let world = World::new().await;
     let mut config = (*world.hub.config).clone();
