@@ -17,7 +17,7 @@ use crate::{
     enrol::{self, Enrolled},
     grants::Grants,
     health::{self, Ready},
-    intercept::{Intercepts, Wires, holds::Holds},
+    intercept::{Intercepts, Wires, holds::Holds, originals::Counts},
     janitor,
     link::Link,
     listen::dual_stack,
@@ -92,6 +92,7 @@ impl Parts {
         let (linked_tx, linked_rx) = watch::channel(false);
         let (state_tx, state_rx) = watch::channel(PeerState::default());
         let (observed_tx, observed_rx) = watch::channel(Observed::new());
+        let (originals_tx, originals_rx) = watch::channel(Counts::new());
         let (asked_tx, asked_rx) = mpsc::channel(ASKED_QUEUE);
         let (first_uses, first_use_rx) = FirstUses::queue();
         let holds = Holds::default();
@@ -119,6 +120,8 @@ impl Parts {
             run: Arc::clone(&run),
             identity,
             inventory: inventory.clone(),
+            originals: originals_rx,
+            counted: Counts::new(),
             workloads: Workloads::follow(client.clone(), inventory.clone()),
             observed: observed_rx,
             first_uses: first_use_rx,
@@ -135,6 +138,7 @@ impl Parts {
             holds,
             state: state_tx,
             observed: observed_tx,
+            originals: originals_tx,
             linked: linked_rx,
             stopping: stopping.clone(),
         };

@@ -1,12 +1,12 @@
 //! The catalogue: the inventory in the hub's words, and what has changed in it since the hub was last told.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_model::ServiceRef;
 use fairlead_wire::link::v1;
 
 use crate::{
-    intercept::preflight,
+    intercept::{originals::Counts, preflight},
     seen::{PortSeen, ServiceSeen},
     watch::Inventory,
     workload::Workloads,
@@ -19,8 +19,33 @@ const LABELS_MAX: usize = 64;
 
 pub(crate) type Catalogue = BTreeMap<ServiceRef, v1::CatalogueService>;
 
+/// How many endpoints of each Service are ready.
+pub(crate) struct Counted {
+    pub(crate) ready: Counts,
+    /// Nothing is missing: a Service that bears a key selects no pod, and those of its owner may not be known yet.
+    pub(crate) complete: bool,
+}
+
+/// Counts the ready endpoints as the owner of each Service would see them. Where that cannot be known yet the count
+/// stays what it was when it was told `last`.
+pub(crate) fn count(inventory: &Inventory, originals: &Counts, last: &Counts) -> Counted {
+    let mut counted = Counted { ready: inventory.ready_counts(originals), complete: true };
+    let is_unknown =
+        |s: &&Arc<ServiceSeen>| s.sentinel().is_some() && !originals.contains_key(&s.service);
+    for unknown in inventory.services().filter(is_unknown) {
+        match last.get(&unknown.service) {
+            Some(ready) => {
+                counted.ready.insert(unknown.service.clone(), *ready);
+            }
+            None => counted.complete = false,
+        }
+    }
+    counted
+}
+
 pub(crate) fn catalogue(
     inventory: &Inventory,
+    ready: &Counts,
     workloads: &Workloads,
     agent_is_ipv6: bool,
 ) -> Catalogue {
@@ -29,7 +54,9 @@ pub(crate) fn catalogue(
             service: Some((&service.service).into()),
             ports: service.ports.iter().map(port).collect(),
             workload: workloads.owner_of(service).unwrap_or_default(),
-            ready_endpoints: 0,
+            ready_endpoints: ready
+                .get(&service.service)
+                .map_or(0, |ready| u32::try_from(*ready).unwrap_or(u32::MAX)),
             r#type: service.kind.to_owned(),
             labels: service
                 .labels
@@ -42,13 +69,7 @@ pub(crate) fn catalogue(
         };
         (service.service.clone(), entry)
     };
-    let mut catalogue: Catalogue = inventory.services().map(|service| entry(service)).collect();
-    for (service, ready) in inventory.ready_counts() {
-        if let Some(entry) = catalogue.get_mut(&service) {
-            entry.ready_endpoints = u32::try_from(ready).unwrap_or(u32::MAX);
-        }
-    }
-    catalogue
+    inventory.services().map(|service| entry(service)).collect()
 }
 
 fn port(port: &PortSeen) -> v1::CataloguePort {
@@ -123,21 +144,57 @@ mod tests {
         assert!(news(Some(&told), &told).is_empty());
     }
 
+    const KEY: &str = "000000000000.00000000000000000000000000000001";
+
+    /// `shop/cart`, with a key of ours or without, of which the cluster publishes so many endpoints.
+    fn cart(key: Option<&str>, published: usize) -> Inventory {
+        let selector = key.map(|key| serde_json::json!({crate::names::SENTINEL: key}));
+        let object = serde_json::json!({
+            "metadata": {"namespace": "shop", "name": "cart"}, "spec": {"selector": selector},
+        });
+        let object = serde_json::from_value(object).expect("a Service");
+        let seen = ServiceSeen::from_object(&object).expect("readable");
+        let service = Some(seen.service.clone());
+        let slice = SliceSeen { service, ready: published, by: WrittenBy::Cluster };
+        Inventory::of(vec![seen], vec![slice])
+    }
+
+    fn counts(cart: usize) -> Counts {
+        Counts::from([("shop/cart".parse().expect("valid"), cart)])
+    }
+
     #[test]
     fn a_changed_number_of_ready_endpoints_is_said() {
         let service = |ready| {
-            let object = serde_json::json!({"metadata": {"namespace": "shop", "name": "cart"}});
-            let object = serde_json::from_value(object).expect("a Service");
-            let seen = ServiceSeen::from_object(&object).expect("readable");
-            let slice =
-                SliceSeen { service: Some(seen.service.clone()), ready, by: WrittenBy::Cluster };
-            catalogue(&Inventory::of(vec![seen], vec![slice]), &Workloads::unknown(), false)
+            let (inventory, none) = (cart(None, ready), Counts::new());
+            let ready = count(&inventory, &none, &none).ready;
+            catalogue(&inventory, &ready, &Workloads::unknown(), false)
         };
         let messages = news(Some(&service(2)), &service(1));
         assert_eq!(messages.len(), 1);
         assert!(!messages[0].full);
         assert_eq!(messages[0].changed[0].ready_endpoints, 1);
         assert!(news(Some(&service(2)), &service(2)).is_empty());
+    }
+
+    #[test]
+    fn an_intercepted_service_has_the_pods_of_its_owner() {
+        let none = Counts::new();
+        assert_eq!(count(&cart(Some(KEY), 0), &counts(2), &none).ready, counts(2));
+        // Whatever the cluster publishes just before or after is the same pods.
+        assert_eq!(count(&cart(Some(KEY), 3), &counts(2), &none).ready, counts(2));
+        assert_eq!(count(&cart(None, 0), &counts(2), &none).ready, counts(2));
+    }
+
+    #[test]
+    fn a_count_stays_until_the_pods_are_known() {
+        let none = Counts::new();
+        let counted = count(&cart(Some(KEY), 0), &none, &counts(2));
+        assert!(counted.complete);
+        assert_eq!(counted.ready, counts(2));
+        assert!(!count(&cart(Some(KEY), 0), &none, &none).complete, "nobody has counted them");
+        let without_key = count(&cart(None, 0), &none, &counts(2));
+        assert_eq!(without_key.ready, counts(0), "the cluster says so");
     }
 
     #[test]

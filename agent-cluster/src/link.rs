@@ -26,9 +26,10 @@ use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
 use crate::{
-    catalogue::{Catalogue, catalogue, news},
+    catalogue::{Catalogue, catalogue, count, news},
     config::Run,
     enrol::{ReplicaKey, advise},
+    intercept::originals::Counts,
     report::{FirstUse, Observed, first_use_to_wire, observed_to_wire},
     wanted::Wanted,
     watch::Inventory,
@@ -39,6 +40,9 @@ use crate::{
 const UP_QUEUE: usize = 256;
 /// Changes of the catalogue are gathered for this long.
 const GATHER: Duration = Duration::from_millis(200);
+/// After a start the hub remembers better how many pods stand behind an intercepted Service: for so long the catalogue
+/// waits until they are counted. Longer only where nobody counts them, as where another installation has the Service.
+const COUNTING: Duration = Duration::from_secs(5);
 
 /// What the hub asks for by name, for whoever serves it.
 #[derive(Debug)]
@@ -52,6 +56,10 @@ pub(crate) struct Link {
     pub(crate) run: Arc<Run>,
     pub(crate) identity: watch::Receiver<Arc<ReplicaKey>>,
     pub(crate) inventory: watch::Receiver<Inventory>,
+    /// The ready pods behind the Services that are intercepted.
+    pub(crate) originals: watch::Receiver<Counts>,
+    /// The ready endpoints that a hub was told last, on whichever link.
+    pub(crate) counted: Counts,
     pub(crate) workloads: Workloads,
     pub(crate) observed: watch::Receiver<Observed>,
     pub(crate) first_uses: mpsc::Receiver<FirstUse>,
@@ -113,7 +121,7 @@ impl Link {
             bail!("the hub did not welcome us")
         };
         info!(hub_replica = welcome.hub_replica, "The hub knows this replica");
-        Ok(Open { down, up_tx, told: None, said: Observed::new() })
+        Ok(Open { down, up_tx, begun: Instant::now(), told: None, said: Observed::new() })
     }
 
     fn hello(&self, nonce: &[u8], hub_host: &str) -> Hello {
@@ -153,6 +161,7 @@ async fn hear(down: &mut impl Words, until: Instant) -> anyhow::Result<Down> {
 struct Open<S> {
     down: S,
     up_tx: mpsc::Sender<ClusterUp>,
+    begun: Instant,
     told: Option<Catalogue>,
     said: Observed,
 }
@@ -177,10 +186,12 @@ impl<S: Words> Open<S> {
                 },
                 _ = beat.tick() => self.say(Up::Heartbeat(Heartbeat {})),
                 _ = gather.tick(), if stale => {
-                    stale = false;
-                    self.tell_catalogue(link)
+                    let told = self.tell_catalogue(link);
+                    stale = matches!(told, Ok(Told::Later));
+                    told.map(|_| ())
                 }
                 Ok(()) = link.inventory.changed() => { stale = true; Ok(()) }
+                Ok(()) = link.originals.changed() => { stale = true; Ok(()) }
                 Ok(()) = link.workloads.news.changed() => { stale = true; Ok(()) }
                 Ok(()) = link.observed.changed() => self.tell_observed(link),
                 Some(first_use) = link.first_uses.recv() => self.say(Up::FirstUse(first_use_to_wire(&first_use))),
@@ -197,18 +208,23 @@ impl<S: Words> Open<S> {
             .context("the hub does not read what it is told")
     }
 
-    fn tell_catalogue(&mut self, link: &mut Link) -> anyhow::Result<()> {
+    fn tell_catalogue(&mut self, link: &mut Link) -> anyhow::Result<Told> {
         let inventory = link.inventory.borrow_and_update();
         if !inventory.synced() {
-            return Ok(());
+            return Ok(Told::Later);
         }
-        let now = catalogue(&inventory, &link.workloads, link.run.pod_ip.is_ipv6());
+        let counted = count(&inventory, &link.originals.borrow_and_update(), &link.counted);
+        if !counted.complete && self.told.is_none() && self.begun.elapsed() < COUNTING {
+            return Ok(Told::Later);
+        }
+        let now = catalogue(&inventory, &counted.ready, &link.workloads, link.run.pod_ip.is_ipv6());
         drop(inventory);
         for message in news(self.told.as_ref(), &now) {
             self.say(Up::Catalogue(message))?;
         }
         self.told = Some(now);
-        Ok(())
+        link.counted = counted.ready;
+        Ok(Told::All)
     }
 
     fn tell_observed(&mut self, link: &mut Link) -> anyhow::Result<()> {
@@ -226,6 +242,12 @@ impl<S: Words> Open<S> {
         self.said = now;
         Ok(())
     }
+}
+
+/// Whether the catalogue was told, or has to be looked at again in a moment.
+enum Told {
+    All,
+    Later,
 }
 
 /// Passes on what the hub says.
@@ -261,14 +283,18 @@ async fn pass_on(link: &Link, asked: Asked) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::task::AbortOnDropHandle;
+
     use super::*;
-    use crate::enrol;
+    use crate::{enrol, names, seen::ServiceSeen};
 
     fn link() -> Link {
         Link {
             run: Arc::new(Run::any()),
             identity: enrol::any_replica_key(),
             inventory: watch::channel(Inventory::default()).1,
+            originals: watch::channel(Counts::new()).1,
+            counted: Counts::new(),
             workloads: Workloads::unknown(),
             observed: watch::channel(Observed::new()).1,
             first_uses: mpsc::channel(1).1,
@@ -285,11 +311,73 @@ mod tests {
         let (up_tx, mut up_rx) = mpsc::channel(UP_QUEUE);
         let reading = tokio::spawn(async move { while up_rx.recv().await.is_some() {} });
         let down = tokio_stream::pending();
-        let mut open = Open { down, up_tx, told: None, said: Observed::new() };
         let begun = Instant::now();
+        let mut open = Open { down, up_tx, begun, told: None, said: Observed::new() };
         let ended = open.serve(&mut link()).await;
         assert!(ended.to_string().contains("silent"), "{ended:#}");
         assert_eq!(begun.elapsed().as_secs(), timers::LINK_DEAD.as_secs());
         reading.abort();
+    }
+
+    /// Its key stands, so the cluster publishes nothing for it.
+    fn intercepted_cart() -> Inventory {
+        let cart = serde_json::json!({
+            "metadata": {"namespace": "shop", "name": "cart"},
+            "spec": {"selector": {names::SENTINEL: "of whatever session"}},
+        });
+        let cart = serde_json::from_value(cart).expect("a Service");
+        Inventory::of(vec![ServiceSeen::from_object(&cart).expect("readable")], Vec::new())
+    }
+
+    /// A link on which the hub says nothing, and what it is told of the cart.
+    struct Listening {
+        up_rx: mpsc::Receiver<ClusterUp>,
+        _serving: AbortOnDropHandle<()>,
+    }
+
+    impl Listening {
+        fn to_a_link_with(originals: watch::Receiver<Counts>) -> Self {
+            let (up_tx, up_rx) = mpsc::channel(UP_QUEUE);
+            let serving = tokio::spawn(async move {
+                let (down, begun) = (tokio_stream::pending(), Instant::now());
+                let mut open = Open { down, up_tx, begun, told: None, said: Observed::new() };
+                let inventory = watch::channel(intercepted_cart()).1;
+                open.serve(&mut Link { inventory, originals, ..link() }).await;
+            });
+            Self { up_rx, _serving: AbortOnDropHandle::new(serving) }
+        }
+
+        /// Returns how many pods are ready, and after how long that was said.
+        async fn is_told(&mut self) -> (u32, Duration) {
+            let begun = Instant::now();
+            loop {
+                let said = self.up_rx.recv().await.and_then(|said| said.message);
+                if let Up::Catalogue(catalogue) = said.expect("it serves") {
+                    return (catalogue.changed[0].ready_endpoints, begun.elapsed());
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_catalogue_waits_until_the_pods_of_an_intercepted_service_are_counted() {
+        let (originals_tx, originals_rx) = watch::channel(Counts::new());
+        let mut listening = Listening::to_a_link_with(originals_rx);
+        tokio::time::sleep(COUNTING / 2).await;
+        for ready in [2, 1] {
+            let counts = [("shop/cart".parse().expect("valid"), ready)];
+            originals_tx.send_replace(counts.into());
+            let (told, after) = listening.is_told().await;
+            assert_eq!(told as usize, ready);
+            assert!(after < Duration::from_secs(1), "{after:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_catalogue_is_told_even_if_nobody_counts() {
+        let (_originals_tx, originals_rx) = watch::channel(Counts::new());
+        let (ready, after) = Listening::to_a_link_with(originals_rx).is_told().await;
+        assert_eq!(ready, 0);
+        assert!(after >= COUNTING, "{after:?}");
     }
 }

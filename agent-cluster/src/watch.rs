@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
+    intercept::originals::Counts,
     names,
     seen::{OwnSlice, PodsSeen, Published, ServiceSeen, SliceSeen, WrittenBy, key, label_query},
 };
@@ -70,12 +71,18 @@ impl Inventory {
         Published::by(self.slices_of(service))
     }
 
-    /// Counts ready endpoints for all Services in one pass, those of any agent left out.
-    pub(crate) fn ready_counts(&self) -> BTreeMap<ServiceRef, usize> {
-        let mut counts = BTreeMap::new();
-        let of_pods = |by: &WrittenBy| matches!(by, WrittenBy::Cluster | WrittenBy::Somebody);
-        for slice in self.slices.values().filter(|slice| of_pods(&slice.by)) {
-            if let Some(service) = &slice.service {
+    /// Counts ready endpoints for all Services in one pass, those of any agent left out. What the cluster publishes for
+    /// a Service of `originals` is not asked: the pods behind it were counted themselves.
+    pub(crate) fn ready_counts(&self, originals: &Counts) -> Counts {
+        let mut counts = originals.clone();
+        for slice in self.slices.values() {
+            let Some(service) = &slice.service else { continue };
+            let is_added = match slice.by {
+                WrittenBy::Cluster => !originals.contains_key(service),
+                WrittenBy::Somebody => true,
+                WrittenBy::ThisAgent(_) | WrittenBy::AnotherAgent => false,
+            };
+            if is_added {
                 *counts.entry(service.clone()).or_default() += slice.ready;
             }
         }

@@ -15,11 +15,13 @@ use kube::Client;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::{
     hold::Hold,
     listener::{Listener, Route, connection_slots},
+    originals::{self, Counts},
     preflight,
 };
 use crate::{
@@ -125,12 +127,16 @@ pub(crate) struct Doors {
     doors: BTreeMap<ServiceRef, Door>,
     /// Rung when a door has learned something.
     news: Arc<Notify>,
+    /// The ready pods behind each door, for whoever tells them.
+    counts: watch::Sender<Counts>,
 }
 
 #[derive(Debug)]
 struct Door {
-    selector: BTreeMap<String, String>,
+    service: Arc<ServiceSeen>,
     pods: watch::Receiver<PodsSeen>,
+    /// Counts the pods; ends with the door.
+    counting: AbortOnDropHandle<()>,
     listeners: BTreeMap<u16, Listener>,
     /// Whether the pods can be reached, tried once for each session.
     trial: Option<(SessionId, watch::Receiver<Option<Reach>>)>,
@@ -138,9 +144,9 @@ struct Door {
 }
 
 impl Doors {
-    pub(crate) fn new(client: Client, me: String) -> Self {
+    pub(crate) fn new(client: Client, me: String, counts: watch::Sender<Counts>) -> Self {
         let (doors, news) = (BTreeMap::new(), Arc::new(Notify::new()));
-        Self { client, me, slots: connection_slots(), doors, news }
+        Self { client, me, slots: connection_slots(), doors, news, counts }
     }
 
     /// Waits until a door has learned something.
@@ -156,13 +162,13 @@ impl Doors {
         hold: Option<(&Hold, &[InterceptPort])>,
         agents: &Arc<BTreeSet<IpAddr>>,
     ) {
-        let client = &self.client;
+        let (client, counts) = (&self.client, &self.counts);
         let door = self
             .doors
             .entry(assignment.service.clone())
-            .or_insert_with(|| Door::of(client, service));
+            .or_insert_with(|| Door::of(client, service, counts));
         door.unassigned_since = None;
-        door.follow_selector(client, service);
+        door.follow_owner(client, service, counts);
         if let Some(session) = assignment.session {
             door.try_pods(session, service, &self.me, &self.news);
         }
@@ -195,6 +201,12 @@ impl Doors {
         }
         self.doors
             .retain(|_, door| door.unassigned_since.is_none_or(|since| since.elapsed() < LINGER));
+        let doors = &self.doors;
+        self.counts.send_if_modified(|counts| {
+            let before = counts.len();
+            counts.retain(|service, _| doors.contains_key(service));
+            counts.len() != before
+        });
     }
 
     /// Returns what was found out for `session`, once it was.
@@ -239,24 +251,34 @@ impl Doors {
 }
 
 impl Door {
-    fn of(client: &Client, service: &ServiceSeen) -> Self {
+    fn of(client: &Client, service: &Arc<ServiceSeen>, counts: &watch::Sender<Counts>) -> Self {
         info!(service = %service.service, "Listening for {}", service.service);
+        let pods = pods_behind(client, service);
         Self {
-            selector: service.owners_selector(),
-            pods: pods_behind(client, service),
+            service: Arc::clone(service),
+            counting: counting(service, &pods, counts),
+            pods,
             listeners: BTreeMap::new(),
             trial: None,
             unassigned_since: None,
         }
     }
 
-    /// The owner may edit the selector at any time; the originals follow.
-    fn follow_selector(&mut self, client: &Client, service: &ServiceSeen) {
-        let selector = service.owners_selector();
-        if selector != self.selector {
-            self.pods = pods_behind(client, service);
-            self.selector = selector;
+    /// The owner may edit the Service at any time; the originals follow its selector.
+    fn follow_owner(
+        &mut self,
+        client: &Client,
+        service: &Arc<ServiceSeen>,
+        counts: &watch::Sender<Counts>,
+    ) {
+        if self.service == *service {
+            return;
         }
+        if self.service.owners_selector() != service.owners_selector() {
+            self.pods = pods_behind(client, service);
+        }
+        self.service = Arc::clone(service);
+        self.counting = counting(service, &self.pods, counts);
     }
 
     /// Tries each pod once for `session`, from this replica: nodes may differ in whom they let through.
@@ -304,6 +326,15 @@ impl Door {
             listener.give_to_pods();
         }
     }
+}
+
+fn counting(
+    service: &Arc<ServiceSeen>,
+    pods: &watch::Receiver<PodsSeen>,
+    counts: &watch::Sender<Counts>,
+) -> AbortOnDropHandle<()> {
+    let count = originals::count(Arc::clone(service), pods.clone(), counts.clone());
+    AbortOnDropHandle::new(tokio::spawn(count))
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ fn world() -> World {
         holds: Holds::default(),
         state: state_tx,
         observed: observed_tx,
+        originals: watch::Sender::default(),
         linked: linked_rx,
         stopping: CancellationToken::new(),
     };

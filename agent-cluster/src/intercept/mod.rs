@@ -74,6 +74,7 @@ pub(crate) struct Wires {
     pub(crate) holds: Holds,
     pub(crate) state: watch::Sender<PeerState>,
     pub(crate) observed: watch::Sender<Observed>,
+    pub(crate) originals: watch::Sender<originals::Counts>,
     /// Whether the hub has this replica's ear.
     pub(crate) linked: watch::Receiver<bool>,
     pub(crate) stopping: CancellationToken,
@@ -144,7 +145,7 @@ impl Intercepts {
         };
         Self {
             owner: run.place.owner(),
-            doors: Doors::new(client.clone(), run.pod_name.clone()),
+            doors: Doors::new(client.clone(), run.pod_name.clone(), wires.originals.clone()),
             client,
             run,
             me,

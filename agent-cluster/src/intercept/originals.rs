@@ -4,15 +4,17 @@
 //! of Kubernetes' own endpoint controller, so that a Service behaves while it is intercepted as it did before.
 
 use std::{
-    collections::hash_map::DefaultHasher,
+    collections::{BTreeMap, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
+use fairlead_model::ServiceRef;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::seen::{PodsSeen, PortSeen, ServiceSeen, Target};
 
@@ -59,6 +61,26 @@ pub(crate) fn ready(pods: &PodsSeen, service: &ServiceSeen) -> usize {
     let behind =
         behind.filter_map(|pod| Candidate::of(pod, &any_port, service.publish_not_ready, ipv6));
     behind.filter(|candidate| candidate.ready).count()
+}
+
+/// How many ready pods stand behind each Service that is intercepted, as far as they are known.
+pub(crate) type Counts = BTreeMap<ServiceRef, usize>;
+
+/// Keeps the count of one Service for as long as its pods are followed. While they are not listed yet it stays as it is.
+pub(crate) async fn count(
+    service: Arc<ServiceSeen>,
+    mut pods: watch::Receiver<PodsSeen>,
+    counts: watch::Sender<Counts>,
+) {
+    while let Ok(ready) = pods.wait_for(|pods| pods.synced).await.map(|pods| ready(&pods, &service))
+    {
+        counts.send_if_modified(|counts| {
+            counts.insert(service.service.clone(), ready) != Some(ready)
+        });
+        if pods.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 struct Candidate {
@@ -141,8 +163,6 @@ pub(crate) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
@@ -177,12 +197,16 @@ mod tests {
         }
     }
 
-    fn behind(target: Target, publish_not_ready: bool, pods: Vec<PodUnderTest>) -> Vec<String> {
+    fn listed(pods: Vec<PodUnderTest>) -> PodsSeen {
         let pods = pods.into_iter().map(|p| {
             let pod: Pod = serde_json::from_value(p.0).expect("a pod");
             (pod.metadata.name.clone().expect("named"), Arc::new(pod))
         });
-        let pods = PodsSeen { synced: true, pods: pods.collect() };
+        PodsSeen { synced: true, pods: pods.collect() }
+    }
+
+    fn behind(target: Target, publish_not_ready: bool, pods: Vec<PodUnderTest>) -> Vec<String> {
+        let pods = listed(pods);
         let port = PortSeen {
             name: String::new(),
             port: 80,
@@ -250,6 +274,28 @@ mod tests {
         assert_eq!(behind(name(), false, sidecar), ["10.0.0.1:15001"]);
         let init = vec![pod("a", "10.0.0.1").with("/spec", spec(json!(null)))];
         assert_eq!(behind(name(), false, init), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_count_follows_the_pods_and_stays_while_they_are_not_listed() {
+        let object = json!({"metadata": {"namespace": "shop", "name": "cart"}});
+        let service = ServiceSeen::from_object(&serde_json::from_value(object).expect("a Service"));
+        let service = Arc::new(service.expect("readable"));
+        let name = &service.service;
+        let (counts_tx, mut counts_rx) = watch::channel(Counts::from([(name.clone(), 7)]));
+        let (pods_tx, pods_rx) = watch::channel(PodsSeen::default());
+        let counting = tokio::spawn(count(Arc::clone(&service), pods_rx, counts_tx));
+        tokio::task::yield_now().await;
+        assert!(!counts_rx.has_changed().expect("it counts"), "nothing is listed yet");
+        for (unready, ready) in [(0, 2), (1, 1)] {
+            let [a, b] = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2")];
+            let a = if unready == 1 { a.not_ready() } else { a };
+            pods_tx.send_replace(listed(vec![a, b]));
+            counts_rx.changed().await.expect("it counts");
+            assert_eq!(counts_rx.borrow_and_update().get(name), Some(&ready));
+        }
+        drop(pods_tx);
+        counting.await.expect("it ends with the watch");
     }
 
     #[test]

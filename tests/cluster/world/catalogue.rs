@@ -20,14 +20,19 @@ fn the_catalogue(world: &World) -> anyhow::Result<()> {
     let refusal = known(world, "shop/ledger-nodes")?["intercept_refusal"].to_string();
     ensure!(refusal.contains("headless"), "{refusal}");
 
-    let fresh = Handmade::appears(world)?;
-    is_known_with(&fresh, 0)?;
-    for ready in [2, 1] {
-        fresh.has_ready(ready)?;
-        is_known_with(&fresh, ready)?;
-    }
-    fresh.disappears()?;
-    is_forgotten(&fresh)
+    // What is told of the fresh Service is told of the cart by the same message: that it selects no pod is known by then.
+    while_intercepting(world, |_| {
+        let fresh = Handmade::appears(world)?;
+        is_known_with(&fresh, 0)?;
+        for ready in [2, 1] {
+            fresh.has_ready(ready)?;
+            is_known_with(&fresh, ready)?;
+        }
+        let cart = known(world, "shop/cart")?;
+        ensure!(cart["ready_endpoints"] == 2, "its own pods are still there: {cart}");
+        fresh.disappears()?;
+        is_forgotten(&fresh)
+    })
 }
 
 /// The nodes forget every connection they translate, those of the agents to the API among them: packets get lost on

@@ -92,11 +92,9 @@ function Ports({ ports }: { ports: Service['ports'] }) {
 }
 
 function Ready({ service }: { service: Service }) {
-  const { type, ready_endpoints: count, intercepts } = service
+  const { type, ready_endpoints: count } = service
   // It has no pods of its own, so none of them can be missing.
   if (type === 'ExternalName') return <None />
-  // While it is intercepted it selects no pod; those that stand behind the agent are not counted.
-  if (count === 0 && intercepts.length > 0) return <None />
   return (
     <span className={count === 0 ? classes.notReady : undefined}>
       {count === 0 ? 'none' : count}

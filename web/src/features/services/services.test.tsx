@@ -50,13 +50,14 @@ test('what is allowed comes with its command, what is not with the reason', asyn
   expect(await screen.findByRole('dialog')).toHaveTextContent('No policy lets you consume')
 })
 
-test('a service without pods is told so, unless somebody has intercepted it', async () => {
+test('a service without pods is told so, whoever has intercepted it', async () => {
   changeFeed()
   const intercepts = [{ session_id: 's', email: 'grace@example.test', phase: 'active' as const }]
   answers('/api/v1/teamspaces/t-staging/services', {
     services: [
-      aService({ name: 'cart', ready_endpoints: 0, intercepts }),
-      aService({ name: 'pay', ready_endpoints: 0 }),
+      aService({ name: 'cart', ready_endpoints: 2, intercepts }),
+      aService({ name: 'pay', ready_endpoints: 0, intercepts }),
+      aService({ name: 'web', type: 'ExternalName', ready_endpoints: 0 }),
     ],
   })
   openConsole('/teamspaces/t-staging')
@@ -64,8 +65,9 @@ test('a service without pods is told so, unless somebody has intercepted it', as
     const row = await screen.findByRole('row', { name })
     return within(row).getAllByRole('cell')[2]
   }
-  expect(await ready(/shop\/cart/)).toHaveTextContent('–')
+  expect(await ready(/shop\/cart/)).toHaveTextContent(/^2$/)
   expect(await ready(/shop\/pay/)).toHaveTextContent(/^none$/)
+  expect(await ready(/shop\/web/)).toHaveTextContent('–')
 })
 
 test('who holds a service appears as soon as it is announced', async () => {
