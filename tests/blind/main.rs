@@ -10,7 +10,7 @@ mod memory;
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, ensure};
-use fairlead_lab::ProxyMode;
+use fairlead_lab::{Cluster, ProxyMode};
 use fairlead_tests::{TEAMSPACE, World, WorldOptions, say};
 
 use crate::{capture::Capture, memory::dump_hub};
@@ -25,7 +25,7 @@ const LOOKS: usize = 2;
 fn neither_the_memory_nor_the_wire_of_the_hub_shows_what_applications_say() {
     let world = World::up(&WorldOptions {
         name: format!("blind-{}", std::process::id()),
-        proxy_mode: ProxyMode::Iptables,
+        cluster: Cluster::ours(ProxyMode::Iptables).expect("Kubernetes is built"),
     })
     .expect("a world");
     let looked = look_while_they_talk(&world);

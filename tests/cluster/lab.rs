@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use fairlead_lab::{Host, Image, Lab, Options, sibling};
+use fairlead_lab::{Cluster, Host, Image, Lab, Options, sibling};
 use fairlead_tests::{eventually, proxy_mode, say, within};
 use nix::{
     sys::signal::{Signal, kill},
@@ -204,7 +204,8 @@ fn a_lab_that_cannot_start_says_why_and_leaves_nothing_behind() {
 /// In the mode that this run of the suite is for.
 fn options(name: &str) -> Options {
     let proxy_mode = proxy_mode().expect("FAIRLEAD_PROXY_MODE names a mode");
-    Options { name: name.to_owned(), proxy_mode, ends_with_me: true, ..Options::default() }
+    let cluster = Cluster::ours(proxy_mode).expect("Kubernetes is built");
+    Options { name: name.to_owned(), cluster, ends_with_me: true }
 }
 
 /// The API server, a kubelet, the API server's Service, a pod's address: every kind of address a cluster has.

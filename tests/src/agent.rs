@@ -7,21 +7,23 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use fairlead_lab::{Host, Image, Lab, sibling, tools};
+use fairlead_lab::{Host, Lab, tools};
 use serde_json::{Value, json};
 
 use crate::{
     command::{Said, say},
     hub,
     patience::within,
+    pods,
     process::Process,
+    shop,
 };
 
 /// Where the agent is installed.
 pub const NAMESPACE: &str = "fairlead-system";
-const RELEASE: &str = "fairlead";
+pub(crate) const RELEASE: &str = "fairlead";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/charts/agent-cluster");
-const IMAGE: &str = "docker.io/local/fairlead-agent:dev";
+const PROGRAM: &str = "fairlead-agent";
 const READY_WITHIN: Duration = Duration::from_secs(90);
 const COMPONENT: &str = "app.kubernetes.io/component";
 /// Names the replica that writes Services and slices.
@@ -39,26 +41,33 @@ impl<'w> Agent<'w> {
         Self { lab }
     }
 
-    /// Makes the image of the built program and imports it on the nodes.
-    pub fn import(lab: &'w Lab, folder: &Path) -> anyhow::Result<()> {
-        let archive = folder.join("fairlead-agent.tar");
-        Image::new(IMAGE).program("fairlead-agent", sibling("fairlead-agent")?).write(&archive)?;
-        lab.import_image(&archive)
+    /// Brings the image of the built program to where its pods find it.
+    pub fn import(lab: &'w Lab) -> anyhow::Result<()> {
+        lab.bring_image(PROGRAM)
     }
 
     /// Installs the chart with a fresh join token and waits until both replicas and the janitor are ready.
     pub fn install(lab: &'w Lab, hub_ca: &Path, join_token: &str) -> anyhow::Result<Self> {
         let agent = Self { lab };
         agent.prepare_namespace()?;
+        let (cluster, image) = (lab.cluster(), lab.cluster().image(PROGRAM)?);
         let mut helm = agent.helm()?;
         helm.args(["upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE])
             .args(["--set", &format!("hub.url={}", hub::URL)])
-            .args(["--set", &format!("hub.hostAliases[0].ip={}", Host::Hub.address())])
+            .args(["--set", &format!("hub.hostAliases[0].ip={}", cluster.hub_address())])
             .args(["--set", "hub.hostAliases[0].hostnames[0]=hub.fairlead.test"])
-            .args(["--set", "guard.podCIDRs[0]=10.244.0.0/16"])
+            .args(["--set", &format!("image.repository={}", image.repository)])
+            .args(["--set-string", &format!("image.tag={}", image.tag)])
+            .args(["--set", &format!("image.pullPolicy={}", image.pull_policy)])
             .args(["--set", &format!("joinToken.value={join_token}")])
             .arg("--set-file")
             .arg(format!("hub.caCertificate={}", hub_ca.display()));
+        if let Some(range) = cluster.pod_network() {
+            helm.args(["--set", &format!("guard.podCIDRs[0]={range}")]);
+        }
+        if cluster.is_shared() {
+            helm.args(["--set", &format!("namespaces[0]={}", shop::NAMESPACE)]);
+        }
         say(helm)?.ok()?;
         agent.wait_ready()?;
         Ok(agent)
@@ -92,12 +101,15 @@ impl<'w> Agent<'w> {
     pub fn wait_ready(&self) -> anyhow::Result<()> {
         within(READY_WITHIN, "the agent's pods are ready", || {
             let pods = self.pods()?;
-            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+            if let Some(hopeless) = pods::without_an_image(&pods) {
+                return Ok(Err(hopeless));
+            }
+            let ready = pods.iter().filter(|pod| pods::is_ready(pod)).count();
             ensure!(ready == 3 && pods.len() == 3, "{ready} of {} pods are ready", pods.len());
-            Ok(())
+            Ok(Ok(()))
         })
-        .with_context(|| self.log().unwrap_or_default())?;
-        Ok(())
+        .with_context(|| self.log().unwrap_or_default())?
+        .0
     }
 
     /// Returns the names of the replicas' pods that are there to stay: two, unless something happens to them.
@@ -201,16 +213,8 @@ impl<'w> Agent<'w> {
     }
 
     fn helm(&self) -> anyhow::Result<std::process::Command> {
-        let mut helm = self.lab.exec(Host::Api, tools::helm()?);
-        helm.arg("--kubeconfig").arg(self.lab.kubeconfig());
-        Ok(helm)
+        Ok(self.lab.helm(&tools::helm()?))
     }
-}
-
-fn is_ready(pod: &Value) -> bool {
-    pod["status"]["conditions"].as_array().is_some_and(|conditions| {
-        conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
-    })
 }
 
 fn name_of(pod: &Value) -> String {

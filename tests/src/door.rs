@@ -1,6 +1,7 @@
-//! A door from this machine into the lab: a port of the loopback address that leads to a port of one host.
+//! A door from this machine into the lab: a port of the machine that leads to a port of one host.
 //!
-//! For the browser of whoever watches the demo. It is open as long as this process lives.
+//! For the browser of whoever watches the demo, and for pods of a cluster that is not the lab's. It is open as long as
+//! this process lives.
 
 use std::{
     io,
@@ -13,6 +14,7 @@ use std::{
     thread,
 };
 
+use anyhow::Context;
 use fairlead_lab::{Host, Lab};
 
 /// A browser opens a few; whoever comes when the house is full is turned away.
@@ -22,6 +24,22 @@ const VISITORS_MAX: usize = 64;
 pub fn open_door(lab: &Lab, host: Host, to: u16) -> anyhow::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
+    open(lab, listener, host, to)?;
+    Ok(port)
+}
+
+/// Opens a door to a port of the hub's host at the same port of an address of this machine.
+pub(crate) fn open_door_at(lab: &Lab, address: Ipv4Addr, port: u16) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((address, port)).with_context(|| {
+        format!(
+            "cannot listen at {address}:{port} for the cluster's pods; is the port in use (ss -tlnp), \
+             and the address this machine's own (ip address)?"
+        )
+    })?;
+    open(lab, listener, Host::Hub, port)
+}
+
+fn open(lab: &Lab, listener: TcpListener, host: Host, to: u16) -> anyhow::Result<()> {
     let (visitor_tx, visitor_rx) = sync_channel::<TcpStream>(VISITORS_MAX);
     lab.on(host, move || {
         let inside = Arc::new(AtomicUsize::new(0));
@@ -37,7 +55,7 @@ pub fn open_door(lab: &Lab, host: Host, to: u16) -> anyhow::Result<u16> {
             drop(visitor_tx.try_send(visitor));
         }
     });
-    Ok(port)
+    Ok(())
 }
 
 /// Leads one visitor to the host on whose network this thread stands.

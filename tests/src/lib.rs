@@ -17,6 +17,7 @@ mod laptop;
 mod own_shop;
 mod patience;
 mod person;
+mod pods;
 mod process;
 mod residue;
 mod service;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use fairlead_lab::{Host, tools};
+use fairlead_lab::tools;
 
 use crate::{command::say, service::Service, world::World};
 
@@ -58,8 +58,7 @@ impl<'w> OwnShop<'w> {
         let values = format!("{VALUES},revision={revision}");
         match &self.way {
             Way::Helm(helm) => {
-                let mut upgrade = self.world.lab().exec(Host::Api, helm);
-                upgrade.arg("--kubeconfig").arg(self.world.lab().kubeconfig());
+                let mut upgrade = self.world.lab().helm(helm);
                 upgrade.args(["upgrade", "--install", "shop", CHART, "--set", &values]);
                 upgrade.args(["--namespace", self.namespace]);
                 say(upgrade)?.ok()?;

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use fairlead_lab::ProxyMode;
+use fairlead_lab::{Cluster, ProxyMode};
 
 use crate::{
     Residue, World, WorldOptions,
@@ -126,7 +126,8 @@ fn told(name: &str, stories: &[Story], out: &mut impl Write) -> anyhow::Result<(
         return list(&stories);
     }
     ensure!(!stories.is_empty(), "no story of `{name}` has a name like that; see --list");
-    let world = World::up(&WorldOptions { name: name.to_owned(), proxy_mode })?;
+    let cluster = Cluster::ours(proxy_mode)?;
+    let world = World::up(&WorldOptions { name: name.to_owned(), cluster })?;
     let begun = Instant::now();
     let mut failed = Vec::new();
     for story in &stories {

@@ -10,13 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use fairlead_lab::{Host, Issuer, IssuerOptions, Lab, Options, ProxyMode, Step};
+use fairlead_lab::{Cluster, Host, Issuer, IssuerOptions, Lab, Options, Step};
 use serde_json::json;
 
 use crate::{
     agent::Agent,
     browser::Browser,
     command::say,
+    door::open_door_at,
     hub::{self, Hub},
     laptop::Laptop,
     patience::within,
@@ -38,7 +39,7 @@ pub const TEAMSPACE: &str = "lab";
 pub struct WorldOptions {
     /// Names the lab below it.
     pub name: String,
-    pub proxy_mode: ProxyMode,
+    pub cluster: Cluster,
 }
 
 #[derive(Debug)]
@@ -58,17 +59,14 @@ impl World {
     pub fn up(options: &WorldOptions) -> anyhow::Result<Self> {
         let lab = Lab::up(&Options {
             name: options.name.clone(),
-            proxy_mode: options.proxy_mode,
+            cluster: options.cluster.clone(),
             ends_with_me: true,
-            ..Options::default()
         })?;
+        open_doors(&lab)?;
         let folder = lab.folder().join("world");
         fs::create_dir(&folder)?;
         open_to_all(&folder)?;
-        Step::run("the shop opens", || {
-            Shop::import(&lab, &folder)?;
-            Shop::open(&lab).map(drop)
-        })?;
+        Step::run("the shop opens", || Shop::open(&lab).map(drop))?;
         let groups = BTreeMap::from([(MARY.0.to_owned(), vec!["developers".to_owned()])]);
         let issuer = Step::run("the identity provider starts", || {
             lab.issuer(&IssuerOptions { groups, ..IssuerOptions::default() })
@@ -76,13 +74,14 @@ impl World {
         let data = folder.join("hub");
         fs::create_dir(&data)?;
         let hub = Step::run("the hub starts", || Hub::start(&lab, &data))?;
+        pods_reach_the_hub(&lab)?;
         let hub_ca = folder.join("hub-ca.pem");
         fs::copy(hub.ca(), &hub_ca).context("the hub's certificate authority")?;
         open_to_all(&hub_ca)?;
         let olga = Browser::new(&lab, Host::Hub, "olga", 0, &folder, &hub_ca);
         let token = Step::run("olga founds the organization", || found(&hub, &olga))?;
         Step::run("the cluster agent enrols", || {
-            Agent::import(&lab, &folder)?;
+            Agent::import(&lab)?;
             Agent::install(&lab, &hub_ca, &token).map(drop)
         })?;
         let laptop = Laptop::start(&lab, &folder)?;
@@ -252,6 +251,26 @@ the agent said:
         drop(self.issuer);
         self.lab.down()
     }
+}
+
+/// Opens this machine's address to the pods of a cluster elsewhere, for the hub's two ports and nothing else.
+fn open_doors(lab: &Lab) -> anyhow::Result<()> {
+    let Some(address) = lab.cluster().door() else { return Ok(()) };
+    hub::PORTS.iter().try_for_each(|port| open_door_at(lab, address, *port))
+}
+
+fn pods_reach_the_hub(lab: &Lab) -> anyhow::Result<()> {
+    let Some(address) = lab.cluster().door() else { return Ok(()) };
+    Step::run("pods of the cluster reach the hub", || {
+        let shop = Shop::attached(lab);
+        hub::PORTS.iter().try_for_each(|port| shop.reaches((address, *port).into())).with_context(|| {
+            format!(
+                "the cluster's pods do not reach the hub at {address}; open these ports to them: {:?}, or name another \
+                 address of this machine: --hub-address IP",
+                hub::PORTS
+            )
+        })
+    })
 }
 
 /// A story that panicked has not broken a process handle.

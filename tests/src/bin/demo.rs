@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use fairlead_lab::{Host, Lab, ProxyMode};
+use fairlead_lab::{Cluster, Host, Lab, ProxyMode};
 use fairlead_tests::{HUB_URL, World, WorldOptions, open_door, show};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -64,7 +64,8 @@ fn interruptions_end_the_lab() -> anyhow::Result<()> {
 }
 
 fn demo(once: bool, proxy_mode: ProxyMode, out: &mut impl Write) -> anyhow::Result<()> {
-    let world = World::up(&WorldOptions { name: LAB.to_owned(), proxy_mode })?;
+    let cluster = Cluster::ours(proxy_mode)?;
+    let world = World::up(&WorldOptions { name: LAB.to_owned(), cluster })?;
     show(&world, out)?;
     writeln!(out, "\nEach line held.")?;
     if !once {

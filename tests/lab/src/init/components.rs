@@ -1,7 +1,7 @@
 //! Starts the programs that stay, each with a log of its own, and tells from it why one died.
 
 use super::network::on_host;
-use crate::{Host, place::Place, plan::Plan};
+use crate::{Host, cluster::Ours, place::Place};
 use anyhow::{Context, bail};
 use std::{
     fs::{self, File},
@@ -16,18 +16,19 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// The programs that were started, and what is needed to start more.
 pub(crate) struct Components<'a> {
     pub(crate) place: &'a Place,
-    plan: &'a Plan,
+    ours: &'a Ours,
+    search_path: &'a str,
     running: Mutex<Vec<(String, Child)>>,
 }
 
 impl<'a> Components<'a> {
-    pub(crate) fn new(plan: &'a Plan, place: &'a Place) -> Self {
-        Self { place, plan, running: Mutex::default() }
+    pub(crate) fn new(ours: &'a Ours, search_path: &'a str, place: &'a Place) -> Self {
+        Self { place, ours, search_path, running: Mutex::default() }
     }
 
     /// Returns a command for a Kubernetes program on a host.
     pub(crate) fn kube(&self, host: Host, program: &str) -> Command {
-        let mut command = self.program(host, &self.plan.kube.display().to_string());
+        let mut command = self.program(host, &self.ours.kube.display().to_string());
         command.arg(program);
         command
     }
@@ -35,7 +36,7 @@ impl<'a> Components<'a> {
     /// Returns a command on a host that inherits nothing from whoever started the lab, proxies above all.
     pub(crate) fn program(&self, host: Host, program: &str) -> Command {
         let mut command = on_host(host, program);
-        command.env_clear().env("PATH", &self.plan.search_path).env("HOME", "/root");
+        command.env_clear().env("PATH", self.search_path).env("HOME", "/root");
         command
     }
 

@@ -65,16 +65,20 @@ pub(crate) fn arrange() -> anyhow::Result<()> {
 }
 
 /// Gives the laptop, the hub and the nodes mount namespaces of their own.
-pub(crate) fn furnish_hosts(place: &Place) -> anyhow::Result<()> {
-    for host in [Host::Laptop, Host::Hub] {
-        prepare_machine(host, place).with_context(|| format!("no files for {host}"))?;
-        furnish(host, FURNISH_MACHINE, place)?;
+pub(crate) fn furnish(hosts: &[Host], place: &Place) -> anyhow::Result<()> {
+    for host in hosts.iter().copied().filter(|host| host.is_furnished()) {
+        let script = if Host::MACHINES.contains(&host) {
+            prepare_machine(host, place).with_context(|| format!("no files for {host}"))?;
+            FURNISH_MACHINE
+        } else {
+            FURNISH_NODE
+        };
+        furnish_one(host, script, place)?;
     }
-    Host::NODES.into_iter().try_for_each(|node| furnish(node, FURNISH_NODE, place))?;
     PEOPLE.into_iter().try_for_each(|(name, uid)| make_home(&place.home(name), uid))
 }
 
-fn furnish(host: Host, script: &str, place: &Place) -> anyhow::Result<()> {
+fn furnish_one(host: Host, script: &str, place: &Place) -> anyhow::Result<()> {
     let mut holder = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-c", script, "furnish"])
         .arg(place.of_host(host))

@@ -5,15 +5,15 @@ use anyhow::Context;
 use std::process::Command;
 
 /// Builds the bridge, the hosts and the fence between them.
-pub(crate) fn build() -> anyhow::Result<()> {
+pub(crate) fn build(hosts: &[Host]) -> anyhow::Result<()> {
     run::line("ip link set lo up")?;
     run::line("ip link add br0 type bridge")?;
     run::line("ip link set br0 up")?;
     // The fence stands before the first cable is plugged in.
     fence::raise()?;
-    Host::ALL
-        .into_iter()
-        .try_for_each(|host| connect(host).with_context(|| format!("cannot connect {host}")))
+    hosts
+        .iter()
+        .try_for_each(|host| connect(*host).with_context(|| format!("cannot connect {host}")))
 }
 
 /// Returns a command that runs a program in a host's network, and with its mounts once it is furnished.

@@ -1,7 +1,7 @@
 //! One worker: containerd, the kubelet and kube-proxy, with the images that every pod of the lab needs.
 
 use super::components::Components;
-use crate::{Host, place::Place, plan::Plan, run};
+use crate::{Host, cluster::Ours, place::Place, run};
 use anyhow::Context;
 use std::{fs, process::Command, time::Duration};
 
@@ -23,8 +23,8 @@ pub(crate) fn start_runtime(node: Host, components: &Components<'_>) -> anyhow::
 }
 
 /// Imports the lab's own images.
-pub(crate) fn import_images(node: Host, plan: &Plan) -> anyhow::Result<()> {
-    for image in &plan.images {
+pub(crate) fn import_images(node: Host, ours: &Ours) -> anyhow::Result<()> {
+    for image in &ours.images {
         run::output(
             Command::new("ctr")
                 .args([
@@ -42,13 +42,13 @@ pub(crate) fn import_images(node: Host, plan: &Plan) -> anyhow::Result<()> {
 }
 
 /// Starts the kubelet and kube-proxy.
-pub(crate) fn start(node: Host, plan: &Plan, components: &Components<'_>) -> anyhow::Result<()> {
+pub(crate) fn start(node: Host, ours: &Ours, components: &Components<'_>) -> anyhow::Result<()> {
     let folder = components.place.of_host(node);
     let pki = components.place.pki();
     let resolv_conf = folder.join("resolv.conf");
     fs::write(&resolv_conf, "nameserver 127.0.0.1\n")?;
     fs::write(folder.join("kubelet.yaml"), kubelet(node, components.place))?;
-    fs::write(folder.join("proxy.yaml"), proxy(node, plan, components.place))?;
+    fs::write(folder.join("proxy.yaml"), proxy(node, ours, components.place))?;
 
     let mut kubelet = components.kube(node, "kubelet");
     kubelet.arg("--config").arg(folder.join("kubelet.yaml"));
@@ -127,10 +127,10 @@ enforceNodeAllocatable: []
 }
 
 /// The conntrack sysctls cannot be written in a namespace, so kube-proxy must not try.
-fn proxy(node: Host, plan: &Plan, place: &Place) -> String {
-    let (mode, pki) = (plan.proxy_mode.name(), place.pki());
+fn proxy(node: Host, ours: &Ours, place: &Place) -> String {
+    let (mode, pki) = (ours.proxy_mode.name(), place.pki());
     let pki = pki.display();
-    let pace = plan
+    let pace = ours
         .min_sync_period_ms
         .map(|period| format!("{mode}: {{ minSyncPeriod: {period}ms }}\n"))
         .unwrap_or_default();

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use fairlead_lab::ProxyMode;
+use fairlead_lab::{Cluster, ProxyMode};
 use fairlead_tests::{Person, Service, World, WorldOptions};
 
 /// For everything that is not measured.
@@ -28,7 +28,8 @@ pub(crate) fn on_stage<T>(
     proxy_mode: ProxyMode,
     play: impl FnOnce(&Stage<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let world = World::up(&WorldOptions { name: "bench".to_owned(), proxy_mode })?;
+    let cluster = Cluster::ours(proxy_mode)?;
+    let world = World::up(&WorldOptions { name: "bench".to_owned(), cluster })?;
     let ada = world.ada();
     ada.gets_ready()?;
     let own = ada.runs("cart", PORT.parse()?)?;
