@@ -21,7 +21,7 @@ use crate::machine::Machine;
 const LAB: &str = "demo";
 /// A lab, a hub, an agent and the show, on a slow machine.
 const UP_WITHIN: Duration = Duration::from_secs(300);
-const LAST_LINE: &str = "Everything stays up until Ctrl-C.";
+pub(crate) const LAST_LINE: &str = "Everything stays up until Ctrl-C.";
 
 #[test]
 fn what_the_demo_prints_can_be_pasted_and_ctrl_c_leaves_the_machine_as_it_was() {
@@ -52,7 +52,7 @@ fn ctrl_c_while_the_demo_comes_up_leaves_the_machine_as_it_was() {
 }
 
 /// The demo in a process group of its own, as a shell starts it.
-struct Demo {
+pub(crate) struct Demo {
     child: Child,
     shown: Receiver<String>,
     said: Receiver<String>,
@@ -60,8 +60,13 @@ struct Demo {
 
 impl Demo {
     fn begins() -> Self {
-        let mut child = Command::new(sibling("demo").expect("built"))
-            .arg(format!("--proxy-mode={}", proxy_mode().expect("a mode").name()))
+        let mut demo = Command::new(sibling("demo").expect("built"));
+        demo.arg(format!("--proxy-mode={}", proxy_mode().expect("a mode").name()));
+        Self::begun_by(demo)
+    }
+
+    pub(crate) fn begun_by(mut command: Command) -> Self {
+        let mut child = command
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -74,7 +79,7 @@ impl Demo {
     }
 
     /// Returns what it shows, up to a line.
-    fn shows(&mut self, last: &str) -> anyhow::Result<String> {
+    pub(crate) fn shows(&mut self, last: &str) -> anyhow::Result<String> {
         let mut shown = String::new();
         loop {
             let line = self.shown.recv_timeout(UP_WITHIN).with_context(|| {
@@ -101,7 +106,7 @@ impl Demo {
     }
 
     /// Presses Ctrl-C, and returns when the prompt is back.
-    fn gets_ctrl_c(mut self) {
+    pub(crate) fn gets_ctrl_c(mut self) {
         let group = i32::try_from(self.child.id()).expect("small");
         killpg(Pid::from_raw(group), Signal::SIGINT).expect("it runs");
         // Waiting closes the child's input, and the end of the input is another way to end the demo.

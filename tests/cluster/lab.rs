@@ -21,7 +21,7 @@ use crate::machine::{Inside, Machine};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Shared by the tests of this file. It ends with the test program: nothing else could end it after a panic.
-static LAB: LazyLock<Lab> = LazyLock::new(|| {
+pub(crate) static LAB: LazyLock<Lab> = LazyLock::new(|| {
     let name = format!("suite-{}", std::process::id());
     Lab::up(&options(&name)).expect("a lab starts")
 });

@@ -2,6 +2,7 @@
 //!
 //! Tests of one file share a lab, which starts with the first of them and ends with the test program, however that ends.
 
+mod another;
 mod demo;
 mod lab;
 mod machine;

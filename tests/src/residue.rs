@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Lab};
 use serde_json::{Value, json};
 
-use crate::command::say;
+use crate::{command::say, shop};
 
 /// A canonical dump: one text per thing that could have been changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,9 +89,7 @@ fn namespaces(lab: &Lab) -> anyhow::Result<String> {
 
 /// Services whole, managed fields included; only the counter that each write moves is left out.
 fn services(lab: &Lab) -> anyhow::Result<String> {
-    let list = say(lab.kubectl(["get", "services", "-A", "-o", "json", "--show-managed-fields"]))?
-        .ok()?
-        .json()?;
+    let list = listed(lab, &["services", "--show-managed-fields"])?;
     dump(list, |mut service| {
         service["metadata"].as_object_mut()?.remove("resourceVersion");
         Some(service)
@@ -100,7 +98,7 @@ fn services(lab: &Lab) -> anyhow::Result<String> {
 
 /// EndpointSlices by what they say, since Kubernetes may replace one by another that says the same.
 fn endpoint_slices(lab: &Lab) -> anyhow::Result<String> {
-    let list = say(lab.kubectl(["get", "endpointslices", "-A", "-o", "json"]))?.ok()?.json()?;
+    let list = listed(lab, &["endpointslices"])?;
     dump(list, |slice| {
         let labels = &slice["metadata"]["labels"];
         let mut endpoints: Vec<String> =
@@ -114,6 +112,17 @@ fn endpoint_slices(lab: &Lab) -> anyhow::Result<String> {
             "endpoints": endpoints,
         }))
     })
+}
+
+/// Lists objects of all namespaces; on a cluster that is shared those of the shop, which others do not change.
+fn listed(lab: &Lab, words: &[&str]) -> anyhow::Result<Value> {
+    let scope = match lab.cluster().is_shared() {
+        true => ["--namespace", shop::NAMESPACE].as_slice(),
+        false => ["--all-namespaces"].as_slice(),
+    };
+    let mut get = lab.kubectl(["get", "-o", "json"]);
+    get.args(scope).args(words);
+    say(get)?.ok()?.json()
 }
 
 fn dump(list: Value, keep: impl Fn(Value) -> Option<Value>) -> anyhow::Result<String> {

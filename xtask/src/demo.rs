@@ -7,16 +7,34 @@ use crate::{
     workspace::{become_command, cargo, output, root, run as run_command, sudo},
 };
 use clap::Args;
-use std::process::{ExitCode, Stdio};
+use std::{
+    ffi::OsStr,
+    net::Ipv4Addr,
+    path::PathBuf,
+    process::{Command, ExitCode, Stdio},
+};
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("elsewhere").args(["kubeconfig", "save_images"]))]
 pub(crate) struct Demo {
     /// Ends after the show; the exit status says whether each step held
     #[arg(long)]
     once: bool,
     /// Writes what was shown into README.md
-    #[arg(long, requires = "once")]
+    #[arg(long, requires = "once", conflicts_with = "elsewhere")]
     readme: bool,
+    /// Plays on the cluster of this file (its current context): kind, k3d, a test cluster; takes everything out again
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The address of this machine at which that cluster's pods reach it, where it is not the one towards its nodes
+    #[arg(long, value_name = "IP", requires = "kubeconfig")]
+    hub_address: Option<Ipv4Addr>,
+    /// Where that cluster's nodes fetch the images; without it, they must have been given them
+    #[arg(long, value_name = "REPOSITORY", requires = "elsewhere")]
+    images: Option<String>,
+    /// Writes the images as archives into a folder, says what to do with them, and does nothing else
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "once"])]
+    save_images: Option<PathBuf>,
 }
 
 pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
@@ -24,10 +42,13 @@ pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
     // Before the hub, which serves it.
     console::ensure_built()?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))?;
-    let mut show = sudo(fairlead_lab::sibling("demo")?);
-    if demo.once {
-        show.arg("--once");
+    let program = fairlead_lab::sibling("demo")?;
+    if demo.save_images.is_some() {
+        // The files are the user's.
+        return become_command(demo.tells(&mut Command::new(program)));
     }
+    let mut show = sudo(program);
+    demo.tells(&mut show);
     if !demo.readme {
         return become_command(&mut show);
     }
@@ -35,4 +56,23 @@ pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
     let readme = root().join("README.md");
     std::fs::write(&readme, transcript::replaced(&std::fs::read_to_string(&readme)?, &shown)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Demo {
+    /// Hands on what was said to the program that plays.
+    fn tells<'c>(&self, show: &'c mut Command) -> &'c mut Command {
+        show.args(self.once.then_some("--once"));
+        for (option, path) in
+            [("--kubeconfig", &self.kubeconfig), ("--save-images", &self.save_images)]
+        {
+            show.args(path.iter().flat_map(|path| [OsStr::new(option), path.as_os_str()]));
+        }
+        if let Some(address) = self.hub_address {
+            show.arg("--hub-address").arg(address.to_string());
+        }
+        if let Some(repository) = &self.images {
+            show.arg("--images").arg(repository);
+        }
+        show
+    }
 }

@@ -1,27 +1,54 @@
 //! `cargo xtask demo`: brings the world up, plays the show, and leaves the stage to whoever watches.
 
+mod guard;
+mod images;
+
 use std::{
     io::{self, Write},
+    net::Ipv4Addr,
+    path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 use anyhow::Context;
-use fairlead_lab::{Cluster, Host, Lab, ProxyMode};
+use clap::Parser;
+use fairlead_lab::{Another, Cluster, Host, Lab, ProxyMode};
 use fairlead_tests::{HUB_URL, World, WorldOptions, open_door, show};
 use nix::sys::signal::{SigSet, Signal};
 
 const LAB: &str = "demo";
+/// The hosts beside another cluster.
+const LAB_OF_A_GUEST: &str = "demo-guest";
 /// What a shell says of a program that Ctrl-C ended.
 const ENDED_BY_CTRL_C: i32 = 130;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+#[derive(Debug, Parser)]
+struct Demo {
+    #[arg(long)]
+    once: bool,
+    #[arg(long, default_value = "iptables")]
+    proxy_mode: ProxyMode,
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    #[arg(long)]
+    hub_address: Option<Ipv4Addr>,
+    #[arg(long)]
+    images: Option<String>,
+    #[arg(long)]
+    save_images: Option<PathBuf>,
+    /// What the guard says to the show: the cluster that was found
+    #[arg(long, hide = true)]
+    guest_of: Option<String>,
+}
+
 fn main() -> ExitCode {
-    let told = interruptions_end_the_lab().and_then(|()| arguments());
-    match told.and_then(|(once, mode)| demo(once, mode, &mut io::stdout().lock())) {
-        Ok(()) => ExitCode::SUCCESS,
+    let outcome = play(Demo::parse(), &mut io::stdout().lock());
+    match outcome {
+        Ok(code) => code,
         // Everything fails when the lab is taken away. Whoever does that ends this process.
         Err(_) if INTERRUPTED.load(Ordering::SeqCst) => loop {
             thread::park();
@@ -33,16 +60,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn arguments() -> anyhow::Result<(bool, ProxyMode)> {
-    let words: Vec<_> = std::env::args().skip(1).collect();
-    let mode = words.iter().find_map(|word| word.strip_prefix("--proxy-mode="));
-    let mode = mode.map_or(Ok(ProxyMode::Iptables), str::parse)?;
-    Ok((words.iter().any(|word| word == "--once"), mode))
+fn play(demo: Demo, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    if let Some(folder) = demo.save_images {
+        images::save(&folder, demo.images.as_deref(), out)?;
+    } else if let Some(kubeconfig) = demo.kubeconfig {
+        let another = Another::found(&kubeconfig, demo.hub_address, demo.images)?;
+        return guard::visit(another, demo.once, out);
+    } else if let Some(guest_of) = demo.guest_of {
+        interruptions_end(LAB_OF_A_GUEST)?;
+        let cluster = Cluster::Another(serde_json::from_str(&guest_of)?);
+        on_stage(LAB_OF_A_GUEST, cluster, demo.once, out)?;
+    } else {
+        interruptions_end(LAB)?;
+        on_stage(LAB, Cluster::ours(demo.proxy_mode)?, demo.once, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Ctrl-C at any moment ends the lab and everything in it, and then this process: whoever gets the prompt back has the
 /// machine as it was.
-fn interruptions_end_the_lab() -> anyhow::Result<()> {
+fn interruptions_end(lab: &'static str) -> anyhow::Result<()> {
     let mut awaited = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         awaited.add(signal);
@@ -57,25 +94,24 @@ fn interruptions_end_the_lab() -> anyhow::Result<()> {
         // Nobody may be listening any more.
         drop(writeln!(io::stderr(), "\nEnding the demo…"));
         // One that has only begun has no state yet, and ends with this process.
-        drop(Lab::remove(LAB));
+        drop(Lab::remove(lab));
         std::process::exit(ENDED_BY_CTRL_C);
     });
     Ok(())
 }
 
-fn demo(once: bool, proxy_mode: ProxyMode, out: &mut impl Write) -> anyhow::Result<()> {
-    let cluster = Cluster::ours(proxy_mode)?;
-    let world = World::up(&WorldOptions { name: LAB.to_owned(), cluster })?;
+fn on_stage(lab: &str, cluster: Cluster, once: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let world = World::up(&WorldOptions { name: lab.to_owned(), cluster })?;
     show(&world, out)?;
     writeln!(out, "\nEach line held.")?;
     if !once {
-        stay(&world, out)?;
+        stay(&world, lab, out)?;
     }
     world.down()
 }
 
 /// Says what can be tried and waits until the input ends or Ctrl-C ends everything.
-fn stay(world: &World, out: &mut impl Write) -> anyhow::Result<()> {
+fn stay(world: &World, lab: &str, out: &mut impl Write) -> anyhow::Result<()> {
     let programs = world.laptop_program("fairlead");
     let programs = programs.parent().context("a program is in a folder")?;
     let [console, issuer] = [8443, 9090].map(|port| open_door(world.lab(), Host::Hub, port));
@@ -84,7 +120,7 @@ fn stay(world: &World, out: &mut impl Write) -> anyhow::Result<()> {
         "
 Be ada, in another terminal of this checkout:
 
-  ada() {{ cargo xtask lab exec --lab {LAB} --uid 7001 laptop -- env PATH={programs}:/usr/bin:/bin \"$@\"; }}
+  ada() {{ cargo xtask lab exec --lab {lab} --uid 7001 laptop -- env PATH={programs}:/usr/bin:/bin \"$@\"; }}
   ada fairlead start
   ada fairlead consume 'shop/*'
   ada curl -s http://frontend.shop
@@ -97,7 +133,7 @@ Be ada, in another terminal of this checkout:
 
 Look at the cluster, which ada cannot:
 
-  cargo xtask lab kubectl --lab {LAB} -- get pods -A
+  cargo xtask lab kubectl --lab {lab} -- get pods -A
 
 Open the console as ada, grace or olga (nobody has a password); its names are known in the lab only, so tell the browser:
 

@@ -1,0 +1,147 @@
+//! A visit to somebody's own cluster: what is looked at before anything is put there, and what is taken away at its end.
+//!
+//! Two namespaces are the visitor's, and what the agent's chart makes beside them; nothing else is changed.
+
+use std::{io::Write, os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::{Context, ensure};
+use fairlead_lab::{Another, Step, tools};
+
+use crate::{
+    agent,
+    command::{Said, say},
+    shop,
+};
+
+const NAMESPACES: [&str; 2] = [shop::NAMESPACE, agent::NAMESPACE];
+/// What must be allowed for the namespaces, the agent's roles and its guard.
+const MAKES: [&str; 4] = [
+    "namespaces",
+    "clusterroles.rbac.authorization.k8s.io",
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "validatingadmissionpolicies.admissionregistration.k8s.io",
+];
+
+#[derive(Debug)]
+pub struct Visit {
+    another: Another,
+    /// The namespaces that are the visitor's to take away.
+    made: Vec<&'static str>,
+}
+
+impl Visit {
+    /// Says which cluster this is, and makes the namespaces. Whoever may not, or finds one of them there, leaves
+    /// everything as it is.
+    pub fn begins(another: Another, out: &mut impl Write) -> anyhow::Result<Self> {
+        let (context, server) = (another.context(), another.server());
+        writeln!(out, "The demo uses the cluster at {server} (context `{context}`).")?;
+        writeln!(
+            out,
+            "It makes the namespaces {} there, installs the agent, and takes all of it away at its end.",
+            NAMESPACES.join(" and ")
+        )?;
+        writeln!(out, "Pods will find the hub at {}.", another.hub_address())?;
+        out.flush()?;
+        let mut visit = Self { another, made: Vec::new() };
+        visit.is_allowed()?;
+        visit.is_no_intrusion()?;
+        if let Err(error) = visit.settles() {
+            visit.ends()?;
+            return Err(error);
+        }
+        Ok(visit)
+    }
+
+    /// Takes away whatever the visitor put into the cluster, and returns when it is gone.
+    ///
+    /// Without the chart's hook, which gives Services back: those that may be intercepted go with their namespace.
+    pub fn ends(self) -> anyhow::Result<()> {
+        if self.made.is_empty() {
+            return Ok(());
+        }
+        Step::run("everything is taken out of the cluster", || {
+            // One after the other, whatever became of those before.
+            let closed = self.closes_the_shop();
+            let uninstalled = self.uninstalls();
+            let deleted = self.deletes();
+            closed.and(uninstalled).and(deleted)
+        })
+        .with_context(|| format!("something is left in the cluster; {}", by_hand()))
+    }
+
+    fn is_allowed(&self) -> anyhow::Result<()> {
+        for kind in MAKES {
+            let said = self.kubectl(&["auth", "can-i", "create", kind, "--all-namespaces"])?;
+            ensure!(
+                said.stdout.trim() == "yes",
+                "you may not create {kind} in this cluster; the demo needs the rights of a cluster administrator \
+                 (nothing was touched)\n{}",
+                said.stderr
+            );
+        }
+        Ok(())
+    }
+
+    fn is_no_intrusion(&self) -> anyhow::Result<()> {
+        let words = [&["get", "namespaces", "--ignore-not-found", "-o", "name"], &NAMESPACES[..]];
+        let there = self.kubectl(&words.concat())?.ok()?.stdout.trim().replace('\n', ", ");
+        ensure!(
+            there.is_empty(),
+            "the cluster has {there} already, which the demo would make and take away: it does not start, and nothing \
+             was touched\nhint: choose another cluster; what a demo that was killed has left, {}",
+            by_hand()
+        );
+        Ok(())
+    }
+
+    /// Whoever creates a namespace at the same moment keeps it: then this fails.
+    fn settles(&mut self) -> anyhow::Result<()> {
+        for namespace in NAMESPACES {
+            self.kubectl(&["create", "namespace", namespace])?.ok()?;
+            self.made.push(namespace);
+        }
+        Ok(())
+    }
+
+    /// A namespace that still has pods when it is first looked at is looked at again only half their grace later.
+    fn closes_the_shop(&self) -> anyhow::Result<()> {
+        let delete = ["delete", "deployments,statefulsets", "--all", "--wait=false"];
+        self.kubectl(&[&delete[..], &["--namespace", shop::NAMESPACE]].concat())?.ok()?;
+        Ok(())
+    }
+
+    fn uninstalls(&self) -> anyhow::Result<()> {
+        let mut helm = self.another.helm(&tools::helm()?);
+        helm.args(["uninstall", agent::RELEASE, "--namespace", agent::NAMESPACE]);
+        helm.args(["--no-hooks", "--ignore-not-found"]);
+        undisturbed(helm)?.ok()?;
+        Ok(())
+    }
+
+    fn deletes(&self) -> anyhow::Result<()> {
+        let delete = ["delete", "namespaces", "--ignore-not-found", "--timeout=180s"];
+        self.kubectl(&[&delete, &self.made[..]].concat())?.ok()?;
+        Ok(())
+    }
+
+    fn kubectl(&self, words: &[&str]) -> anyhow::Result<Said> {
+        let mut kubectl = self.another.kubectl();
+        kubectl.args(words);
+        undisturbed(kubectl)
+    }
+}
+
+fn by_hand() -> String {
+    format!(
+        "is removed by: helm uninstall {} --namespace {} --no-hooks; kubectl delete namespaces {}",
+        agent::RELEASE,
+        agent::NAMESPACE,
+        NAMESPACES.join(" ")
+    )
+}
+
+/// Whoever presses Ctrl-C twice does not end the tidying up.
+fn undisturbed(mut command: Command) -> anyhow::Result<Said> {
+    command.process_group(0);
+    say(command)
+}
