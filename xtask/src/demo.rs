@@ -38,7 +38,8 @@ pub(crate) struct Demo {
 }
 
 pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
-    setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Console])?;
+    let ground = if demo.kubeconfig.is_some() { Area::Hosts } else { Area::Lab };
+    setup::ensure(&[Area::Build, ground, Area::Hub, Area::Console])?;
     // Before the hub, which serves it.
     console::ensure_built()?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))?;

@@ -13,7 +13,9 @@ use std::{path::Path, process::ExitCode};
 pub(crate) enum Area {
     /// Compiling and linking.
     Build,
-    /// The lab: a cluster and its hosts.
+    /// A laptop and a hub beside somebody's own cluster.
+    Hosts,
+    /// The lab: the same hosts, and a cluster.
     Lab,
     /// The hub: its database.
     Hub,
@@ -23,7 +25,8 @@ pub(crate) enum Area {
     Browser,
 }
 
-const EVERYTHING: [Area; 5] = [Area::Build, Area::Lab, Area::Hub, Area::Console, Area::Browser];
+const EVERYTHING: [Area; 6] =
+    [Area::Build, Area::Hosts, Area::Lab, Area::Hub, Area::Console, Area::Browser];
 
 /// How the presence of something is seen.
 #[derive(Debug)]
@@ -61,14 +64,14 @@ const NEEDS: &[Need] = &[
         by_hand: "the CNI plugins, with `bridge` at /usr/lib/cni/bridge, from \
                   https://github.com/containernetworking/plugins/releases",
     },
-    need(Area::Lab, "nft", "nftables"),
+    need(Area::Hosts, "nft", "nftables"),
     need(Area::Lab, "iptables", "iptables"),
-    need(Area::Lab, "ip", "iproute2"),
+    need(Area::Hosts, "ip", "iproute2"),
     need(Area::Lab, "conntrack", "conntrack"),
     need(Area::Lab, "openssl", "openssl"),
-    need(Area::Lab, "unshare", "util-linux"),
-    need(Area::Lab, "curl", "curl"),
-    need(Area::Lab, "unzip", "unzip"),
+    need(Area::Hosts, "unshare", "util-linux"),
+    need(Area::Hosts, "curl", "curl"),
+    need(Area::Hosts, "unzip", "unzip"),
     need(Area::Lab, "tcpdump", "tcpdump"),
     Need {
         area: Area::Hub,
@@ -105,14 +108,14 @@ const TOOLS: &[Tool] = &[
         from: "https://go.dev/dl (the lab builds Kubernetes)",
     },
     Tool {
-        areas: &[Area::Lab, Area::Console],
+        areas: &[Area::Hosts, Area::Console],
         program: "node",
         asked: &["--version"],
         wanted: Version(20, 19),
         from: "https://nodejs.org",
     },
     Tool {
-        areas: &[Area::Lab, Area::Console],
+        areas: &[Area::Hosts, Area::Console],
         program: "npm",
         asked: &["--version"],
         wanted: Version(9, 0),
@@ -130,13 +133,15 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 /// Installs what these areas lack; says nothing when they lack nothing. What cannot be installed is listed at the end,
 /// after everything else is there.
 pub(crate) fn ensure(areas: &[Area]) -> anyhow::Result<()> {
-    let wanted = NEEDS.iter().filter(|need| areas.contains(&need.area));
+    let touched =
+        |area: &Area| areas.contains(area) || (*area == Area::Hosts && areas.contains(&Area::Lab));
+    let wanted = NEEDS.iter().filter(|need| touched(&need.area));
     let missing: Vec<_> = wanted.filter(|need| !need.is_here()).collect();
     if !missing.is_empty() {
         install(&missing, &Distribution::of_this_machine())?;
     }
     let still = missing.iter().filter(|need| !need.is_here()).map(|need| need.advice());
-    let tools = TOOLS.iter().filter(|tool| tool.areas.iter().any(|area| areas.contains(area)));
+    let tools = TOOLS.iter().filter(|tool| tool.areas.iter().any(touched));
     let by_hand: Vec<_> = still.chain(tools.filter_map(Tool::complaint)).collect();
     ensure!(by_hand.is_empty(), "install these by hand:\n  {}", by_hand.join("\n  "));
     Ok(())
