@@ -50,8 +50,8 @@ fn annotate(before: &Service, info: &str) -> Vec<Value> {
     empty.chain([add("/metadata/annotations", INFO, info)]).collect()
 }
 
-/// Replaces `managedFields`. To the API an empty list says nothing about them; a list of one empty entry says that
-/// nobody owns any.
+/// Replaces `managedFields`. That nobody owns anything is said by a list of one empty entry; what an empty list says is
+/// up to the API server's version.
 pub(super) fn write_fields(fields: &[ManagedFieldsEntry]) -> Value {
     let fields = if fields.is_empty() { json!([{}]) } else { json!(fields) };
     json!({"op": "add", "path": "/metadata/managedFields", "value": fields})

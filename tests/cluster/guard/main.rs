@@ -8,9 +8,10 @@ mod objects;
 
 use std::{fs, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use fairlead_lab::{Lab, Options, ProxyMode, tools};
 use fairlead_tests::{Said, say, within};
+use serde_json::Value;
 use tempfile::TempDir;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/charts/agent-cluster");
@@ -27,6 +28,7 @@ fn the_agent_may_redirect_and_restore_and_nothing_else() -> anyhow::Result<()> {
     every_pod_is_restricted(&cluster)?;
     the_sequence_of_an_intercept_is_allowed(&cluster)?;
     giving_back_is_allowed_whatever_happened(&cluster)?;
+    that_nobody_owns_anything_can_be_written_back(&cluster)?;
 
     cluster.give_every_right()?;
     let refused = forbidden::all();
@@ -102,6 +104,15 @@ fn giving_back_is_allowed_whatever_happened(cluster: &Cluster) -> anyhow::Result
     Ok(())
 }
 
+/// How the API server reads a list of one empty entry; the agent relies on it.
+fn that_nobody_owns_anything_can_be_written_back(cluster: &Cluster) -> anyhow::Result<()> {
+    ensure!(cluster.owners()?.is_array(), "nobody owned anything before");
+    let nobody = r#"[{"op": "add", "path": "/metadata/managedFields", "value": [{}]}]"#;
+    cluster.patches(AGENT, "service", "cart", nobody)?.ok()?;
+    ensure!(cluster.owners()?.is_null(), "somebody owns something");
+    Ok(())
+}
+
 struct Cluster {
     lab: Lab,
     /// Objects for kubectl to read.
@@ -149,11 +160,17 @@ impl Cluster {
 
     /// Who takes away and writes back who owned what, owns nothing afterwards: else it would take a third patch.
     fn owns_nothing(&self) -> anyhow::Result<()> {
-        let get = ["-n", "shop", "get", "service", "cart", "-o", "json", "--show-managed-fields"];
-        let cart = say(self.lab.kubectl(get))?.ok()?.json()?;
-        let fields = cart["metadata"]["managedFields"].as_array().context("owners")?;
-        ensure!(fields.len() == 1 && fields[0]["manager"] == "kubectl-client-side-apply", "{cart}");
+        let fields = self.owners()?;
+        let [only] = fields.as_array().context("owners")?.as_slice() else { bail!("{fields}") };
+        ensure!(only["manager"] == "kubectl-client-side-apply", "{fields}");
         Ok(())
+    }
+
+    /// Returns who owns what of the cart.
+    fn owners(&self) -> anyhow::Result<Value> {
+        let get = ["-n", "shop", "get", "service", "cart", "-o", "json", "--show-managed-fields"];
+        let mut cart = say(self.lab.kubectl(get))?.ok()?.json()?;
+        Ok(cart["metadata"]["managedFields"].take())
     }
 
     fn patches(&self, account: &str, kind: &str, name: &str, patch: &str) -> anyhow::Result<Said> {
