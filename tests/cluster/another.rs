@@ -11,8 +11,8 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use fairlead_lab::{Host, ProxyMode, sibling};
-use fairlead_tests::{Said, proxy_mode, say, within};
+use fairlead_lab::{Host, sibling};
+use fairlead_tests::{Said, say, within};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -34,9 +34,6 @@ const RESTLESS: [&str; 6] = [
 
 #[test]
 fn a_demo_on_another_cluster_leaves_it_byte_for_byte_as_it_was() {
-    if proxy_mode().expect("a mode") != ProxyMode::Iptables {
-        return; // How Services are programmed there is no matter of ours.
-    }
     let before = everything().expect("the cluster tells of itself");
     let folder = TempDir::new().expect("a folder");
 
@@ -73,9 +70,6 @@ fn a_demo_on_another_cluster_leaves_it_byte_for_byte_as_it_was() {
 
 #[test]
 fn a_demo_that_cannot_be_a_guest_says_why_and_touches_nothing() {
-    if proxy_mode().expect("a mode") != ProxyMode::Iptables {
-        return;
-    }
     let folder = TempDir::new().expect("a folder");
     let own = LAB.kubeconfig();
     kubectl(&["create", "namespace", "shop"]).expect("somebody's own");

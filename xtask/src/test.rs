@@ -144,14 +144,16 @@ fn cluster(stages: &mut Stages, meant: &Meant<'_>, only_mode: Option<ProxyMode>)
     for target in meant.among(&["guard"]) {
         stages.run(target, || as_root(meant, &[target], None));
     }
-    let in_both_modes = meant.among(&["cluster", "world"]);
     let modes = [ProxyMode::Iptables, ProxyMode::Nftables].into_iter();
     for mode in modes.filter(|mode| only_mode.is_none_or(|wanted| wanted == *mode)) {
-        if !in_both_modes.is_empty() {
+        // The lab itself is the same in both modes: where both are run, it is looked at in one.
+        let is_second = only_mode.is_none() && mode == ProxyMode::Nftables;
+        let targets = meant.among(if is_second { &["world"] } else { &["cluster", "world"] });
+        if !targets.is_empty() {
             let name = format!("cluster ({})", mode.name());
             stages.run(&name, || {
                 prepare_browser()?;
-                as_root(meant, &in_both_modes, Some(mode.name()))
+                as_root(meant, &targets, Some(mode.name()))
             });
         }
     }
