@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             thread::park();
         },
         Err(error) => {
-            let told = writeln!(io::stderr(), "\nthe demo does not hold: {error:#}");
+            let told = writeln!(io::stderr(), "\nerror: {error:#}");
             if told.is_ok() { ExitCode::FAILURE } else { ExitCode::from(2) }
         }
     }
@@ -102,7 +102,7 @@ fn interruptions_end(lab: &'static str) -> anyhow::Result<()> {
 
 fn on_stage(lab: &str, cluster: Cluster, once: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let world = World::up(&WorldOptions { name: lab.to_owned(), cluster })?;
-    show(&world, out)?;
+    show(&world, out).context("the show does not hold")?;
     writeln!(out, "\nEach line held.")?;
     if !once {
         stay(&world, lab, out)?;
