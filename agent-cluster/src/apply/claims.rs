@@ -4,6 +4,7 @@
 //! any more. The change and the write-back of what was before are two patches, and a writer can die between them. So
 //! the change carries the claims of before along (`info.rs`), and whoever comes next can give them back.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -71,7 +72,11 @@ impl Claim {
             let printable = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
             printable && (1..=MANAGER_MAX).contains(&name.len()) && name != FIELD_MANAGER
         };
-        is_name(&self.manager) && matches!(self.operation.as_str(), "Apply" | "Update")
+        // A year before the first is written with a sign, which is no date to the API.
+        let is_date = |time: &Time| time.0 >= Timestamp::UNIX_EPOCH;
+        is_name(&self.manager)
+            && matches!(self.operation.as_str(), "Apply" | "Update")
+            && self.time.as_ref().is_none_or(is_date)
     }
 
     /// Says whether `entry` is this owner's, whatever was written in it since.
@@ -199,6 +204,7 @@ mod tests {
             claim("helm", "Delete"), claim("", "Apply"), claim(&long, "Apply"), claim("a\nb", "Apply"),
             claim(FIELD_MANAGER, "Update"), 7, null, {"manager": "helm"},
             {"manager": "helm", "operation": "Apply", "time": "yesterday"},
+            {"manager": "helm", "operation": "Apply", "time": "-000001-01-01T00:00:00Z"},
         ]);
         assert_eq!(readable(&bad), []);
         assert_eq!(readable(&json!("text")), []);

@@ -147,6 +147,9 @@ impl<'a> Pen<'a> {
                 Ok(_) if dry_run => return Ok(()),
                 Ok(after) => return self.finish(after, fields, change.marks()).await,
                 Err(error) if has_moved_on(&error) => last = self.failed(error),
+                Err(error) if matches!(change, Change::Remove) && is_refusal(&error) => {
+                    last = self.failed(error);
+                }
                 Err(error) => return Err(self.failed(error)),
             }
         }
@@ -161,7 +164,7 @@ impl<'a> Pen<'a> {
         mut fields: Vec<ManagedFieldsEntry>,
         marks: Marks,
     ) -> Result<(), ApplyError> {
-        for _ in 0..TRIES {
+        for left in (0..TRIES).rev() {
             let mut operations = match marks {
                 Marks::Go if key::sentinel_of(&current).is_none() => key::unmark(&current),
                 _ => Vec::new(),
@@ -176,7 +179,11 @@ impl<'a> Pen<'a> {
                 Ok(_) => return Ok(()),
                 Err(error) if has_moved_on(&error) => {
                     current = self.read().await?;
-                    fields = fields_owed(&current);
+                    fields = match left {
+                        // Whatever was remembered, our entry does not stay for it.
+                        1 => without_us(current.managed_fields(), &[]),
+                        _ => fields_owed(&current),
+                    };
                 }
                 Err(error) => return Err(self.failed(error)),
             }
@@ -221,6 +228,11 @@ fn fields_owed(service: &Service) -> Vec<ManagedFieldsEntry> {
 /// A `test` that fails makes the patch invalid (422); two patches at the same moment conflict (409).
 fn has_moved_on(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 409 | 422))
+}
+
+/// Somebody's admission webhook may dislike what is written, with whichever code.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 404)
 }
 
 fn of_version(service: &Service, operations: Vec<Value>) -> Patch<()> {
