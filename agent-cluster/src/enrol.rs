@@ -38,6 +38,9 @@ use crate::{
     lease::{self, LeaseAge},
 };
 
+/// Whoever was told to stop does not wait for an API that hangs.
+const STEP_BACK: Duration = Duration::from_millis(1500);
+
 const KEY: &str = "teamspace.key";
 const CERTIFICATE: &str = "teamspace.crt";
 const ORGANIZATION_CERTIFICATE: &str = "organization.crt";
@@ -179,11 +182,19 @@ async fn hold_lease(client: &Client, run: &Run, age: &mut LeaseAge) -> anyhow::R
 /// Lets go of the Lease when told to stop before there is an identity: whoever comes next, with a better token, need not
 /// wait until it expires.
 pub(crate) async fn steps_back(client: &Client, namespace: &str, pod: &str) {
-    let Ok(Some(lease)) = lease::read(client, namespace).await else { return };
-    if lease::holder(Some(&lease)) == Some(pod)
-        && let Err(error) = leases::release(client, namespace, &lease).await
-    {
-        warn!(%error, "The Lease was not let go of; it expires by itself");
+    let released = async {
+        let Ok(Some(lease)) = lease::read(client, namespace).await else { return };
+        if lease::holder(Some(&lease)) != Some(pod) {
+            return;
+        }
+        match leases::release(client, namespace, &lease).await {
+            // Somebody else has it already.
+            Ok(_) | Err(ApplyError::Conflict { .. }) => {}
+            Err(error) => warn!(%error, "The Lease was not let go of; it expires by itself"),
+        }
+    };
+    if tokio::time::timeout(STEP_BACK, released).await.is_err() {
+        warn!("The API did not answer in time; the Lease expires by itself");
     }
 }
 

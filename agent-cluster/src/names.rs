@@ -11,7 +11,8 @@ use uuid::Uuid;
 pub(crate) const SENTINEL: &str = "fairlead.dev/intercept";
 /// Copy of the sentinel as a label, so that one cheap LIST finds every intercepted Service.
 pub(crate) const INTERCEPTED: &str = "fairlead.dev/intercepted";
-/// Annotation for people: who, since when, and the line that restores the Service by hand.
+/// Annotation for people (who, since when, the line that restores the Service by hand) and for the next writer: who owned
+/// the selector.
 pub(crate) const INFO: &str = "fairlead.dev/info";
 /// Label of our slices that tells one agent installation from another.
 pub(crate) const OWNER: &str = "fairlead.dev/owner";
