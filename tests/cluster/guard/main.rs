@@ -88,7 +88,9 @@ fn giving_back_is_allowed_whatever_happened(cluster: &Cluster) -> anyhow::Result
     for account in [AGENT, JANITOR] {
         cluster.is_intercepted()?;
         shop("fairlead.dev/deny=true")?;
-        for patch in [objects::OTHER_KEY, objects::OTHER_INFO] {
+        for patch in
+            [objects::OTHER_KEY, objects::OTHER_INFO, objects::LABEL_OFF, objects::INFO_OFF]
+        {
             let said = cluster.patches(account, "service", "cart", patch)?;
             ensure!(said.stderr.contains("closed to the cluster agent"), "{patch}: {said}");
         }

@@ -39,6 +39,12 @@ pub(crate) const OTHER_KEY: &str = r#"[{"op": "add", "path": "/spec/selector/fai
 pub(crate) const OTHER_INFO: &str =
     r#"[{"op": "add", "path": "/metadata/annotations/fairlead.dev~1info", "value": "other"}]"#;
 
+/// The marks taken off while the key stays: nobody who looks for them would find the Service.
+pub(crate) const LABEL_OFF: &str =
+    r#"[{"op": "remove", "path": "/metadata/labels/fairlead.dev~1intercepted"}]"#;
+pub(crate) const INFO_OFF: &str =
+    r#"[{"op": "remove", "path": "/metadata/annotations/fairlead.dev~1info"}]"#;
+
 /// The slice turned to the Service's own pods, as the janitor does it when no agent lives.
 pub(crate) const TO_THE_PODS: &str = r#"[
     {"op": "replace", "path": "/ports", "value": [{"name": "http", "port": 8080, "protocol": "TCP"}]},
