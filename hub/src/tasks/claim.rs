@@ -94,7 +94,11 @@ async fn keep(
     loop {
         beat.tick().await;
         let whose = match claim.take() {
-            Some(held) => look(&store, &replica, held).await,
+            Some(held) => match look(&store, &replica, held).await {
+                // At once: whoever waits in line looks more often than we do.
+                Whose::Nobodys => claim_again(&store, &replica).await,
+                known => known,
+            },
             None => claim_again(&store, &replica).await,
         };
         match whose {
