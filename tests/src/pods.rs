@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use serde_json::Value;
 
-/// Reasons for which a container waits that go by themselves only when somebody brings the image.
+/// Reasons for which a container waits until somebody brings the image, or the registry can be reached.
 const NO_IMAGE: [&str; 3] = ["ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"];
 
 /// Says whether a pod is ready.

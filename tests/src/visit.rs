@@ -111,6 +111,9 @@ impl Visit {
     }
 
     fn uninstalls(&self) -> anyhow::Result<()> {
+        if !self.made.contains(&agent::NAMESPACE) {
+            return Ok(()); // What is installed there is somebody else's.
+        }
         let mut helm = self.another.helm(&tools::helm()?);
         helm.args(["uninstall", agent::RELEASE, "--namespace", agent::NAMESPACE]);
         helm.args(["--no-hooks", "--ignore-not-found"]);

@@ -38,7 +38,8 @@ pub(crate) struct Demo {
 }
 
 pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
-    let ground = if demo.kubeconfig.is_some() { Area::Hosts } else { Area::Lab };
+    let elsewhere = demo.kubeconfig.is_some() || demo.save_images.is_some();
+    let ground = if elsewhere { Area::Hosts } else { Area::Lab };
     setup::ensure(&[Area::Build, ground, Area::Hub, Area::Console])?;
     // Before the hub, which serves it.
     console::ensure_built()?;
