@@ -63,9 +63,10 @@ pub fn print(figures: &[Figure], as_json: bool, out: &mut impl Write) -> anyhow:
         }
         return Ok(());
     }
+    let wide = figures.iter().map(|figure| figure.name.chars().count()).max().unwrap_or_default();
     writeln!(
         out,
-        "{:<44} {:>9} {:>4} {:>27} {:>9}  HOLDS",
+        "{:<wide$} {:>9} {:>4} {:>27} {:>9}  HOLDS",
         "FIGURE", "VALUE", "N", "MIN / MEDIAN / MAX", "GATE"
     )?;
     for Figure { name, value, unit, n, spread: [min, median, max], gate, holds } in figures {
@@ -73,7 +74,7 @@ pub fn print(figures: &[Figure], as_json: bool, out: &mut impl Write) -> anyhow:
         let holds = if *holds { "yes" } else { "NO" };
         writeln!(
             out,
-            "{name:<44} {:>9} {n:>4} {spread:>27} {:>9}  {holds}",
+            "{name:<wide$} {:>9} {n:>4} {spread:>27} {:>9}  {holds}",
             format!("{value:.0} {unit}"),
             format!("{gate:.0} {unit}"),
         )?;
@@ -91,6 +92,18 @@ mod tests {
         let figure = Figure::p95("f", "ms", 19.0, sample);
         assert_eq!((figure.value, figure.holds), (19.0, true));
         assert_eq!(figure.spread, [1.0, 11.0, 20.0]);
+    }
+
+    #[test]
+    fn every_line_of_the_table_is_as_wide_as_the_first() {
+        let named = |name| Figure::worst(name, "ms", 2.0, vec![1.0]);
+        let long = "a name that is longer than most others and than it should be";
+        let mut table = Vec::new();
+        print(&[named("short"), named(long)], false, &mut table).expect("written");
+        let table = String::from_utf8(table).expect("text");
+        let columns: Vec<_> =
+            table.lines().map(|line| line.find("ms").or(line.find("VALUE"))).collect();
+        assert_eq!(columns[1], columns[2], "{table}");
     }
 
     #[test]

@@ -129,16 +129,26 @@ fn told(name: &str, stories: &[Story], out: &mut impl Write) -> anyhow::Result<(
     let cluster = Cluster::ours(proxy_mode)?;
     let world = World::up(&WorldOptions { name: name.to_owned(), cluster })?;
     let begun = Instant::now();
-    let mut failed = Vec::new();
+    let (mut told, mut failed, mut cleared) = (0, Vec::new(), Ok(()));
     for story in &stories {
+        told += 1;
         if !story.is_told_well(&world, out)? {
             failed.push(story.label());
-            world.clears_up().context("the next story would inherit the trouble")?;
+            cleared = world.clears_up().context("the next story would inherit the trouble");
+        }
+        if cleared.is_err() {
+            break;
         }
     }
+    conclude(told, &failed, begun.elapsed(), out)?;
+    cleared?;
     world.down()?;
-    conclude(stories.len(), &failed, begun.elapsed(), out)?;
-    ensure!(failed.is_empty(), "with kube-proxy in {} mode", proxy_mode.name());
+    let failed = failed.len();
+    ensure!(
+        failed == 0,
+        "{failed} of {told} stories failed with kube-proxy in {} mode",
+        proxy_mode.name()
+    );
     Ok(())
 }
 
