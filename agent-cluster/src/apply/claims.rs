@@ -13,7 +13,7 @@ use crate::{names::FIELD_MANAGER, seen::is_our_entry};
 
 /// Several own a selector only where each of them applied the same one; of more than this the first are remembered.
 const CLAIMS_MAX: usize = 16;
-/// The API takes no longer name.
+/// The longest name that the API takes, in bytes.
 const MANAGER_MAX: usize = 128;
 /// A Service has no other version, and none of its subresources has a selector.
 const VERSION: &str = "v1";
