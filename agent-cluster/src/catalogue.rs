@@ -108,8 +108,10 @@ pub(crate) fn news(told: Option<&Catalogue>, now: &Catalogue) -> Vec<v1::Catalog
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::seen::{SliceSeen, WrittenBy};
+    use crate::{names, seen::SliceSeen};
 
     fn with(services: &[(&str, u32)]) -> Catalogue {
         let entry = |(name, ready): &(&str, u32)| {
@@ -148,15 +150,27 @@ mod tests {
 
     /// `shop/cart`, with a key of ours or without, of which the cluster publishes so many endpoints.
     fn cart(key: Option<&str>, published: usize) -> Inventory {
-        let selector = key.map(|key| serde_json::json!({crate::names::SENTINEL: key}));
-        let object = serde_json::json!({
+        cart_in(&[("IPv4", published)], key)
+    }
+
+    fn cart_in(slices: &[(&str, usize)], key: Option<&str>) -> Inventory {
+        let selector = key.map(|key| json!({names::SENTINEL: key}));
+        let object = json!({
             "metadata": {"namespace": "shop", "name": "cart"}, "spec": {"selector": selector},
         });
         let object = serde_json::from_value(object).expect("a Service");
+        let slices = slices.iter().map(|(family, ready)| {
+            let object = json!({
+                "metadata": {"namespace": "shop", "name": "s", "labels": {
+                    names::SERVICE_NAME: "cart", names::MANAGED_BY: names::MANAGED_BY_CLUSTER,
+                }},
+                "addressType": family, "endpoints": vec![json!({"addresses": []}); *ready],
+            });
+            let object = serde_json::from_value(object).expect("a slice");
+            SliceSeen::from_object(&object, "nobody").expect("readable")
+        });
         let seen = ServiceSeen::from_object(&object).expect("readable");
-        let service = Some(seen.service.clone());
-        let slice = SliceSeen { service, ready: published, by: WrittenBy::Cluster };
-        Inventory::of(vec![seen], vec![slice])
+        Inventory::of(vec![seen], slices.collect())
     }
 
     fn counts(cart: usize) -> Counts {
@@ -175,6 +189,14 @@ mod tests {
         assert!(!messages[0].full);
         assert_eq!(messages[0].changed[0].ready_endpoints, 1);
         assert!(news(Some(&service(2)), &service(2)).is_empty());
+    }
+
+    #[test]
+    fn a_pod_of_two_address_families_is_one() {
+        // A slice holds a hundred endpoints; one pod has no address of the other family yet.
+        let slices = [("IPv4", 100), ("IPv4", 20), ("IPv6", 100), ("IPv6", 19)];
+        let none = Counts::new();
+        assert_eq!(count(&cart_in(&slices, None), &none, &none).ready, counts(120));
     }
 
     #[test]

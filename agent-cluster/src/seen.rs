@@ -147,6 +147,7 @@ pub(crate) struct PodsSeen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SliceSeen {
     pub(crate) service: Option<ServiceRef>,
+    pub(crate) ipv6: bool,
     pub(crate) ready: usize,
     pub(crate) by: WrittenBy,
 }
@@ -188,7 +189,12 @@ impl SliceSeen {
             _ => WrittenBy::Somebody,
         };
         let is_ready = |e: &&Endpoint| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-        Some(Self { service, ready: object.endpoints.iter().filter(is_ready).count(), by })
+        Some(Self {
+            service,
+            ipv6: object.address_type == "IPv6",
+            ready: object.endpoints.iter().filter(is_ready).count(),
+            by,
+        })
     }
 
     pub(crate) fn own(&self) -> Option<&OwnSlice> {

@@ -3,7 +3,7 @@
 //!
 //! EndpointSlices are watched although pods are not: the ready count of every service is part of the catalogue and
 //! must be right within a second. A slice stands for up to a hundred endpoints and changes only when readiness
-//! does, and of a foreign slice nothing but that count is kept.
+//! does, and of a foreign slice only that count and the address family are kept.
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
@@ -73,8 +73,10 @@ impl Inventory {
 
     /// Counts ready endpoints for all Services in one pass, those of any agent left out. What the cluster publishes for
     /// a Service of `originals` is not asked: the pods behind it were counted themselves.
+    ///
+    /// A Service of both address families has each pod in two slices, so the family that has more of them counts.
     pub(crate) fn ready_counts(&self, originals: &Counts) -> Counts {
-        let mut counts = originals.clone();
+        let mut families: BTreeMap<_, usize> = BTreeMap::new();
         for slice in self.slices.values() {
             let Some(service) = &slice.service else { continue };
             let is_added = match slice.by {
@@ -83,10 +85,18 @@ impl Inventory {
                 WrittenBy::ThisAgent(_) | WrittenBy::AnotherAgent => false,
             };
             if is_added {
-                *counts.entry(service.clone()).or_default() += slice.ready;
+                *families.entry((service, slice.ipv6)).or_default() += slice.ready;
             }
         }
-        counts
+        let mut most = Counts::new();
+        for ((service, _), ready) in families {
+            let counted = most.entry(service.clone()).or_default();
+            *counted = ready.max(*counted);
+        }
+        for (service, ready) in originals {
+            *most.entry(service.clone()).or_default() += ready;
+        }
+        most
     }
 
     #[cfg(test)]
