@@ -93,15 +93,7 @@ async fn keep(
     beat.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        let whose = match claim.take() {
-            Some(held) => match look(&store, &replica, held).await {
-                // At once: whoever waits in line looks more often than we do.
-                Whose::Nobodys => claim_again(&store, &replica).await,
-                known => known,
-            },
-            None => claim_again(&store, &replica).await,
-        };
-        match whose {
+        match seen_to(&store, &replica, claim.take()).await {
             Whose::Ours(held) => claim = Some(held),
             Whose::Nobodys => {}
             Whose::Theirs(other) => {
@@ -113,7 +105,18 @@ async fn keep(
     }
 }
 
+/// Looks after the claim once, and takes it again where it is not held.
+async fn seen_to(store: &Store, replica: &str, claim: Option<Claim>) -> Whose {
+    let Some(held) = claim else { return claim_again(store, replica).await };
+    match look(store, replica, held).await {
+        // At once: whoever waits in line looks more often than we do.
+        Whose::Nobodys => claim_again(store, replica).await,
+        known => known,
+    }
+}
+
 /// Who has the database.
+#[derive(Debug)]
 enum Whose {
     Ours(Claim),
     /// As far as is known.
@@ -169,4 +172,32 @@ async fn claim_again(store: &Store, replica: &str) -> Whose {
         Err(_) => tracing::warn!("Postgres does not answer; the database will be claimed again"),
     }
     Whose::Nobodys
+}
+
+#[cfg(test)]
+mod tests {
+    use private_postgres::TestDatabase;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lost_claim_is_taken_again_at_the_look_that_finds_it_lost() {
+        let database = tokio::task::spawn_blocking(|| TestDatabase::create().expect("Postgres"));
+        let database = database.await.expect("no panic");
+        let store = Store::connect(&database.url()).await.expect("Postgres answers");
+        let claimed = store.claim("hub-1").await.expect("Postgres answers");
+        let Claimed::Ours(claim) = claimed else { panic!("{claimed:?}") };
+        end_connection_of("hub-1", &database);
+        let whose = seen_to(&store, "hub-1", Some(claim)).await;
+        assert!(matches!(whose, Whose::Ours(_)), "{whose:?}");
+    }
+
+    /// Returns when it is no more, and its locks with it.
+    fn end_connection_of(name: &str, database: &TestDatabase) {
+        let ended = database.rows(&format!(
+            "select pg_terminate_backend(pid, 60000) from pg_stat_activity
+             where datname = current_database() and application_name = '{name}'"
+        ));
+        assert_eq!(ended.expect("Postgres answers"), ["t"]);
+    }
 }
