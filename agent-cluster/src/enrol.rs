@@ -341,6 +341,7 @@ pub(crate) fn any_replica_key() -> watch::Receiver<Arc<ReplicaKey>> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::apply::fake::FakeCluster;
@@ -379,16 +380,30 @@ mod tests {
         assert_eq!(first.teamspace_certificate(), second.teamspace_certificate());
     }
 
+    const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/fl/leases/fairlead-agent-writer";
+
     #[tokio::test]
     async fn whoever_stops_unenrolled_lets_go_of_its_own_lease_only() {
-        const LEASE: &str =
-            "/apis/coordination.k8s.io/v1/namespaces/fl/leases/fairlead-agent-writer";
         let cluster = FakeCluster::default();
         cluster.put(LEASE, json!({"metadata": {}, "spec": {"holderIdentity": "agent-1"}}));
         steps_back(&cluster.client(), "fl", "agent-2").await;
         assert_eq!(cluster.get(LEASE)["spec"]["holderIdentity"], "agent-1");
         steps_back(&cluster.client(), "fl", "agent-1").await;
         assert_eq!(cluster.get(LEASE)["spec"].get("holderIdentity"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_stops_unenrolled_does_not_wait_for_a_silent_api() {
+        for silent_on in ["GET", "PUT"] {
+            let cluster = FakeCluster::default();
+            cluster.put(LEASE, json!({"metadata": {}, "spec": {"holderIdentity": "agent-1"}}));
+            cluster.falls_silent_on(silent_on);
+            let client = cluster.client();
+            // After that anybody has the Lease, whatever this one does.
+            let stopped =
+                timeout(timers::JANITOR_PATIENCE, steps_back(&client, "fl", "agent-1")).await;
+            assert!(stopped.is_ok(), "it waits for an answer to {silent_on}");
+        }
     }
 
     #[test]

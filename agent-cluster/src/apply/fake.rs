@@ -29,6 +29,7 @@ struct Inner {
     once: Vec<(&'static str, Deed)>,
     controller: Option<Controller>,
     judge: Option<Judge>,
+    silent_on: Option<&'static str>,
     asked: Vec<String>,
 }
 
@@ -41,6 +42,9 @@ impl FakeCluster {
                 let (head, body) = request.into_parts();
                 let body = body.collect_bytes().await?;
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                if cluster.inner().silent_on.is_some_and(|method| head.method == method) {
+                    std::future::pending::<()>().await;
+                }
                 let (code, answer) = cluster.inner().answer(&head.method, &head.uri, body);
                 let answer = Body::from(serde_json::to_vec(&answer).expect("JSON"));
                 let answer = Response::builder().status(code).body(answer).expect("a response");
@@ -87,6 +91,11 @@ impl FakeCluster {
     /// Refuses nothing any more.
     pub(crate) fn relents(&self) {
         self.inner().judge = None;
+    }
+
+    /// Answers no request of this method any more, and does nothing of what it asks.
+    pub(crate) fn falls_silent_on(&self, method: &'static str) {
+        self.inner().silent_on = Some(method);
     }
 
     /// Has a person change an object with this tool, and own what they changed.
