@@ -2,7 +2,7 @@
 //!
 //! Two namespaces are the visitor's, and what the agent's chart makes beside them; nothing else is changed.
 
-use std::{io::Write, os::unix::process::CommandExt as _, process::Command};
+use std::{io::Write, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use anyhow::{Context, ensure};
 use fairlead_lab::{Another, Step, tools};
@@ -25,6 +25,7 @@ const MAKES: [&str; 4] = [
 #[derive(Debug)]
 pub struct Visit {
     another: Another,
+    helm: PathBuf,
     /// The namespaces that are the visitor's to take away.
     made: Vec<&'static str>,
 }
@@ -42,14 +43,17 @@ impl Visit {
         )?;
         writeln!(out, "Pods will find the hub at {}.", another.hub_address())?;
         out.flush()?;
-        let mut visit = Self { another, made: Vec::new() };
-        visit.is_allowed()?;
-        visit.is_no_intrusion()?;
-        if let Err(error) = visit.settles() {
-            visit.ends()?;
+        Self { another, helm: tools::helm()?, made: Vec::new() }.settled()
+    }
+
+    fn settled(mut self) -> anyhow::Result<Self> {
+        self.is_allowed()?;
+        self.is_no_intrusion()?;
+        if let Err(error) = self.settles() {
+            self.ends()?;
             return Err(error);
         }
-        Ok(visit)
+        Ok(self)
     }
 
     /// Takes away whatever the visitor put into the cluster, and returns when it is gone.
@@ -114,7 +118,7 @@ impl Visit {
         if !self.made.contains(&agent::NAMESPACE) {
             return Ok(()); // What is installed there is somebody else's.
         }
-        let mut helm = self.another.helm(&tools::helm()?);
+        let mut helm = self.another.helm(&self.helm);
         helm.args(["uninstall", agent::RELEASE, "--namespace", agent::NAMESPACE]);
         helm.args(["--no-hooks", "--ignore-not-found"]);
         undisturbed(helm)?.ok()?;
@@ -147,4 +151,75 @@ fn by_hand() -> String {
 fn undisturbed(mut command: Command) -> anyhow::Result<Said> {
     command.process_group(0);
     say(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_somebody_made_meanwhile_stays_with_all_that_is_installed_there() {
+        let cluster = Cluster::whose_programs(&format!(
+            "case \"$*\" in *'create namespace {}'*) exit 1;; esac",
+            agent::NAMESPACE
+        ));
+        cluster.visit().settled().expect_err("it is there");
+        let asked = cluster.asked();
+        let refused = asked.iter().position(|asked| asked.contains("create namespace fairlead"));
+        let after = &asked[refused.expect("it was tried") + 1..];
+        assert!(!after.iter().any(|asked| asked.contains(agent::NAMESPACE)), "{after:#?}");
+        assert!(after.iter().any(|asked| asked.contains("delete namespaces")), "{after:#?}");
+    }
+
+    #[test]
+    fn a_visitor_takes_its_own_release_along() {
+        let cluster = Cluster::whose_programs("");
+        cluster.visit().settled().expect("nobody minds").ends().expect("nobody minds");
+        let uninstalls = |asked: &String| asked.contains("uninstall fairlead ");
+        assert!(cluster.asked().iter().any(uninstalls), "{:#?}", cluster.asked());
+    }
+
+    /// A cluster whose `kubectl` and `helm` note what they are asked.
+    struct Cluster(TempDir);
+
+    impl Cluster {
+        /// After a note they do what this line of a shell says.
+        fn whose_programs(act: &str) -> Self {
+            let folder = TempDir::new().expect("a folder");
+            let at = |name: &str| folder.path().join(name);
+            let says = "case \"$*\" in *can-i*) echo yes;; esac";
+            let script = format!("#!/bin/sh\necho \"$*\" >> {:?}\n{says}\n{act}\n", at("asked"));
+            fs::write(at("script"), script).expect("written");
+            // Not written here: while another test starts a program, that one could hold it open for writing.
+            for program in ["kubectl", "helm"] {
+                let mut install = Command::new("install");
+                install.args([at("script"), at(program)]);
+                say(install).and_then(Said::ok).expect("installed");
+            }
+            Self(folder)
+        }
+
+        fn visit(&self) -> Visit {
+            let another = json!({
+                "kubeconfig": "theirs",
+                "context": "theirs",
+                "server": "https://theirs",
+                "hub_address": "127.0.0.1",
+                "repository": null,
+                "kubectl": self.0.path().join("kubectl"),
+            });
+            let another = serde_json::from_value(another).expect("as it was found");
+            Visit { another, helm: self.0.path().join("helm"), made: Vec::new() }
+        }
+
+        fn asked(&self) -> Vec<String> {
+            let asked = fs::read_to_string(self.0.path().join("asked")).expect("noted");
+            asked.lines().map(str::to_owned).collect()
+        }
+    }
 }
