@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use crate::{
     demo::{Demo, LAST_LINE},
     lab::LAB,
+    machine::Home,
 };
 
 const TIDY_WITHIN: Duration = Duration::from_secs(30);
@@ -108,7 +109,12 @@ fn demo(words: &[&str]) -> anyhow::Result<Said> {
 
 /// Runs the demo where the cluster's API server is, as on the machine of somebody who has a kubeconfig.
 fn demo_with(kubeconfig: &Path, words: &[&str]) -> anyhow::Result<Said> {
-    say(demo_of(kubeconfig, words))
+    let home = Home::new()?;
+    let mut demo = demo_of(kubeconfig, words);
+    home.of(&mut demo);
+    let said = say(demo);
+    home.has_only_what_it_had();
+    said
 }
 
 fn demo_of(kubeconfig: &Path, words: &[&str]) -> Command {

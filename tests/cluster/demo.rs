@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::machine::Machine;
+use crate::machine::{Home, Machine};
 
 const LAB: &str = "demo";
 /// A lab, a hub, an agent and the show, on a slow machine.
@@ -54,6 +54,7 @@ fn ctrl_c_while_the_demo_comes_up_leaves_the_machine_as_it_was() {
 /// The demo in a process group of its own, as a shell starts it.
 pub(crate) struct Demo {
     child: Child,
+    home: Home,
     shown: Receiver<String>,
     said: Receiver<String>,
 }
@@ -66,7 +67,9 @@ impl Demo {
     }
 
     pub(crate) fn begun_by(mut command: Command) -> Self {
-        let mut child = command
+        let home = Home::new().expect("a home");
+        let mut child = home
+            .of(&mut command)
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -75,7 +78,7 @@ impl Demo {
             .expect("starts");
         let shown = lines_of(child.stdout.take().expect("piped"));
         let said = lines_of(child.stderr.take().expect("piped"));
-        Self { child, shown, said }
+        Self { child, home, shown, said }
     }
 
     /// Returns what it shows, up to a line.
@@ -105,7 +108,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Presses Ctrl-C, and returns when the prompt is back.
+    /// Presses Ctrl-C, and returns when the prompt is back: then the home is as it was, too.
     pub(crate) fn gets_ctrl_c(mut self) {
         let group = i32::try_from(self.child.id()).expect("small");
         killpg(Pid::from_raw(group), Signal::SIGINT).expect("it runs");
@@ -113,6 +116,7 @@ impl Demo {
         let _terminal = self.child.stdin.take();
         let status = self.child.wait().expect("it ends");
         assert_eq!(status.code(), Some(130), "as programs do that Ctrl-C ends");
+        self.home.has_only_what_it_had();
     }
 }
 

@@ -1,14 +1,17 @@
-//! What a lab could leave behind on the machine it ran on.
+//! What a lab could leave behind on the machine it ran on, and in the home of whoever ran it.
 
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use fairlead_lab::Lab;
+use anyhow::Context;
+use fairlead_lab::{Lab, tools};
 use fairlead_tests::say;
+use tempfile::TempDir;
 
 /// What there is of everything that a lab makes; two of these are compared.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,6 +80,33 @@ impl Inside {
             }
         }
         Ok(found)
+    }
+}
+
+/// The home of somebody who has what is built once per machine, and nothing else.
+#[derive(Debug)]
+pub(crate) struct Home(TempDir);
+
+impl Home {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let home = TempDir::new()?;
+        let tools = tools::folder()?;
+        let built = tools.parent().context("tools lie among what is built")?;
+        fs::create_dir(home.path().join("tmp"))?;
+        fs::create_dir(home.path().join(".cache"))?;
+        symlink(built, home.path().join(".cache/fairlead"))?;
+        Ok(Self(home))
+    }
+
+    /// Has a program believe that this is the home, as a `sudo` does that keeps HOME.
+    pub(crate) fn of<'c>(&self, program: &'c mut Command) -> &'c mut Command {
+        program.env("HOME", self.0.path()).env("TMPDIR", self.0.path().join("tmp"))
+    }
+
+    pub(crate) fn has_only_what_it_had(&self) {
+        let names = ["", "tmp", ".cache"].map(|folder| names_in(&self.0.path().join(folder)));
+        let had = [&[".cache", "tmp"][..], &[], &["fairlead"]];
+        assert_eq!(names, had.map(|names| names.iter().map(ToString::to_string).collect()));
     }
 }
 

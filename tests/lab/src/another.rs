@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
-    ffi::OsStr,
     fs::{self, File},
     io,
     net::{IpAddr, Ipv4Addr, UdpSocket},
@@ -26,15 +25,19 @@ pub struct Another {
     /// Where nodes fetch our images; `None` when they were given them.
     repository: Option<String>,
     kubectl: PathBuf,
+    /// Where kubectl and Helm keep what they remember of the cluster.
+    remembered: PathBuf,
 }
 
 impl Another {
     /// Finds the cluster of a kubeconfig's current context and asks whether it answers; changes nothing there.
     ///
     /// `hub_address` is where its pods shall ask for the hub, unless that can be found out; `repository` is where its
-    /// nodes find our images, unless they were given them.
+    /// nodes find our images, unless they were given them. What is remembered of the cluster is kept in `remembered`,
+    /// a folder of the caller's, for as long as it is talked to.
     pub fn found(
         kubeconfig: &Path,
+        remembered: &Path,
         hub_address: Option<Ipv4Addr>,
         repository: Option<String>,
     ) -> anyhow::Result<Self> {
@@ -53,7 +56,9 @@ impl Another {
             })?;
         let (context, server) = current(&view).with_context(|| format!("{shown}: {view}"))?;
         let hub_address = hub_address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let mut found = Self { kubeconfig, context, server, hub_address, repository, kubectl };
+        let remembered = remembered.to_owned();
+        let mut found =
+            Self { kubeconfig, context, server, hub_address, repository, kubectl, remembered };
         found.answers()?;
         if found.hub_address.is_unspecified() {
             found.hub_address = found.way_to_the_nodes().context(
@@ -81,20 +86,27 @@ impl Another {
 
     /// Returns `kubectl` for this cluster.
     pub fn kubectl(&self) -> Command {
-        let mut kubectl = tied(&self.kubectl);
+        let mut kubectl = self.tied(&self.kubectl);
         kubectl.arg("--kubeconfig").arg(&self.kubeconfig).arg("--context").arg(&self.context);
         kubectl
     }
 
     /// Returns this Helm for this cluster.
     pub fn helm(&self, helm: &Path) -> Command {
-        let mut helm = tied(helm);
+        let mut helm = self.tied(helm);
         helm.arg("--kubeconfig").arg(&self.kubeconfig).arg("--kube-context").arg(&self.context);
         helm
     }
 
     pub(crate) fn image(&self, program: &str) -> anyhow::Result<ImageName> {
         image_in(self.repository.as_deref(), program)
+    }
+
+    /// A program that ends when whoever started it ends, so that nobody changes the cluster after that.
+    fn tied(&self, program: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        tools::remembering_in(command, &self.remembered)
     }
 
     fn answers(&self) -> anyhow::Result<()> {
@@ -135,13 +147,6 @@ pub fn image_in(repository: Option<&str>, program: &str) -> anyhow::Result<Image
         // What was given to a node is asked of no registry: there it could be anybody's.
         pull_policy: if repository.is_some() { "IfNotPresent" } else { "Never" },
     })
-}
-
-/// A program that ends when whoever started it ends, so that nobody changes the cluster after that.
-fn tied(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-    command
 }
 
 fn readable(file: &Path) -> io::Result<PathBuf> {

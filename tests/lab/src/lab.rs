@@ -6,7 +6,7 @@ use crate::{
     fence, keep,
     place::Place,
     plan::{News, Plan, State},
-    programs, run,
+    programs, run, tools,
 };
 use anyhow::{Context, bail, ensure};
 use nix::{
@@ -130,7 +130,8 @@ impl Lab {
     pub fn kubectl<const N: usize>(&self, arguments: [&str; N]) -> Command {
         let mut command = match self.cluster() {
             Cluster::Ours(ours) => {
-                let mut command = self.exec(Host::Api, &ours.kube);
+                let kube = self.exec(Host::Api, &ours.kube);
+                let mut command = tools::remembering_in(kube, &self.place.remembered());
                 command.arg("kubectl").arg("--kubeconfig").arg(self.kubeconfig());
                 command
             }
@@ -144,7 +145,8 @@ impl Lab {
     pub fn helm(&self, program: &Path) -> Command {
         match self.cluster() {
             Cluster::Ours(_) => {
-                let mut helm = self.exec(Host::Api, program);
+                let helm = self.exec(Host::Api, program);
+                let mut helm = tools::remembering_in(helm, &self.place.remembered());
                 helm.arg("--kubeconfig").arg(self.kubeconfig());
                 helm
             }

@@ -50,6 +50,11 @@ impl Place {
         self.pki().join("admin.conf")
     }
 
+    /// Returns the folder for what kubectl and Helm remember of the lab's cluster.
+    pub(crate) fn remembered(&self) -> PathBuf {
+        self.folder.join("kube-cache")
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.folder.join("log")
     }

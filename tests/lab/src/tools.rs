@@ -42,6 +42,13 @@ pub fn kubectl_of(kubeconfig: impl AsRef<Path>) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+/// Has kubectl or Helm keep what it remembers of a cluster in `folder`. By itself it keeps that in the home of whoever
+/// runs it, and a `sudo` that keeps HOME would leave root's files in the home of somebody else.
+pub(crate) fn remembering_in(mut program: Command, folder: &Path) -> Command {
+    program.env("KUBECACHEDIR", folder);
+    program
+}
+
 /// Returns Helm 3, which many clusters are still run with; fetched once per machine.
 pub fn helm3() -> anyhow::Result<PathBuf> {
     HELM_3.fetched()

@@ -1,7 +1,7 @@
 //! Starts the programs that stay, each with a log of its own, and tells from it why one died.
 
 use super::network::on_host;
-use crate::{Host, cluster::Ours, place::Place};
+use crate::{Host, cluster::Ours, place::Place, tools};
 use anyhow::{Context, bail};
 use std::{
     fs::{self, File},
@@ -42,7 +42,8 @@ impl<'a> Components<'a> {
 
     /// Returns `kubectl` with all rights.
     pub(crate) fn kubectl(&self) -> Command {
-        let mut command = self.kube(Host::Api, "kubectl");
+        let kube = self.kube(Host::Api, "kubectl");
+        let mut command = tools::remembering_in(kube, &self.place.remembered());
         command.arg("--kubeconfig").arg(self.place.kubeconfig());
         command
     }

@@ -5,6 +5,7 @@
 use std::{
     io::Write,
     os::unix::process::ExitStatusExt as _,
+    path::Path,
     process::{Child, Command, ExitCode, ExitStatus},
 };
 
@@ -15,14 +16,19 @@ use nix::{
     sys::signal::{SigSet, Signal, kill},
     unistd::Pid,
 };
+use tempfile::TempDir;
 
-/// Plays the demo as a guest of another cluster; returns its exit status when the cluster is what it was.
+/// Plays the demo as a guest of the cluster that is found, given a folder for what is remembered of it; returns the
+/// demo's exit status when the cluster is what it was.
 pub(crate) fn visit(
-    another: Another,
+    found: impl FnOnce(&Path) -> anyhow::Result<Another>,
     once: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
+    // Before the folder, which goes with this function.
     let awaited = await_signals()?;
+    let remembered = TempDir::new()?;
+    let another = found(remembered.path())?;
     let guest = serde_json::to_string(&another)?;
     let visit = Visit::begins(another, out)?;
     let played = play(&guest, once).and_then(|child| attend(child, &awaited));

@@ -6,7 +6,7 @@ mod images;
 use std::{
     io::{self, Write},
     net::Ipv4Addr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -64,8 +64,9 @@ fn play(demo: Demo, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     if let Some(folder) = demo.save_images {
         images::save(&folder, demo.images.as_deref(), out)?;
     } else if let Some(kubeconfig) = demo.kubeconfig {
-        let another = Another::found(&kubeconfig, demo.hub_address, demo.images)?;
-        return guard::visit(another, demo.once, out);
+        let found =
+            |folder: &Path| Another::found(&kubeconfig, folder, demo.hub_address, demo.images);
+        return guard::visit(found, demo.once, out);
     } else if let Some(guest_of) = demo.guest_of {
         interruptions_end(LAB_OF_A_GUEST)?;
         let cluster = Cluster::Another(serde_json::from_str(&guest_of)?);
