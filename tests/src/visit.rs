@@ -212,6 +212,7 @@ mod tests {
                 "hub_address": "127.0.0.1",
                 "repository": null,
                 "kubectl": self.0.path().join("kubectl"),
+                "remembered": self.0.path(),
             });
             let another = serde_json::from_value(another).expect("as it was found");
             Visit { another, helm: self.0.path().join("helm"), made: Vec::new() }
