@@ -111,7 +111,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{names, seen::SliceSeen};
+    use crate::{
+        made_up,
+        names::{MANAGED_BY_CLUSTER, SENTINEL},
+    };
 
     fn with(services: &[(&str, u32)]) -> Catalogue {
         let entry = |(name, ready): &(&str, u32)| {
@@ -154,23 +157,13 @@ mod tests {
     }
 
     fn cart_in(slices: &[(&str, usize)], key: Option<&str>) -> Inventory {
-        let selector = key.map(|key| json!({names::SENTINEL: key}));
-        let object = json!({
-            "metadata": {"namespace": "shop", "name": "cart"}, "spec": {"selector": selector},
-        });
-        let object = serde_json::from_value(object).expect("a Service");
+        let selector = key.map(|key| json!({SENTINEL: key}));
         let slices = slices.iter().map(|(family, ready)| {
-            let object = json!({
-                "metadata": {"namespace": "shop", "name": "s", "labels": {
-                    names::SERVICE_NAME: "cart", names::MANAGED_BY: names::MANAGED_BY_CLUSTER,
-                }},
-                "addressType": family, "endpoints": vec![json!({"addresses": []}); *ready],
-            });
-            let object = serde_json::from_value(object).expect("a slice");
-            SliceSeen::from_object(&object, "nobody").expect("readable")
+            let mut slice = made_up::slice(MANAGED_BY_CLUSTER, "", &vec!["10.0.0.1"; *ready]);
+            slice["addressType"] = (*family).into();
+            made_up::slice_seen(slice, "nobody")
         });
-        let seen = ServiceSeen::from_object(&object).expect("readable");
-        Inventory::of(vec![seen], slices.collect())
+        Inventory::of(vec![made_up::cart(json!({"selector": selector}))], slices.collect())
     }
 
     fn counts(cart: usize) -> Counts {

@@ -254,6 +254,7 @@ mod tests {
     use super::*;
     use crate::{
         enrol::Enrolled,
+        made_up,
         pair::{Met, Pair},
         seen::ServiceSeen,
         wanted::Wanted,
@@ -335,12 +336,7 @@ mod tests {
 
     fn service(name: &str, ports: &[u16]) -> ServiceSeen {
         let ports: Vec<_> = ports.iter().map(|port| json!({"port": port})).collect();
-        let object = json!({
-            "metadata": {"namespace": "shop", "name": name},
-            "spec": {"clusterIP": "127.0.0.1", "ports": ports},
-        });
-        ServiceSeen::from_object(&serde_json::from_value(object).expect("a Service"))
-            .expect("readable")
+        made_up::service(name, json!({"clusterIP": "127.0.0.1", "ports": ports}))
     }
 
     impl World {
@@ -379,9 +375,7 @@ mod tests {
     #[test]
     fn a_headless_service_is_dialled_by_its_name_and_nothing_outside_the_cluster() {
         let seen = |spec: serde_json::Value| {
-            let object = json!({"metadata": {"namespace": "shop", "name": "ledger"}, "spec": spec});
-            let service = serde_json::from_value(object).expect("a Service");
-            let service = ServiceSeen::from_object(&service).expect("readable");
+            let service = made_up::service("ledger", spec);
             let port = Port::new(7000).expect("a port");
             destination_of(
                 &Inventory::of(vec![service.clone()], Vec::new()),

@@ -344,7 +344,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::apply::fake::FakeCluster;
+    use crate::{apply::fake::FakeCluster, made_up::LEASE};
 
     #[test]
     fn what_was_stored_is_read_again() {
@@ -380,15 +380,13 @@ mod tests {
         assert_eq!(first.teamspace_certificate(), second.teamspace_certificate());
     }
 
-    const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/fl/leases/fairlead-agent-writer";
-
     #[tokio::test]
     async fn whoever_stops_unenrolled_lets_go_of_its_own_lease_only() {
         let cluster = FakeCluster::default();
         cluster.put(LEASE, json!({"metadata": {}, "spec": {"holderIdentity": "agent-1"}}));
-        steps_back(&cluster.client(), "fl", "agent-2").await;
+        steps_back(&cluster.client(), "fairlead-system", "agent-2").await;
         assert_eq!(cluster.get(LEASE)["spec"]["holderIdentity"], "agent-1");
-        steps_back(&cluster.client(), "fl", "agent-1").await;
+        steps_back(&cluster.client(), "fairlead-system", "agent-1").await;
         assert_eq!(cluster.get(LEASE)["spec"].get("holderIdentity"), None);
     }
 
@@ -400,8 +398,11 @@ mod tests {
             cluster.falls_silent_on(silent_on);
             let client = cluster.client();
             // After that anybody has the Lease, whatever this one does.
-            let stopped =
-                timeout(timers::JANITOR_PATIENCE, steps_back(&client, "fl", "agent-1")).await;
+            let stopped = timeout(
+                timers::JANITOR_PATIENCE,
+                steps_back(&client, "fairlead-system", "agent-1"),
+            )
+            .await;
             assert!(stopped.is_ok(), "it waits for an answer to {silent_on}");
         }
     }

@@ -124,12 +124,9 @@ mod tests {
     use crate::{
         apply::fake::FakeCluster,
         config::{Command, Verb},
+        made_up::{CART, LEASE},
         names::{INTERCEPTED, SENTINEL},
     };
-
-    const LEASE: &str =
-        "/apis/coordination.k8s.io/v1/namespaces/fairlead-system/leases/fairlead-agent-writer";
-    const CART: &str = "/api/v1/namespaces/shop/services/cart";
 
     fn place() -> Place {
         match Command::try_parse_from(["fairlead-agent", "janitor"]).expect("valid").verb {

@@ -286,7 +286,7 @@ mod tests {
     use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
-    use crate::{enrol, names, seen::ServiceSeen};
+    use crate::{enrol, made_up, names};
 
     fn link() -> Link {
         Link {
@@ -321,12 +321,9 @@ mod tests {
 
     /// Its key stands, so the cluster publishes nothing for it.
     fn intercepted_cart() -> Inventory {
-        let cart = serde_json::json!({
-            "metadata": {"namespace": "shop", "name": "cart"},
-            "spec": {"selector": {names::SENTINEL: "of whatever session"}},
-        });
-        let cart = serde_json::from_value(cart).expect("a Service");
-        Inventory::of(vec![ServiceSeen::from_object(&cart).expect("readable")], Vec::new())
+        let selector = serde_json::json!({names::SENTINEL: "of whatever session"});
+        let cart = made_up::cart(serde_json::json!({"selector": selector}));
+        Inventory::of(vec![cart], Vec::new())
     }
 
     /// A link on which the hub says nothing, and what it is told of the cart.

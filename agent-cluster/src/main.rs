@@ -14,6 +14,8 @@ mod janitor;
 mod lease;
 mod link;
 mod listen;
+#[cfg(test)]
+mod made_up;
 mod names;
 #[cfg(test)]
 mod pair;

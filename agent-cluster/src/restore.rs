@@ -255,27 +255,16 @@ mod tests {
     use crate::{
         apply::fake::{FakeCluster, Objects},
         config::Run,
+        made_up::{self, CART},
         names::{FIELD_MANAGER, INFO, MANAGED_BY_CLUSTER, SENTINEL},
     };
 
-    const CART: &str = "/api/v1/namespaces/shop/services/cart";
     const POD: &str = "/api/v1/namespaces/shop/pods/cart-1";
     const OURS: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/fl-1-v4";
     const THEIRS: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/cart-abc";
 
     fn owner() -> Owner {
         Owner::of("fairlead-system", "a=b")
-    }
-
-    fn slice(name: &str, labels: Value, ip: &str) -> Value {
-        json!({
-            "metadata": {
-                "name": name, "namespace": "shop", "uid": "s1", "labels": labels,
-                "ownerReferences": [{"apiVersion": "v1", "kind": "Service", "name": "cart", "uid": "u1"}],
-            },
-            "addressType": "IPv4", "ports": [],
-            "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
-        })
     }
 
     /// A keyed Service with our slice and one pod of its own, which the cluster publishes while no key is on.
@@ -292,24 +281,13 @@ mod tests {
                 "ports": [{"port": 80, "targetPort": 8080}],
             },
         }));
-        cluster.put(
-            POD,
-            json!({
-                "metadata": {"name": "cart-1", "namespace": "shop", "labels": {"app": "cart"}},
-                "spec": {"containers": []},
-                "status": {
-                    "podIP": "10.244.1.9", "conditions": [{"type": "Ready", "status": "True"}],
-                },
-            }),
-        );
-        let ours =
-            json!({SERVICE_NAME: "cart", MANAGED_BY: MANAGED_BY_US, OWNER: owner().as_str()});
-        cluster.put(OURS, slice("fl-1-v4", ours, "10.244.1.7"));
+        cluster.put(POD, made_up::pod("cart-1", "10.244.1.9").0);
+        cluster.put(OURS, made_up::slice(MANAGED_BY_US, owner().as_str(), &["10.244.1.7"]));
         cluster.follows(|objects| {
             assert!(answers(objects), "the Service has no endpoint");
             if !objects[CART]["spec"]["selector"][SENTINEL].is_string() {
-                let theirs = json!({SERVICE_NAME: "cart", MANAGED_BY: MANAGED_BY_CLUSTER});
-                objects.insert(THEIRS.to_owned(), slice("cart-abc", theirs, "10.244.1.9"));
+                let theirs = made_up::slice(MANAGED_BY_CLUSTER, "", &["10.244.1.9"]);
+                objects.insert(THEIRS.to_owned(), theirs);
             }
         });
         cluster
@@ -381,11 +359,9 @@ mod tests {
             let selector = cart["spec"]["selector"].as_object_mut().expect("a map");
             selector.remove("app");
         });
-        let seen = ServiceSeen::from_object(
-            &serde_json::from_value(cluster.get(CART)).expect("a Service"),
-        );
+        let seen = made_up::seen(cluster.get(CART));
         let cluster = Cluster { client: cluster.client(), owner: owner() };
-        let pods = cluster.pods(&seen.expect("readable")).await.expect("listed");
+        let pods = cluster.pods(&seen).await.expect("listed");
         assert!(pods.synced && pods.pods.is_empty());
     }
 }

@@ -338,6 +338,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::made_up;
 
     #[test]
     fn an_empty_selector_asks_for_no_pod_rather_than_for_all() {
@@ -380,9 +381,7 @@ mod tests {
                 "name": "cart", "namespace": "shop",
                 "managedFields": [{"manager": "helm"}, {"manager": manager}],
             }});
-            ServiceSeen::from_object(&serde_json::from_value(object).expect("a Service"))
-                .expect("readable")
-                .bears_our_manager
+            made_up::seen(object).bears_our_manager
         };
         assert!(seen("fairlead-agent"));
         assert!(!seen("kubectl"));

@@ -12,11 +12,11 @@ use super::{
     services::{add_key, remove_key, write_back},
 };
 use crate::{
+    made_up::{self, CART},
     names::{FIELD_MANAGER, INFO, INTERCEPTED, Owner, SENTINEL},
     seen::ServiceSeen,
 };
 
-const CART: &str = "/api/v1/namespaces/shop/services/cart";
 const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/fl-1-v4";
 
 /// A Service whose selector two tools applied, and a third one's mark. And our slice.
@@ -47,8 +47,7 @@ fn cart() -> FakeCluster {
 }
 
 fn seen(cluster: &FakeCluster) -> ServiceSeen {
-    let service = serde_json::from_value(cluster.get(CART)).expect("a Service");
-    ServiceSeen::from_object(&service).expect("readable")
+    made_up::seen(cluster.get(CART))
 }
 
 async fn adds(cluster: &FakeCluster) -> Result<(), ApplyError> {

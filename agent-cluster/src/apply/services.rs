@@ -260,12 +260,9 @@ mod tests {
     use super::*;
     use crate::{
         apply::fake::FakeCluster,
+        made_up::{self, CART},
         names::{Owner, SENTINEL},
     };
-
-    fn service(value: Value) -> Service {
-        serde_json::from_value(value).expect("a Service")
-    }
 
     /// A cluster with one Service and, where there is to be one, our slice of it.
     fn cluster(selector: Value, with_slice: bool) -> (FakeCluster, ServiceSeen) {
@@ -281,10 +278,9 @@ mod tests {
         if with_slice {
             cluster.put(SLICE, json!({"metadata": {"name": "fl-1-v4", "namespace": "shop"}}));
         }
-        (cluster, ServiceSeen::from_object(&service(object)).expect("readable"))
+        (cluster, made_up::seen(object))
     }
 
-    const CART: &str = "/api/v1/namespaces/shop/services/cart";
     const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/fl-1-v4";
     const FOREIGN: &str = "ffffffffffff.00000000000000000000000000000001";
 
@@ -306,7 +302,7 @@ mod tests {
         let keyed = cluster.get(CART);
         assert!(keyed["spec"]["selector"][SENTINEL].is_string());
         assert_eq!(keyed["metadata"]["managedFields"], before);
-        let seen = ServiceSeen::from_object(&service(keyed)).expect("readable");
+        let seen = made_up::seen(keyed);
         remove_key(&cluster.client(), &seen).await.expect("given back");
         assert_eq!(cluster.get(CART)["spec"]["selector"], json!({"app": "cart"}));
         assert_eq!(cluster.get(CART)["metadata"]["managedFields"], before);

@@ -243,7 +243,10 @@ impl Case {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::made_up;
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -350,9 +353,7 @@ mod tests {
     }
 
     fn service() -> ServiceSeen {
-        let object = serde_json::json!({"metadata": {"name": "cart", "namespace": "shop"}});
-        let object = serde_json::from_value(object).expect("a Service");
-        ServiceSeen::from_object(&object).expect("readable")
+        made_up::cart(json!({}))
     }
 
     fn redirect() -> Redirect {

@@ -339,32 +339,14 @@ fn counting(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::seen::Target;
+    use crate::made_up;
 
     fn service(ports: &[(&str, u16)]) -> ServiceSeen {
-        let port = |(name, number): &(&str, u16)| PortSeen {
-            name: (*name).to_owned(),
-            port: *number,
-            protocol: "TCP".to_owned(),
-            target: Target::Number(*number),
-            app_protocol: None,
-        };
-        ServiceSeen {
-            service: "shop/cart".parse().expect("valid"),
-            uid: String::new(),
-            kind: "ClusterIP",
-            cluster_ip: None,
-            ip_families: Vec::new(),
-            selector: BTreeMap::new(),
-            ports: ports.iter().map(port).collect(),
-            labels: BTreeMap::new(),
-            internal_traffic_local: false,
-            external_traffic_local: false,
-            publish_not_ready: false,
-            bears_our_manager: false,
-            deleting: false,
-        }
+        let port = |(name, port): &(&str, u16)| json!({"name": name, "port": port});
+        made_up::cart(json!({"ports": ports.iter().map(port).collect::<Vec<_>>()}))
     }
 
     fn listens(assigned: &[AssignedPort]) -> Vec<u16> {

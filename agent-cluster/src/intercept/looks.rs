@@ -19,10 +19,11 @@ use super::{
 use crate::{
     apply::fake::FakeCluster,
     config::Run,
-    names::{MANAGED_BY, MANAGED_BY_US, OWNER, SENTINEL, SERVICE_NAME},
+    made_up,
+    names::{MANAGED_BY_US, SENTINEL},
     peers::{PeerState, PeersSeen, Replica},
     report::Observed,
-    seen::{AgentEndpoint, ServiceSeen, SliceSeen},
+    seen::SliceSeen,
     wanted::{Wanted, WantedIntercept},
     watch::Inventory,
 };
@@ -91,13 +92,7 @@ impl World {
         let holds = vec![(self.session, HoldSeen { sight, proven, refusal: None })];
         let mut state = PeerState { holds, linked: true, ..PeerState::default() };
         change(&mut state);
-        let endpoint = AgentEndpoint {
-            pod: "agent-2".to_owned(),
-            pod_namespace: "fairlead-system".to_owned(),
-            pod_uid: String::new(),
-            node: "node2".to_owned(),
-            ip: [10, 244, 2, 7].into(),
-        };
+        let endpoint = made_up::replica(2);
         let alive = BTreeMap::from([("agent-2".to_owned(), Replica { endpoint, state })]);
         self.peers.send_replace(PeersSeen { is_writer: true, writer: None, alive });
     }
@@ -113,24 +108,14 @@ impl World {
             },
         });
         change(&mut service);
-        let service = serde_json::from_value(service).expect("a Service");
-        let service = ServiceSeen::from_object(&service).expect("readable");
+        let service = made_up::seen(service);
         let slices = with_slice.then(|| self.slice()).into_iter().collect();
         self.inventory.send_replace(Inventory::of(vec![service], slices));
     }
 
     fn slice(&self) -> SliceSeen {
         let owner = self.intercepts.owner.as_str();
-        let slice = json!({
-            "metadata": {
-                "namespace": "shop", "name": "fl-1-v4",
-                "labels": {SERVICE_NAME: "cart", MANAGED_BY: MANAGED_BY_US, OWNER: owner},
-                "ownerReferences": [{"apiVersion": "v1", "kind": "Service", "name": "cart", "uid": "u1"}],
-            },
-            "addressType": "IPv4", "endpoints": [],
-        });
-        SliceSeen::from_object(&serde_json::from_value(slice).expect("a slice"), owner)
-            .expect("readable")
+        made_up::slice_seen(made_up::slice(MANAGED_BY_US, owner, &[]), owner)
     }
 
     fn sentinel(&self) -> String {

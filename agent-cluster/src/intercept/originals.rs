@@ -166,46 +166,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::made_up::{self, Pod, listed, pod};
 
-    struct PodUnderTest(serde_json::Value);
-
-    fn pod(name: &str, ip: &str) -> PodUnderTest {
-        PodUnderTest(json!({
-            "metadata": {"name": name},
-            "spec": {"containers": [{"name": "app", "ports": [{"name": "http", "containerPort": 8080}]}]},
-            "status": {
-                "phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}, {"ip": "fd00::1"}],
-                "conditions": [{"type": "Ready", "status": "True"}],
-            },
-        }))
-    }
-
-    impl PodUnderTest {
-        fn not_ready(mut self) -> Self {
-            self.0["status"]["conditions"][0]["status"] = "False".into();
-            self
-        }
-
-        fn terminating(mut self) -> Self {
-            self.0["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-            self
-        }
-
-        fn with(mut self, path: &str, value: serde_json::Value) -> Self {
-            *self.0.pointer_mut(path).expect("a path of the pod") = value;
-            self
-        }
-    }
-
-    fn listed(pods: Vec<PodUnderTest>) -> PodsSeen {
-        let pods = pods.into_iter().map(|p| {
-            let pod: Pod = serde_json::from_value(p.0).expect("a pod");
-            (pod.metadata.name.clone().expect("named"), Arc::new(pod))
-        });
-        PodsSeen { synced: true, pods: pods.collect() }
-    }
-
-    fn behind(target: Target, publish_not_ready: bool, pods: Vec<PodUnderTest>) -> Vec<String> {
+    fn behind(target: Target, publish_not_ready: bool, pods: Vec<Pod>) -> Vec<String> {
         let pods = listed(pods);
         let port = PortSeen {
             name: String::new(),
@@ -278,9 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_count_follows_the_pods_and_stays_while_they_are_not_listed() {
-        let object = json!({"metadata": {"namespace": "shop", "name": "cart"}});
-        let service = ServiceSeen::from_object(&serde_json::from_value(object).expect("a Service"));
-        let service = Arc::new(service.expect("readable"));
+        let service = Arc::new(made_up::cart(json!({})));
         let name = &service.service;
         let (counts_tx, mut counts_rx) = watch::channel(Counts::from([(name.clone(), 7)]));
         let (pods_tx, pods_rx) = watch::channel(PodsSeen::default());

@@ -1,15 +1,17 @@
 //! Plans for a Service in every state it can be in, and what comes of following them.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use fairlead_model::SessionId;
+use serde_json::json;
 
 use super::plan::{
     Change, DRAIN_PATIENCE, Observed, Plan, REFILL_PATIENCE, Redirect, WRITE_BACK_PATIENCE, plan,
 };
 use crate::{
-    names::{INTERCEPTED, Owner, SENTINEL},
-    seen::{AgentEndpoint, OwnSlice, Published, ServiceSeen, SlicePort},
+    made_up::{self, replica},
+    names::{INTERCEPTED, MANAGED_BY_US, Owner, SENTINEL},
+    seen::{OwnSlice, Published, ServiceSeen, SlicePort},
 };
 
 fn owner() -> Owner {
@@ -21,35 +23,10 @@ fn session(n: u128) -> SessionId {
 }
 
 fn service(sentinel: Option<&str>) -> ServiceSeen {
-    let mut selector = BTreeMap::from([("app".to_owned(), "cart".to_owned())]);
-    if let Some(value) = sentinel {
-        selector.insert(SENTINEL.to_owned(), value.to_owned());
-    }
-    ServiceSeen {
-        service: "shop/cart".parse().expect("valid"),
-        uid: "u1".to_owned(),
-        kind: "ClusterIP",
-        cluster_ip: None,
-        ip_families: vec!["IPv4".to_owned()],
-        selector,
-        ports: Vec::new(),
-        labels: BTreeMap::new(),
-        internal_traffic_local: false,
-        external_traffic_local: false,
-        publish_not_ready: false,
-        bears_our_manager: false,
-        deleting: false,
-    }
-}
-
-fn endpoint(last: u8) -> AgentEndpoint {
-    AgentEndpoint {
-        pod: format!("agent-{last}"),
-        pod_namespace: "fairlead-system".to_owned(),
-        pod_uid: String::new(),
-        node: "node1".to_owned(),
-        ip: IpAddr::from([10, 244, 1, last]),
-    }
+    let mut service = made_up::cart(json!({"selector": {"app": "cart"}}));
+    let key = sentinel.map(|value| (SENTINEL.to_owned(), value.to_owned()));
+    service.selector.extend(key);
+    service
 }
 
 fn port(listen: u16) -> SlicePort {
@@ -60,20 +37,15 @@ fn redirect() -> Redirect {
     Redirect {
         sentinel: owner().sentinel(session(1)),
         ports: vec![port(20_001)],
-        endpoints: vec![endpoint(1), endpoint(2)],
+        endpoints: vec![replica(1), replica(2)],
     }
 }
 
 fn slice() -> OwnSlice {
-    OwnSlice {
-        namespace: "shop".to_owned(),
-        name: "fl-x-v4".to_owned(),
-        uid: "s1".to_owned(),
-        service: "shop/cart".parse().expect("valid"),
-        service_uid: "u1".to_owned(),
-        ports: redirect().ports,
-        endpoints: redirect().endpoints,
-    }
+    let slice = made_up::slice(MANAGED_BY_US, owner().as_str(), &[]);
+    let slice = made_up::slice_seen(slice, owner().as_str());
+    let Redirect { ports, endpoints, .. } = redirect();
+    OwnSlice { ports, endpoints, ..slice.own().expect("ours").clone() }
 }
 
 fn planned(
@@ -126,7 +98,7 @@ fn the_order_of_endpoints_in_the_slice_does_not_matter() {
 
 #[test]
 fn a_dead_replica_leaves_the_one_slice_in_place() {
-    let alone = Redirect { endpoints: vec![endpoint(1)], ..redirect() };
+    let alone = Redirect { endpoints: vec![replica(1)], ..redirect() };
     let plan = planned(Some(&service(Some(&ours()))), Some(&slice()), 0, Some(&alone));
     assert_eq!(plan.changes, [Change::PatchSlice]);
 }

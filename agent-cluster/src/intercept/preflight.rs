@@ -153,16 +153,13 @@ async fn answers(address: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Service;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::made_up;
 
     fn refused(spec: Value) -> Option<String> {
-        let object =
-            json!({"metadata": {"name": "cart", "namespace": "shop", "uid": "u"}, "spec": spec});
-        let object: Service = serde_json::from_value(object).expect("a Service");
-        refusal(&ServiceSeen::from_object(&object).expect("readable"), false)
+        refusal(&made_up::cart(spec), false)
     }
 
     fn plain() -> Value {
@@ -211,9 +208,7 @@ mod tests {
 
     #[test]
     fn a_port_that_the_service_does_not_have_is_named() {
-        let object = json!({"metadata": {"name": "cart", "namespace": "shop"}, "spec": plain()});
-        let object: Service = serde_json::from_value(object).expect("a Service");
-        let service = ServiceSeen::from_object(&object).expect("readable");
+        let service = made_up::cart(plain());
         let port = |number| fairlead_model::Port::new(number).expect("a port");
         let wanted =
             |number| [InterceptPort { service_port: port(number), laptop_port: port(3000) }];

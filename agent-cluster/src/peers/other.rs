@@ -97,16 +97,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::made_up;
 
     fn other() -> Other {
-        let endpoint = AgentEndpoint {
-            pod: "agent-2".to_owned(),
-            pod_namespace: "fairlead-system".to_owned(),
-            pod_uid: String::new(),
-            node: "node2".to_owned(),
-            ip: [10, 244, 2, 7].into(),
-        };
-        Other::of(endpoint, true, tokio::spawn(async {}).abort_handle())
+        Other::of(made_up::replica(2), true, tokio::spawn(async {}).abort_handle())
     }
 
     fn heard(at: Instant) -> News {
