@@ -54,6 +54,33 @@ fn a_pod_reaches_a_pod_on_the_other_node_by_the_name_of_its_service() {
     output(LAB.kubectl(["delete", "pod/one", "pod/two", "service/two", "--now"]));
 }
 
+/// In control groups of version 1 and 2 alike; a limit that is not there would let one pod starve a developer's machine.
+#[test]
+fn a_pod_is_held_to_its_limit_of_memory() {
+    let limits = r#"{"spec":{"nodeName":"node1","containers":[{"name":"limited","resources":{"limits":{"memory":"48Mi","cpu":"1"}}}]}}"#;
+    let (image, overrides) = ("--image=docker.io/local/pause:lab", format!("--overrides={limits}"));
+    let strategic = "--override-type=strategic";
+    output(LAB.kubectl([
+        "run",
+        "limited",
+        image,
+        "--image-pull-policy=Never",
+        strategic,
+        &overrides,
+    ]));
+    output(LAB.kubectl(["wait", "pod/limited", "--for=condition=Ready", "--timeout=60s"]));
+    let uid = output(LAB.kubectl(["get", "pod/limited", "--output=jsonpath={.metadata.uid}"]));
+    let group = format!("fairlead-lab-suite-{}/node1/kubepods/pod{uid}", std::process::id());
+    let held_to: Vec<_> = ["memory/{}/memory.limit_in_bytes", "{}/memory.max"]
+        .into_iter()
+        .filter_map(|file| {
+            std::fs::read_to_string(format!("/sys/fs/cgroup/{}", file.replace("{}", &group))).ok()
+        })
+        .collect();
+    assert_eq!(held_to, [format!("{}\n", 48 << 20)]);
+    output(LAB.kubectl(["delete", "pod/limited", "--now"]));
+}
+
 #[test]
 fn the_laptop_reaches_the_hub_and_nothing_else() {
     let before = LAB.counters().expect("counters");

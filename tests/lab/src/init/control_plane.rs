@@ -8,17 +8,19 @@ use std::{
     time::Duration,
 };
 
-/// Starts the control plane and returns when the API server says it is ready.
+/// Starts the control plane; the API server is ready when this returns, and the others have begun.
+///
+/// They begin last: the controllers give up on an API server that needs half a minute, as it does on a slow machine.
 pub(crate) fn start(components: &Components<'_>) -> anyhow::Result<()> {
     let etcd = &mut components.kube(Host::Api, "etcd");
     components.start("etcd", with_flags(etcd, components, ETCD))?;
     let api = &mut components.kube(Host::Api, "kube-apiserver");
     components.start("apiserver", with_flags(api, components, API_SERVER))?;
+    wait_for_api(components)?;
     let controllers = &mut components.kube(Host::Api, "kube-controller-manager");
     components.start("controllers", with_flags(controllers, components, CONTROLLERS))?;
     let scheduler = &mut components.kube(Host::Api, "kube-scheduler");
-    components.start("scheduler", with_flags(scheduler, components, SCHEDULER))?;
-    wait_for_api(components)
+    components.start("scheduler", with_flags(scheduler, components, SCHEDULER))
 }
 
 /// Waits until both nodes exist and are ready.
