@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
+    apply::leases,
     carriers::{Carriers, Cuts},
     config::{Place, Restore, Run},
     enrol::{self, Enrolled},
@@ -50,7 +51,8 @@ pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
     let enrolled = tokio::select! {
         enrolled = enrol::enrolled(&client, &run) => Arc::new(enrolled),
         () = &mut stop => {
-            enrol::steps_back(&client, &run.place.namespace, &run.pod_name).await;
+            // Whoever comes next may have a better join token.
+            leases::leave(&client, &run.place.namespace, &run.pod_name).await;
             return Ok(());
         }
     };

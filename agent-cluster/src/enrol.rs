@@ -38,9 +38,6 @@ use crate::{
     lease::{self, LeaseAge},
 };
 
-/// Whoever was told to stop does not wait for an API that hangs.
-const STEP_BACK: Duration = Duration::from_millis(1500);
-
 const KEY: &str = "teamspace.key";
 const CERTIFICATE: &str = "teamspace.crt";
 const ORGANIZATION_CERTIFICATE: &str = "organization.crt";
@@ -176,25 +173,6 @@ async fn hold_lease(client: &Client, run: &Run, age: &mut LeaseAge) -> anyhow::R
         Ok(_) => Ok(true),
         Err(ApplyError::Conflict { .. }) => Ok(false),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Lets go of the Lease when told to stop before there is an identity: whoever comes next, with a better token, need not
-/// wait until it expires.
-pub(crate) async fn steps_back(client: &Client, namespace: &str, pod: &str) {
-    let released = async {
-        let Ok(Some(lease)) = lease::read(client, namespace).await else { return };
-        if lease::holder(Some(&lease)) != Some(pod) {
-            return;
-        }
-        match leases::release(client, namespace, &lease).await {
-            // Somebody else has it already.
-            Ok(_) | Err(ApplyError::Conflict { .. }) => {}
-            Err(error) => warn!(%error, "The Lease was not let go of; it expires by itself"),
-        }
-    };
-    if tokio::time::timeout(STEP_BACK, released).await.is_err() {
-        warn!("The API did not answer in time; the Lease expires by itself");
     }
 }
 
@@ -340,11 +318,7 @@ pub(crate) fn any_replica_key() -> watch::Receiver<Arc<ReplicaKey>> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use tokio::time::timeout;
-
     use super::*;
-    use crate::{apply::fake::FakeCluster, made_up::LEASE};
 
     #[test]
     fn what_was_stored_is_read_again() {
@@ -378,33 +352,6 @@ mod tests {
         let second = Arc::clone(&keys.borrow_and_update());
         assert_ne!(first.chain[0], second.chain[0]);
         assert_eq!(first.teamspace_certificate(), second.teamspace_certificate());
-    }
-
-    #[tokio::test]
-    async fn whoever_stops_unenrolled_lets_go_of_its_own_lease_only() {
-        let cluster = FakeCluster::default();
-        cluster.put(LEASE, json!({"metadata": {}, "spec": {"holderIdentity": "agent-1"}}));
-        steps_back(&cluster.client(), "fairlead-system", "agent-2").await;
-        assert_eq!(cluster.get(LEASE)["spec"]["holderIdentity"], "agent-1");
-        steps_back(&cluster.client(), "fairlead-system", "agent-1").await;
-        assert_eq!(cluster.get(LEASE)["spec"].get("holderIdentity"), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_stops_unenrolled_does_not_wait_for_a_silent_api() {
-        for silent_on in ["GET", "PUT"] {
-            let cluster = FakeCluster::default();
-            cluster.put(LEASE, json!({"metadata": {}, "spec": {"holderIdentity": "agent-1"}}));
-            cluster.falls_silent_on(silent_on);
-            let client = cluster.client();
-            // After that anybody has the Lease, whatever this one does.
-            let stopped = timeout(
-                timers::JANITOR_PATIENCE,
-                steps_back(&client, "fairlead-system", "agent-1"),
-            )
-            .await;
-            assert!(stopped.is_ok(), "it waits for an answer to {silent_on}");
-        }
     }
 
     #[test]

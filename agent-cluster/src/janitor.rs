@@ -105,12 +105,10 @@ async fn take_lease(client: &Client, place: &Place) -> anyhow::Result<()> {
 
 /// Lets an agent that comes back begin at once; returns the Lease as it then is.
 async fn release_lease(client: &Client, place: &Place) -> Option<Lease> {
-    let lease = lease::read(client, &place.namespace).await.ok().flatten()?;
-    if lease::holder(Some(&lease)) != Some(RESTORER) {
-        return None;
-    }
-    let released = leases::release(client, &place.namespace, &lease).await;
-    released.inspect_err(|error| warn!("The writer's Lease could not be released: {error:#}")).ok()
+    let released = leases::release_own(client, &place.namespace, RESTORER).await;
+    let released =
+        released.inspect_err(|error| warn!("The writer's Lease could not be released: {error:#}"));
+    released.ok().flatten()
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
     reason = "one of the files of apply/, the only place that changes Kubernetes"
 )]
 
+use std::time::Duration;
+
 use fairlead_model::timers;
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -15,11 +17,19 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 
+use tokio::time::timeout;
+use tracing::warn;
+
 use super::ApplyError;
-use crate::names::{FIELD_MANAGER, WRITER_LEASE};
+use crate::{
+    lease,
+    names::{FIELD_MANAGER, WRITER_LEASE},
+};
 
 /// Annotations by which replicas speak begin with this; the name of the replica follows.
 const WORD: &str = "word.fairlead.dev/";
+/// Whoever was told to stop does not wait for an API that hangs.
+const LEAVE: Duration = Duration::from_millis(1500);
 
 /// Makes `lease` (as it was read, or none) say that `holder` holds it from now on.
 ///
@@ -69,6 +79,30 @@ pub(crate) fn words(lease: &Lease) -> impl Iterator<Item = (&str, &str)> {
     annotations.filter_map(|(name, word)| Some((name.strip_prefix(WORD)?, word.as_str())))
 }
 
+/// Lets go of the Lease at the end of `holder`, should it be the one: whoever comes next need not wait until it expires.
+pub(crate) async fn leave(client: &Client, namespace: &str, holder: &str) {
+    let left = timeout(LEAVE, release_own(client, namespace, holder)).await;
+    match left.unwrap_or(Err(ApplyError::NoAnswer)) {
+        // Somebody else has it already.
+        Ok(_) | Err(ApplyError::Conflict { .. }) => {}
+        Err(error) => warn!(%error, "The Lease was not let go of; it expires by itself"),
+    }
+}
+
+/// Lets go of the Lease if `holder` has it, and returns it as it then is.
+pub(crate) async fn release_own(
+    client: &Client,
+    namespace: &str,
+    holder: &str,
+) -> Result<Option<Lease>, ApplyError> {
+    let lease = lease::read(client, namespace).await;
+    let lease = lease.map_err(|e| ApplyError::from_api("could not read the writer's Lease", e))?;
+    match lease.filter(|lease| lease::holder(Some(lease)) == Some(holder)) {
+        Some(lease) => release(client, namespace, &lease).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Lets go, so that the other replica need not wait until the Lease expires.
 pub(crate) async fn release(
     client: &Client,
@@ -102,4 +136,41 @@ async fn write(
         }
     };
     written.map_err(|e| ApplyError::from_api(what, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{apply::fake::FakeCluster, made_up::LEASE};
+
+    const NAMESPACE: &str = "fairlead-system";
+
+    fn held_by(holder: &str) -> FakeCluster {
+        let cluster = FakeCluster::default();
+        cluster.put(LEASE, json!({"metadata": {}, "spec": {"holderIdentity": holder}}));
+        cluster
+    }
+
+    #[tokio::test]
+    async fn whoever_leaves_lets_go_of_its_own_lease_only() {
+        let cluster = held_by("agent-1");
+        leave(&cluster.client(), NAMESPACE, "agent-2").await;
+        assert_eq!(cluster.get(LEASE)["spec"]["holderIdentity"], "agent-1");
+        leave(&cluster.client(), NAMESPACE, "agent-1").await;
+        assert_eq!(cluster.get(LEASE)["spec"].get("holderIdentity"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_leaves_does_not_wait_for_a_silent_api() {
+        for silent_on in ["GET", "PUT"] {
+            let cluster = held_by("agent-1");
+            cluster.falls_silent_on(silent_on);
+            let client = cluster.client();
+            // After that anybody has the Lease, whatever this one does.
+            let left = timeout(timers::JANITOR_PATIENCE, leave(&client, NAMESPACE, "agent-1"));
+            assert!(left.await.is_ok(), "it waits for an answer to {silent_on}");
+        }
+    }
 }

@@ -161,20 +161,9 @@ impl Desk {
         self.spoke_at.is_none_or(|at| at.elapsed() >= timers::INTERCEPT_BEAT)
     }
 
-    /// Lets go of the Lease at the end, so that the others need not wait until it expires.
+    /// Asks nothing more, and lets go of the Lease.
     pub(super) async fn close(mut self) {
         self.asking.shutdown().await;
-        let (client, namespace) = (&self.client, &self.namespace);
-        let released = async {
-            let lease = lease::read(client, namespace).await.ok().flatten();
-            let mine = lease::holder(lease.as_ref()) == Some(self.me.as_str());
-            match lease.filter(|_| mine) {
-                Some(lease) => leases::release(client, namespace, &lease).await.map(drop),
-                None => Ok(()),
-            }
-        };
-        if !matches!(timeout(API_LIMIT, released).await, Ok(Ok(()))) {
-            debug!("The writer's Lease was not released");
-        }
+        leases::leave(&self.client, &self.namespace, &self.me).await;
     }
 }
