@@ -113,7 +113,7 @@ impl Others {
         }
         let Some(other) = self.replicas.get(name) else {
             let pods = self.pods.borrow();
-            let gone = pods.synced && !pods.pods.contains_key(name);
+            let gone = pods.synced && !pods.pods.get(name).is_some_and(|pod| lives(pod));
             return if gone { Life::Dead } else { Life::Silent };
         };
         judge(self.evidence(other))
@@ -152,4 +152,166 @@ fn endpoint_of(pod: &Pod, run: &Run) -> Option<AgentEndpoint> {
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
         ip: originals::pod_ip(pod, run.pod_ip.is_ipv6())?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::{super::UNHEARD, *};
+    use crate::{
+        enrol,
+        made_up::{Pod, listed, pod},
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// The replicas as `agent-1` knows them. Nobody answers at the addresses of the others.
+    struct Scene {
+        others: Others,
+        pods: watch::Sender<PodsSeen>,
+        news_tx: mpsc::Sender<News>,
+        news_rx: mpsc::Receiver<News>,
+    }
+
+    fn scene() -> Scene {
+        let (pods_tx, pods_rx) = watch::channel(PodsSeen::default());
+        let (news_tx, news_rx) = mpsc::channel(1);
+        let (run, state) = (Arc::new(Run::any()), watch::channel(PeerState::default()).1);
+        let others = Others::new(run, pods_rx, enrol::any_replica_key(), state);
+        Scene { others, pods: pods_tx, news_tx, news_rx }
+    }
+
+    impl Scene {
+        fn shows(&mut self, pods: impl IntoIterator<Item = Pod>) {
+            self.pods.send_replace(listed(pods));
+            self.others.meet(&self.news_tx);
+        }
+
+        fn hears(&mut self, replica: &str, linked: bool) {
+            let state = Box::new(PeerState { linked, ..PeerState::default() });
+            let replica = replica.to_owned();
+            self.others.learn(News::Heard { replica, at: Instant::now(), state });
+        }
+
+        fn is_refused_by(&mut self, replica: &str) {
+            for _ in 0..3 {
+                self.others.learn(News::Refused { replica: replica.to_owned() });
+            }
+        }
+
+        fn alive(&self) -> Vec<String> {
+            self.others.alive().into_keys().collect()
+        }
+    }
+
+    fn other() -> Pod {
+        pod("agent-2", "127.0.0.2")
+    }
+
+    #[tokio::test]
+    async fn the_others_are_the_pods_that_live_but_for_our_own() {
+        let mut scene = scene();
+        scene.shows([pod("agent-1", "127.0.0.1"), other(), pod("agent-3", "127.0.0.3")]);
+        for replica in ["agent-1", "agent-2", "agent-3", "a stranger"] {
+            scene.hears(replica, true);
+        }
+        assert_eq!(scene.alive(), ["agent-2", "agent-3"]);
+        scene.shows([other(), pod("agent-3", "127.0.0.3").with("/status/phase", "Failed".into())]);
+        assert_eq!(scene.alive(), ["agent-2"]);
+    }
+
+    #[tokio::test]
+    async fn a_pod_of_another_address_has_said_nothing_yet() {
+        let mut scene = scene();
+        scene.shows([other()]);
+        scene.hears("agent-2", true);
+        scene.shows([other().not_ready()]);
+        assert_eq!(scene.alive(), ["agent-2"], "the same pod");
+        scene.shows([pod("agent-2", "127.0.0.4")]);
+        assert_eq!(scene.alive(), [""; 0]);
+        assert_eq!(scene.others.life_of("agent-2"), Life::Silent);
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_gone_is_told_nothing_more() {
+        let mut scene = scene();
+        scene.shows([other()]);
+        assert!(scene.news_rx.recv().await.is_some(), "its address was tried");
+        scene.shows([]);
+        drop(scene.news_tx);
+        let all_ended = async { while scene.news_rx.recv().await.is_some() {} };
+        timeout(PATIENCE, all_ended).await.expect("nobody tells anybody anything");
+    }
+
+    #[tokio::test]
+    async fn a_writer_is_dead_when_the_api_knows_no_pod_of_its_name_that_lives() {
+        let mut scene = scene();
+        assert_eq!(scene.others.life_of("agent-2"), Life::Silent, "no pods are known yet");
+        scene.shows([other()]);
+        assert_eq!(scene.others.life_of("agent-2"), Life::Silent, "it has said nothing yet");
+        scene.hears("agent-2", true);
+        assert_eq!(scene.others.life_of("agent-2"), Life::Alive);
+        scene.shows([other().with("/status/phase", "Failed".into())]);
+        assert_eq!(scene.others.life_of("agent-2"), Life::Dead, "it was evicted");
+        scene.shows([]);
+        assert_eq!(scene.others.life_of("agent-2"), Life::Dead);
+        assert_eq!(scene.others.life_of(names::RESTORER), Life::Alive, "it has no pod of its own");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_no_evidence_for_one_that_was_taken_for_dead_itself() {
+        let mut scene = scene();
+        scene.shows([other()]);
+        scene.hears("agent-2", true);
+        scene.is_refused_by("agent-2");
+        assert_eq!(scene.others.life_of("agent-2"), Life::Dead);
+        scene.others.took_over();
+        assert_eq!(scene.others.life_of("agent-2"), Life::Alive, "the path may refuse both ways");
+        assert!(scene.others.one_is_linked() && scene.alive() == ["agent-2"]);
+        scene.hears("agent-2", true);
+        scene.is_refused_by("agent-2");
+        assert_eq!(scene.others.life_of("agent-2"), Life::Dead, "they talked in between");
+    }
+
+    #[tokio::test]
+    async fn one_hears_the_hub_only_while_it_is_heard() {
+        let mut scene = scene();
+        scene.shows([other()]);
+        scene.hears("agent-2", false);
+        assert!(!scene.others.one_is_linked());
+        scene.hears("agent-2", true);
+        assert!(scene.others.one_is_linked());
+        scene.is_refused_by("agent-2");
+        assert!(!scene.others.one_is_linked());
+    }
+
+    #[tokio::test]
+    async fn a_replica_may_miss_us_unless_we_reach_it_and_hear_it() {
+        let mut scene = scene();
+        scene.shows([other()]);
+        let replica = || "agent-2".to_owned();
+        assert!(!scene.others.may_miss_us("a stranger"), "it misses nobody");
+        scene.hears("agent-2", true);
+        assert!(scene.others.may_miss_us("agent-2"), "we do not reach it");
+        scene.others.learn(News::Reached { replica: replica() });
+        assert!(!scene.others.may_miss_us("agent-2"));
+        scene.others.learn(News::Lost { replica: replica() });
+        assert!(scene.others.may_miss_us("agent-2"));
+    }
+
+    #[tokio::test]
+    async fn a_word_on_the_lease_keeps_one_that_is_not_heard() {
+        let mut scene = scene();
+        scene.shows([other()]);
+        let at = Instant::now().checked_sub(UNHEARD).expect("long after boot");
+        let (replica, state) = ("agent-2".to_owned(), Box::default());
+        scene.others.learn(News::Heard { replica, at, state });
+        assert_eq!(scene.alive(), [""; 0]);
+        let words = [("agent-2", "a word"), ("a stranger", "a word")];
+        scene.others.read(words.into_iter(), Instant::now());
+        assert_eq!(scene.alive(), ["agent-2"]);
+    }
 }
