@@ -167,3 +167,80 @@ impl Desk {
         leases::leave(&self.client, &self.namespace, &self.me).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{apply::fake::FakeCluster, made_up::LEASE};
+
+    fn desk(cluster: &FakeCluster, me: &str) -> Desk {
+        Desk::new(cluster.client(), "fairlead-system".to_owned(), me.to_owned())
+    }
+
+    fn held_by(holder: &str) -> Option<Lease> {
+        let lease = json!({"metadata": {}, "spec": {"holderIdentity": holder}});
+        Some(serde_json::from_value(lease).expect("a Lease"))
+    }
+
+    impl Desk {
+        async fn hears(&mut self, question: Question) -> Answer {
+            self.ask(question);
+            self.answer().await.expect("it was asked")
+        }
+
+        async fn looks(&mut self) {
+            let Answer::Read(lease) = self.hears(Question::Read).await else { panic!("no Lease") };
+            self.saw(lease, Instant::now());
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_that_want_the_same_lease_one_has_it() {
+        let cluster = FakeCluster::default();
+        cluster.put(LEASE, json!({"metadata": {}, "spec": {}}));
+        let (mut first, mut second) = (desk(&cluster, "agent-1"), desk(&cluster, "agent-2"));
+        first.looks().await;
+        second.looks().await;
+        assert!(matches!(first.hears(Question::Hold).await, Answer::Held(_)));
+        assert!(matches!(second.hears(Question::Hold).await, Answer::Nothing));
+        second.looks().await;
+        assert_eq!(second.holder(), Some("agent-1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_does_not_answer_is_not_waited_for() {
+        let cluster = FakeCluster::default();
+        cluster.falls_silent_on("GET");
+        let mut desk = desk(&cluster, "agent-1");
+        desk.ask(Question::Read);
+        assert!(!desk.is_free());
+        let answer = timeout(timers::AGENT_LEASE_RENEWAL, desk.answer()).await;
+        assert!(matches!(answer, Ok(Some(Answer::Nothing))), "the others are heard meanwhile");
+        assert!(desk.is_free());
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_was_taken_is_told_once_and_by_its_holder_only() {
+        let (mut desk, now) = (desk(&FakeCluster::default(), "agent-1"), Instant::now());
+        assert_eq!(desk.saw(held_by("agent-2"), now), None, "it was never ours");
+        assert_eq!(desk.saw(held_by("agent-1"), now), None);
+        desk.renewed();
+        assert!(desk.is_renewed() && !desk.is_given_up());
+        assert_eq!(desk.saw(held_by("agent-2"), now).as_deref(), Some("agent-2"));
+        assert!(desk.is_given_up(), "whoever lost it writes nothing more");
+        assert_eq!(desk.saw(held_by("agent-2"), now), None);
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_cannot_be_renewed_is_given_up_before_anybody_takes_it() {
+        let mut desk = desk(&FakeCluster::default(), "agent-1");
+        let ago = |since| Instant::now().checked_sub(since);
+        desk.renewed_at = ago(timers::AGENT_LEASE_RENEWAL);
+        assert!(!desk.is_renewed() && !desk.is_given_up());
+        desk.renewed_at = ago(GIVEN_UP);
+        assert!(desk.is_given_up());
+        assert!(GIVEN_UP + API_LIMIT < timers::JANITOR_PATIENCE, "a write may be under way");
+    }
+}
