@@ -71,6 +71,19 @@ impl Browser {
         self.once(request, &url).await.1.expect("a redirect")
     }
 
+    /// Returns the member of this address, as whoever is signed in sees them.
+    pub(crate) async fn member(&self, email: &str) -> Value {
+        let mut page = self.get("/api/v1/members").await.json();
+        let members = page["members"].take();
+        let found =
+            members.as_array().expect("a list").iter().find(|member| member["email"] == email);
+        found.expect("a member").clone()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Page {
+        self.write(Method::GET, path, None, "").await
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Page {
         self.write(Method::POST, path, Some(body), &self.hub).await
     }

@@ -173,3 +173,9 @@ pub(crate) fn tokens(page: &Page) -> Tokens {
     let text = |name: &str| json[name].as_str().expect("a token").to_owned();
     Tokens { access: text("access_token"), refresh: text("refresh_token") }
 }
+
+/// Returns the code of a refusal of the token endpoint.
+pub(crate) fn refused(page: &Page) -> String {
+    assert_eq!(page.status, 400, "{}", page.body);
+    page.json()["error"].as_str().expect("an error code").to_owned()
+}

@@ -3,6 +3,12 @@
 mod browser;
 mod command_line;
 mod issuer;
-mod login;
+mod members;
+mod oauth;
 mod organization;
+mod refresh;
+mod secrets;
+mod setup;
+mod sign_in;
+mod web_session;
 mod world;

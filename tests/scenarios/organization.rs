@@ -1,6 +1,5 @@
 //! An organization's connections to its issuers: each address leads to one of them, and there is always a way in.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,7 +22,7 @@ fn path_of(connection: &str) -> String {
 
 /// Returns the id of the connection with which the organization began.
 async fn first(browser: &Browser) -> String {
-    let shown = browser.write(Method::GET, "/api/v1/organization", None, "").await.json();
+    let shown = browser.get("/api/v1/organization").await.json();
     shown["connections"][0]["id"].as_str().expect("an id").to_owned()
 }
 
@@ -113,7 +112,7 @@ async fn the_audit_log_says_what_of_a_connection_was_changed() {
     let olga = world.signed_in("olga").await;
     let path = path_of(&first(&olga).await);
     assert_eq!(olga.put(&path, &connection(&world, &["example.test"])).await.status, 204);
-    let audit = olga.write(Method::GET, "/api/v1/audit?limit=1", None, "").await.json();
+    let audit = olga.get("/api/v1/audit?limit=1").await.json();
     let entry = &audit["entries"][0];
     assert_eq!(entry["action"], "connection.changed");
     let expected = json!({
