@@ -1,7 +1,8 @@
 //! Signing in in the browser: an issuer's answer counts once, where it was asked for, and as it was asked for.
 
+use url::Url;
+
 use crate::{
-    browser::Browser,
     command_line::{CommandLine, refused},
     world::World,
 };
@@ -10,8 +11,7 @@ use crate::{
 async fn an_answer_counts_in_the_browser_that_asked_and_once() {
     let world = World::new().await;
     let mut ada = world.browser();
-    let departed = ada.leads_to("/login").await;
-    let state = departed.query_pairs().find(|(name, _)| name == "state").expect("a state").1;
+    let state = state_of(&ada.leads_to("/login").await);
     let mut eve = world.browser();
     eve.open("/login").await;
     let made_up = "flw_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -29,16 +29,8 @@ async fn an_answer_counts_in_the_browser_that_asked_and_once() {
 async fn an_answer_to_another_question_is_not_believed() {
     let world = World::new().await;
     let mut ada = world.browser();
-    let mut departed = ada.leads_to("/login").await;
-    let pairs: Vec<(String, String)> = departed
-        .query_pairs()
-        .map(|(name, value)| match &*name {
-            "nonce" => (name.into_owned(), "another".to_owned()),
-            _ => (name.into_owned(), value.into_owned()),
-        })
-        .collect();
-    departed.query_pairs_mut().clear().extend_pairs(pairs);
-    let page = ada.open(departed.as_str()).await;
+    let departed = ada.leads_to("/login").await;
+    let page = ada.open(asking_otherwise(&departed, "nonce", "another").as_str()).await;
     let page = ada.answer_who(page, "ada").await;
     assert_eq!(page.status, 502, "{}", page.body);
     assert!(page.body.contains("could not be verified"), "{}", page.body);
@@ -50,18 +42,13 @@ async fn an_answer_to_another_question_is_not_believed() {
 async fn an_answer_of_another_issuer_is_not_taken() {
     let world = World::new().await;
     let mut ada = world.browser();
-    let state = async |browser: &mut Browser| {
-        let departed = browser.leads_to("/login").await;
-        let state = departed.query_pairs().find(|(name, _)| name == "state").expect("a state").1;
-        state.into_owned()
-    };
-    let asked = state(&mut ada).await;
+    let asked = state_of(&ada.leads_to("/login").await);
     let mixed_up =
         ada.open(&format!("/login/callback?state={asked}&code=x&iss=https://evil.example")).await;
     assert_eq!(mixed_up.status, 400, "{}", mixed_up.body);
     assert!(mixed_up.body.contains("no sign-in that this browser has begun"), "{}", mixed_up.body);
     // With the right name the code is taken to the issuer, which does not know it.
-    let asked = state(&mut ada).await;
+    let asked = state_of(&ada.leads_to("/login").await);
     let ours = world.issuer.url();
     let page = ada.open(&format!("/login/callback?state={asked}&code=x&iss={ours}")).await;
     assert_eq!(page.status, 502, "{}", page.body);
@@ -72,18 +59,10 @@ async fn an_answer_of_another_issuer_is_not_taken() {
 async fn a_code_of_the_issuer_is_worth_nothing_without_the_hubs_verifier() {
     let world = World::new().await;
     let mut ada = world.browser();
-    let mut departed = ada.leads_to("/login").await;
-    let pairs: Vec<(String, String)> = departed.query_pairs().into_owned().collect();
-    assert!(pairs.contains(&("code_challenge_method".to_owned(), "S256".to_owned())));
+    let departed = ada.leads_to("/login").await;
+    assert!(departed.as_str().contains("code_challenge_method=S256"), "{departed}");
     let another = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-    let changed = pairs.iter().map(|(name, value)| match name.as_str() {
-        "code_challenge" => (name.as_str(), another),
-        _ => (name.as_str(), value.as_str()),
-    });
-    assert!(changed.clone().any(|pair| pair == ("code_challenge", another)));
-    let changed: Vec<_> = changed.collect();
-    departed.query_pairs_mut().clear().extend_pairs(changed);
-    let page = ada.open(departed.as_str()).await;
+    let page = ada.open(asking_otherwise(&departed, "code_challenge", another).as_str()).await;
     let page = ada.answer_who(page, "ada").await;
     assert_eq!(page.status, 502, "{}", page.body);
     assert!(page.body.contains("invalid_grant"), "{}", page.body);
@@ -122,4 +101,19 @@ async fn an_issuer_that_is_away_is_named_and_sessions_go_on() {
     assert!(page.body.contains(&url), "{}", page.body);
     assert_eq!(ada.open("/api/v1/me").await.status, 200);
     world.end().await;
+}
+
+/// Returns what a browser that leaves for the issuer is to bring back.
+fn state_of(departed: &Url) -> String {
+    let state = departed.query_pairs().find(|(name, _)| name == "state");
+    state.expect("a state").1.into_owned()
+}
+
+/// Asks the issuer the same but for one parameter.
+fn asking_otherwise(departed: &Url, name: &str, value: &str) -> Url {
+    let same: Vec<_> = departed.query_pairs().into_owned().filter(|(n, _)| n != name).collect();
+    assert_eq!(same.len() + 1, departed.query_pairs().count(), "it asks with one `{name}`");
+    let mut url = departed.clone();
+    url.query_pairs_mut().clear().extend_pairs(same).append_pair(name, value);
+    url
 }
