@@ -1,8 +1,5 @@
-//! Who owns a Service's selector in `managedFields`, and how they get it back after a change of ours took it.
-//!
-//! The API server knows the selector as one field: whoever changes a key of it owns the whole, and nobody else does
-//! any more. The change and the write-back of what was before are two patches, and a writer can die between them. So
-//! the change carries the claims of before along (`info.rs`), and whoever comes next can give them back.
+//! Who owns a Service's selector in `managedFields`, and how they get it back after a change of ours took it. Why
+//! their claims are written down with the change (`info.rs`) is told in `docs/decisions/0001-one-selector-key.md`.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};

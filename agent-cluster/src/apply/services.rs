@@ -1,10 +1,7 @@
 //! The sentinel key of a Service: put on and taken off, and nothing else of a Service is ever changed.
 //!
-//! After each change the `managedFields` of before are written back. The owner then goes on owning `.spec.selector`,
-//! so that an unforced `kubectl apply --server-side` or a Helm 4 upgrade meets no conflict, and a Service that was
-//! given back equals what it was. The API takes no change without an entry for whoever makes it, so these are two
-//! patches; the first carries what a writer who comes upon it alone has to know (`claims.rs`). When the key goes, the
-//! marks go with the second: they are how an unfinished change is found.
+//! Each change is two patches: the key, and then the `managedFields` of before. Why, and what a writer that dies in
+//! between leaves to the next one, is told in `docs/decisions/0001-one-selector-key.md`.
 #![expect(
     clippy::disallowed_methods,
     reason = "one of the files of apply/, the only place that changes Kubernetes"
