@@ -10,8 +10,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What a kubelet limits pods by.
-const WANTED: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 /// Where the processes wait that were in the topmost group, for as long as a lab runs.
 const WAITING_ROOM: &str = "fairlead-waiting-room";
 /// Begins the name of the group that says what the topmost group did not hand down before: `…-hugetlb-io`.
@@ -55,17 +53,18 @@ fn delegate_by(hierarchy: &Path, group: &Path, put: Put) -> io::Result<()> {
     Ok(())
 }
 
-/// The controllers that are wanted, could be handed down, and are not.
-fn missing(group: &Path) -> io::Result<Vec<&'static str>> {
+/// The controllers that are not handed down yet. All are wanted: the kubelet has every group above a pod, up to the
+/// topmost, hand down all there are.
+fn missing(group: &Path) -> io::Result<Vec<String>> {
     let names = |file| fs::read_to_string(group.join(file));
     let (there, handed_down) = (names(CONTROLLERS)?, names(HANDED_DOWN)?);
-    let has = |list: &str, name: &str| list.split_whitespace().any(|other| other == name);
-    Ok(WANTED.into_iter().filter(|name| has(&there, name) && !has(&handed_down, name)).collect())
+    let is_missing = |name: &&str| !handed_down.split_whitespace().any(|other| other == *name);
+    Ok(there.split_whitespace().filter(is_missing).map(ToOwned::to_owned).collect())
 }
 
 /// A group that holds processes hands nothing down, but for the kernel's own root. In a container the topmost group is
 /// not that one, and everything that runs there is in it: it has to wait in a group of its own meanwhile.
-fn hand_down(group: &Path, names: &[&str], put: Put) -> io::Result<()> {
+fn hand_down(group: &Path, names: &[String], put: Put) -> io::Result<()> {
     let wanted: Vec<_> = names.iter().map(|name| format!("+{name}")).collect();
     let hand_down = || put(&group.join(HANDED_DOWN), &wanted.join(" "));
     match hand_down() {
@@ -150,7 +149,7 @@ mod tests {
         for group in ["", "fairlead-lab-a"] {
             let group = root.path().join(group);
             fs::create_dir_all(&group).unwrap();
-            fs::write(group.join(CONTROLLERS), "cpu memory rdma\n").unwrap();
+            fs::write(group.join(CONTROLLERS), "cpu memory\n").unwrap();
             fs::write(group.join(HANDED_DOWN), "").unwrap();
         }
         fs::write(root.path().join(HANDED_DOWN), handed_down).unwrap();
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kubelet_wants_is_handed_down_and_taken_back_when_the_last_lab_is_gone() {
+    fn every_controller_is_handed_down_and_taken_back_when_the_last_lab_is_gone() {
         let root = unified("", "memory");
         delegate_by(root.path(), Path::new("fairlead-lab-a/node1"), kernel).unwrap();
         assert_eq!(read(&root, "cgroup.subtree_control"), "cpu memory");
