@@ -39,7 +39,7 @@ impl Desired {
         Self { path }
     }
 
-    /// Reads what should be. A damaged file is as good as none: the hub knows which sessions live.
+    /// Reads what should be. A damaged file is as good as none: what lives at the hub all the same is ended there.
     pub(crate) fn read(&self) -> io::Result<Vec<DesiredSession>> {
         match fs::read(&self.path) {
             Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),

@@ -7,20 +7,26 @@ use fairlead_wire::link::v1::{self, laptop_down::Message as Down};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::{desired::Wish, granted, intercept, keeper::Keeper, link::Said};
+use crate::{desired::Wish, granted, intercept, keeper::Keeper, link::Said, orphans::Orphans};
 
 /// Hears what the hub says, for as long as the daemon lives.
 pub(crate) async fn follow_link(keeper: Arc<Keeper>, mut said_rx: mpsc::Receiver<Said>) {
+    let orphans = Orphans::begin(Arc::clone(&keeper));
     while let Some(said) = said_rx.recv().await {
         match said {
-            Said::Welcome(welcome) => end_all_but(&keeper, &welcome.live_sessions).await,
-            Said::Message(message) => hear(&keeper, message).await,
+            Said::Welcome(welcome) => {
+                let live: Vec<_> =
+                    welcome.live_sessions.iter().filter_map(|id| id.parse().ok()).collect();
+                end_all_but(&keeper, &live).await;
+                orphans.are_among(live);
+            }
+            Said::Message(message) => hear(&keeper, &orphans, message).await,
         }
     }
 }
 
 /// The hub says what lives; the rest has ended while we were away.
-async fn end_all_but(keeper: &Keeper, live: &[String]) {
+async fn end_all_but(keeper: &Keeper, live: &[SessionId]) {
     let over = keeper.sessions().missing_from(live);
     for id in over {
         let detail = "it ended at the hub while this laptop was away".to_owned();
@@ -28,7 +34,7 @@ async fn end_all_but(keeper: &Keeper, live: &[String]) {
     }
 }
 
-async fn hear(keeper: &Arc<Keeper>, message: Down) {
+async fn hear(keeper: &Arc<Keeper>, orphans: &Orphans, message: Down) {
     match message {
         Down::Carrier(offer) => {
             if let Some(offer) = keeper.offers.take(offer)
@@ -38,7 +44,7 @@ async fn hear(keeper: &Arc<Keeper>, message: Down) {
             }
         }
         Down::CarrierRefused(refused) => keeper.offers.refuse(refused.request_id, refused.reason),
-        Down::Grant(grant) => hear_grant(keeper, grant).await,
+        Down::Grant(grant) => hear_grant(keeper, orphans, grant).await,
         Down::Revoked(revoked) => {
             if let Ok(id) = revoked.session_id.parse()
                 && !is_leaving(keeper, id)
@@ -53,8 +59,9 @@ async fn hear(keeper: &Arc<Keeper>, message: Down) {
 }
 
 /// A renewed grant replaces the one before; it may name services that are new, and lack others.
-async fn hear_grant(keeper: &Keeper, grant: v1::Grant) {
+async fn hear_grant(keeper: &Keeper, orphans: &Orphans, grant: v1::Grant) {
     let Ok(id) = grant.session_id.parse::<SessionId>() else { return };
+    orphans.are_among(vec![id]);
     let granted = granted::services_in(&grant.grant);
     let changed = {
         let mut sessions = keeper.sessions();

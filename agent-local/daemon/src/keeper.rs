@@ -172,7 +172,7 @@ impl Keeper {
         told
     }
 
-    async fn tell_hub_of_end(&self, id: SessionId) -> Result<(), Failure> {
+    pub(crate) async fn tell_hub_of_end(&self, id: SessionId) -> Result<(), Failure> {
         Ok(self.hub()?.end_session(id).await?)
     }
 
@@ -189,23 +189,26 @@ impl Keeper {
         self.leave_each(ids).await
     }
 
-    /// Ends sessions together; those the hub could not be told about end there by themselves.
+    /// Ends sessions together; those the hub could not be told about are orphans when it names them again.
     pub(crate) async fn leave_each(
         self: &Arc<Self>,
         ids: Vec<SessionId>,
     ) -> Result<Vec<SessionId>, Failure> {
+        let intercepts = self.sessions().live_of(SessionKind::Intercept);
         let mut leaving = JoinSet::new();
         for id in ids.clone() {
             let keeper = Arc::clone(self);
             leaving.spawn(async move { keeper.leave(id).await });
         }
         let told = leaving.join_all().await.into_iter().collect::<Result<(), Failure>>();
-        told.map(|()| ids).map_err(|failure| {
-            let message = format!("left on this laptop; but {}", failure.message);
-            Failure { message, ..failure }.hint(
-                "an intercepted service is given back when its agent misses this laptop (15 s)",
-            )
-        })
+        let Err(failure) = told else { return Ok(ids) };
+        let what_follows = if ids.iter().any(|id| intercepts.contains(id)) {
+            "an intercepted service is given back when its agent misses this laptop (15 s)"
+        } else {
+            "the hub shows it until this laptop is connected again, or away for 15 minutes"
+        };
+        let message = format!("left on this laptop; but {}", failure.message);
+        Err(Failure { message, ..failure }.hint(what_follows))
     }
 
     pub(crate) fn stop(&self) {

@@ -17,6 +17,7 @@ mod link;
 mod names;
 mod offers;
 mod original;
+mod orphans;
 mod ports;
 mod probe;
 mod proof;

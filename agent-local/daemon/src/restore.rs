@@ -6,14 +6,19 @@ use tracing::{info, warn};
 
 use crate::{carriers, keeper::Keeper, session::Origin};
 
-/// Brings names back at once; what no longer lives at the hub ends with its welcome.
-pub(crate) async fn restore(keeper: &Arc<Keeper>) {
+/// Holds them again. Before the hub is heard: what it names and nobody holds is ended there, and what it does not name
+/// ends here.
+pub(crate) fn take_up(keeper: &Arc<Keeper>) {
     for session in keeper.before() {
         info!(session = %session.id, "Taking up the session again");
         let id = session.id;
         keeper.keep(session, Origin::Restored);
         carriers::begin(keeper, id);
     }
+}
+
+/// Brings their names back.
+pub(crate) async fn put_names_back(keeper: &Keeper) {
     if let Err(failure) = keeper.apply().await {
         warn!("Names and redirects could not be put back: {failure}");
     }

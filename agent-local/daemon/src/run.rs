@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::{
     commands, config::Args, consume, desired::Desired, footing::Footing, hearing, keeper::Keeper,
-    link, proof, restore::restore,
+    link, proof, restore,
 };
 
 /// Tells the supervisor that starting again would change nothing.
@@ -65,10 +65,11 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
     let (link, said_rx) = link::begin(accounts.clone());
     let keeper = Arc::new(Keeper::new(accounts, desired, footing, link, Arc::clone(&stopping)));
 
+    restore::take_up(&keeper);
     tokio::spawn(hearing::follow_link(keeper.clone(), said_rx));
     tokio::spawn(consume::accept_each(keeper.clone(), listeners));
     tokio::spawn(proof::prove_laptop(keeper.clone()));
-    restore(&keeper).await;
+    restore::put_names_back(&keeper).await;
     tokio::spawn(commands::serve(listener, keeper.clone(), uid));
     info!(version = env!("CARGO_PKG_VERSION"), "Daemon is running");
 
@@ -80,7 +81,7 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
         () = stopping.notified() => info!("Asked to stop"),
     }
     if timeout(FAREWELL_MAX, keeper.leave_all()).await.is_err() {
-        warn!("The hub was not told in time; it ends the sessions by itself");
+        warn!("The hub was not told in time; the next daemon ends the sessions there");
     }
     drop(fs::remove_file(&socket));
     Ok(())

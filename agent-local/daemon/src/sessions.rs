@@ -70,9 +70,9 @@ impl Sessions {
     }
 
     /// Returns the live sessions that the hub did not name among those that live.
-    pub(crate) fn missing_from(&self, live: &[String]) -> Vec<SessionId> {
+    pub(crate) fn missing_from(&self, live: &[SessionId]) -> Vec<SessionId> {
         let is_over = |session: &&Session| {
-            !session.may_be_unheard_of() && !live.contains(&session.desired.id.to_string())
+            !session.may_be_unheard_of() && !live.contains(&session.desired.id)
         };
         self.all_live().filter(is_over).map(|session| session.desired.id).collect()
     }
@@ -384,7 +384,7 @@ pub(crate) mod tests {
         let (begun_id, restored_id) = (begun.desired.id, restored.desired.id);
         sessions.insert(begun);
         sessions.insert(restored);
-        assert_eq!(sessions.missing_from(&[begun_id.to_string()]), [restored_id]);
-        assert_eq!(sessions.missing_from(&[restored_id.to_string()]), []);
+        assert_eq!(sessions.missing_from(&[begun_id]), [restored_id]);
+        assert_eq!(sessions.missing_from(&[restored_id]), []);
     }
 }

@@ -1,5 +1,7 @@
 //! For tests: a keeper without a hub and without a supervisor, and an agent at the other end of a carrier.
 
+pub(crate) mod hub;
+
 use std::{
     sync::{Arc, Mutex},
     time::SystemTime,

@@ -40,7 +40,7 @@ pub(super) async fn run(context: &Context<'_>, dry_run: bool) -> Result<(), CliE
 async fn leave_all(context: &Context<'_>) {
     match context.parts.ask_daemon(daemon::Request::LeaveAll).await {
         Ok(_) | Err(CliError::NoDaemon) => {}
-        // The names and redirects go in any case; the hub's side ends when the laptop is away.
+        // The names and redirects go in any case; the hub's side ends when it names what nobody holds.
         Err(error) => context.output.warn(error.to_string()),
     }
 }

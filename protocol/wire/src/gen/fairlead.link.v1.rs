@@ -255,11 +255,13 @@ pub mod laptop_down {
 pub struct LaptopWelcome {
     #[prost(string, tag = "1")]
     pub hub_replica: ::prost::alloc::string::String,
-    /// Sessions of this device that are alive at the hub. What is not in the list has ended.
+    /// Sessions of this device that are alive at the hub. What is not in the list has ended; what is in it and is not held
+    /// by the laptop, the laptop ends.
     #[prost(string, repeated, tag = "2")]
     pub live_sessions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// A grant, fresh or renewed. A renewed one replaces the one before it.
+/// A grant, fresh or renewed. A renewed one replaces the one before it; one for a session that the laptop does not hold
+/// tells it to end that session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Grant {
     #[prost(string, tag = "1")]
