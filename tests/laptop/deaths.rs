@@ -100,7 +100,7 @@ fn a_killed_guard_leaves_nothing_and_another_supervisor_brings_the_names_back() 
 }
 
 #[test]
-fn when_all_are_killed_cleanup_finds_it_in_the_journal() {
+fn when_all_are_killed_stop_says_so_and_cleanup_finds_it_in_the_journal() {
     let mut machine = started();
     let (worker, daemon) =
         (machine.worker().expect("runs"), machine.daemon_pid(ADA).expect("runs"));
@@ -112,9 +112,12 @@ fn when_all_are_killed_cleanup_finds_it_in_the_journal() {
     kill_9(daemon);
     assert!(machine.hosts().contains("# fairlead"), "the residue is there");
 
-    let said = machine.fairlead(ADA, &["cleanup"]);
-    assert_eq!(said.code, Some(90), "{said}");
-    assert!(said.stderr.contains("sudo"), "{said}");
+    for verb in ["stop", "cleanup"] {
+        let said = machine.fairlead(ADA, &[verb]);
+        assert_eq!(said.code, Some(90), "{said}");
+        assert!(said.stderr.contains("no supervisor is running, and only root"), "{said}");
+        assert!(said.stderr.contains("sudo"), "{said}");
+    }
     let mut dry_run = machine.root("/mnt/bin/fairlead");
     dry_run.args(["cleanup", "--dry-run", "-o", "json"]);
     let found = say(dry_run).expect("runs").ok().expect("looks").json().expect("JSON");
@@ -125,6 +128,7 @@ fn when_all_are_killed_cleanup_finds_it_in_the_journal() {
     cleanup.arg("cleanup");
     say(cleanup).expect("runs").ok().expect("cleans up");
     machine.leaves_nothing();
+    machine.fairlead(ADA, &["stop"]).ok().expect("nothing is left to give back");
 }
 
 #[test]

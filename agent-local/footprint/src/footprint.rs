@@ -79,6 +79,16 @@ impl Footprint {
         Ok(Journal::open(&paths.journal)?.backwards().cloned().collect())
     }
 
+    /// Lists what may stand as far as the caller may see it: everybody reads the hosts file, root alone the journal.
+    pub fn visible_residue(paths: &Paths) -> Result<Vec<Change>, FootprintError> {
+        let mut found = Journal::peek(&paths.journal)?;
+        let section = Change::HostsSection { path: paths.hosts.clone() };
+        if !found.contains(&section) && HostsFile::new(paths.hosts.clone()).has_section()? {
+            found.push(section);
+        }
+        Ok(found)
+    }
+
     /// Makes a user's part be what is wanted and returns each service's address, in order.
     ///
     /// When a step fails the user has what they had before, and so has everybody else.
@@ -297,8 +307,13 @@ mod tests {
         killed.set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"])).expect("set");
         drop(killed);
         assert_eq!(Footprint::residue(&machine.paths).expect("read").len(), 2);
+        assert_eq!(Footprint::visible_residue(&machine.paths).expect("read").len(), 2);
+        let unread = Paths { journal: "/nonexistent/journal".into(), ..machine.paths.clone() };
+        let visible = Footprint::visible_residue(&unread).expect("read");
+        assert_eq!(visible, [Change::HostsSection { path: machine.paths.hosts.clone() }]);
         drop(machine.footprint());
         machine.is_clean();
+        assert_eq!(Footprint::visible_residue(&machine.paths).expect("read"), []);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    hosts::{HostEntry, with_section, without_section},
+    hosts::{self, HostEntry, with_section, without_section},
     whole_file::{FILE_MAX_BYTES, Replaced, remove_leftover, replace},
 };
 
@@ -57,6 +57,11 @@ impl HostsFile {
     /// Removes every line of ours.
     pub fn remove_section(&self) -> Result<(), HostsError> {
         self.change(without_section)
+    }
+
+    /// Says whether any line of it is ours.
+    pub fn has_section(&self) -> Result<bool, HostsError> {
+        Ok(hosts::has_section(&self.read(&self.path)?.0))
     }
 
     fn change(&self, new: impl Fn(&[u8]) -> Vec<u8>) -> Result<(), HostsError> {

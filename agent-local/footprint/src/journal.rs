@@ -73,14 +73,22 @@ impl Journal {
             .mode(0o600)
             .open(path)
             .map_err(failed)?;
-        let mut text = Vec::new();
-        (&mut file).take(JOURNAL_MAX_BYTES).read_to_end(&mut text).map_err(failed)?;
+        let text = text_of(&mut file).map_err(failed)?;
         let mut journal = Self { path: path.to_owned(), file, standing: standing(&text) };
         if !text.is_empty() && !text.ends_with(b"\n") {
             // Whatever is appended next must not be glued to the torn line.
             journal.append(b"\n")?;
         }
         Ok(journal)
+    }
+
+    /// Returns what stands in a journal, as far as the caller may read it, and touches nothing.
+    pub fn peek(path: &Path) -> Result<Vec<Change>, JournalError> {
+        let text = match File::open(path).and_then(|mut file| text_of(&mut file)) {
+            Err(error) if is_not_for_us(&error) => Vec::new(),
+            text => text.map_err(|source| JournalError::Read { path: path.to_owned(), source })?,
+        };
+        Ok(standing(&text))
     }
 
     /// Returns the changes that may have been made, the latest first.
@@ -132,6 +140,17 @@ impl Journal {
         let path = self.path.clone();
         move |source| JournalError::Write { path: path.clone(), source }
     }
+}
+
+fn text_of(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(JOURNAL_MAX_BYTES).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// There is none, or it is root's.
+fn is_not_for_us(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 /// Returns what is left after every line, in the order it was done. Lines that are not ours are passed over: the

@@ -30,6 +30,9 @@ pub(crate) enum Verb {
         #[arg(long, hide = true)]
         worker: bool,
     },
+    /// Say what an earlier run left, as far as the caller may see it
+    #[command(hide = true)]
+    Residue,
     /// Take back whatever an earlier run left
     Cleanup {
         /// Only say what would be taken back

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Verb::Run { worker: true, .. } => worker::run(&args.config),
         Verb::Run { detach: true, .. } => guard::detach(&args.config),
         Verb::Run { .. } => guard::run(&args.config),
+        Verb::Residue => cleanup::say_what_is_left(&args.config),
         Verb::Cleanup { dry_run } => cleanup::run(&args.config, dry_run),
     };
     match outcome {

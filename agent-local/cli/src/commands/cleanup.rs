@@ -53,6 +53,13 @@ async fn supervised(context: &Context<'_>, dry_run: bool) -> Result<Option<Vec<S
     }
 }
 
+/// Takes back what may stand without a supervisor, as `cleanup` does; where nothing does there is nothing to say.
+pub(super) async fn what_no_supervisor_took_back(context: &Context<'_>) -> Result<(), CliError> {
+    let looked = supervisor_program(context).arg("residue").output().await;
+    let is_clean = looked.is_ok_and(|said| said.status.success() && said.stdout.is_empty());
+    if is_clean { Ok(()) } else { without_supervisor(context, false).await }
+}
+
 /// The supervisor's own program does it as root, from the journal alone.
 async fn without_supervisor(context: &Context<'_>, dry_run: bool) -> Result<(), CliError> {
     let program = start::supervisor();
@@ -64,13 +71,7 @@ async fn without_supervisor(context: &Context<'_>, dry_run: bool) -> Result<(), 
             format!("sudo {} {}", program.display(), flags.join(" ")),
         ));
     }
-    let output = Command::new(&program)
-        .arg("--run-dir")
-        .arg(context.parts.run_folder().path())
-        .args(flags)
-        .stderr(Stdio::inherit())
-        .output()
-        .await;
+    let output = supervisor_program(context).args(flags).stderr(Stdio::inherit()).output().await;
     match output {
         Ok(output) if output.status.success() => {
             let found = String::from_utf8_lossy(&output.stdout);
@@ -82,4 +83,10 @@ async fn without_supervisor(context: &Context<'_>, dry_run: bool) -> Result<(), 
             format!("see what remains: sudo {} cleanup --dry-run", program.display()),
         )),
     }
+}
+
+fn supervisor_program(context: &Context<'_>) -> Command {
+    let mut program = Command::new(start::supervisor());
+    program.arg("--run-dir").arg(context.parts.run_folder().path());
+    program
 }

@@ -2,8 +2,8 @@
 
 use laptop_ipc::{daemon, supervisor};
 
-use super::Context;
-use crate::errors::CliError;
+use super::{Context, cleanup};
+use crate::{errors::CliError, parts::unexpected};
 
 pub(super) async fn run(context: &Context<'_>) -> Result<(), CliError> {
     let was_running = match context.parts.ask_daemon(daemon::Request::Stop).await {
@@ -15,8 +15,14 @@ pub(super) async fn run(context: &Context<'_>) -> Result<(), CliError> {
         }
     };
     // The supervisor insists, and knows about a daemon that does not answer.
-    let stopped = context.parts.ask_supervisor(supervisor::Request::Stop).await?;
-    let insisted = matches!(stopped, Some(supervisor::Answer::Stopped { was_running: true }));
+    let insisted = match context.parts.ask_supervisor(supervisor::Request::Stop).await? {
+        Some(supervisor::Answer::Stopped { was_running }) => was_running,
+        Some(other) => return Err(unexpected(&other)),
+        None => {
+            cleanup::what_no_supervisor_took_back(context).await?;
+            false
+        }
+    };
     context.output.say(if was_running || insisted {
         "Daemon stopped."
     } else {
