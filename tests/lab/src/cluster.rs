@@ -27,7 +27,10 @@ pub struct Ours {
     /// How often kube-proxy may program Services; `None` is its own default of one second.
     pub(crate) min_sync_period_ms: Option<u64>,
     pub(crate) kube: PathBuf,
-    pub(crate) images: Vec<PathBuf>,
+    /// The program that holds a pod's namespaces.
+    pub(crate) pause: PathBuf,
+    /// An archive of the image that answers names.
+    pub(crate) coredns: PathBuf,
 }
 
 /// How pods name the image of one of our programs.
@@ -58,7 +61,8 @@ impl Cluster {
                 .transpose()
                 .context("that is longer than any lab lives")?,
             kube: programs::kube()?,
-            images: programs::base_images()?,
+            pause: programs::sibling("fairlead-pause")?,
+            coredns: programs::coredns_image()?,
         }))
     }
 

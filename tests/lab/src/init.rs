@@ -70,7 +70,10 @@ fn start_kubernetes(ours: &Ours, search_path: &str, place: &Place) -> anyhow::Re
                 Host::NODES
                     .into_iter()
                     .try_for_each(|node| node::start_runtime(node, &components))?;
-                Host::NODES.into_iter().try_for_each(|node| node::import_images(node, ours))
+                let pause = node::pack_pause(ours, place)?;
+                Host::NODES
+                    .into_iter()
+                    .try_for_each(|node| node::import_images(node, &[&pause, &ours.coredns]))
             });
             control_plane::start(&components)?;
             runtimes.join().expect("importing images does not panic")

@@ -39,20 +39,14 @@ pub(crate) fn kube() -> anyhow::Result<PathBuf> {
     KUBE.built()
 }
 
-/// Returns the image archives that every lab imports.
-pub(crate) fn base_images() -> anyhow::Result<Vec<PathBuf>> {
-    let pause = sibling("fairlead-pause")?;
-    let folder = config::cache()?.join("lab").join(hash([fs::read(&pause)?]));
-    fs::create_dir_all(&folder)?;
-    let pause = packed(
-        Image::new("docker.io/local/pause:lab").program("pause", pause),
-        &folder.join("pause.tar"),
-    )?;
-    let coredns = COREDNS.built()?;
-    let archive = coredns.with_extension("tar");
-    let coredns =
-        packed(Image::new("docker.io/local/coredns:lab").program("coredns", coredns), &archive)?;
-    Ok(vec![pause, coredns])
+/// Returns the archive of the image that answers names.
+pub(crate) fn coredns_image() -> anyhow::Result<PathBuf> {
+    let program = COREDNS.built()?;
+    let archive = program.with_extension("tar");
+    if !archive.exists() {
+        Image::new("docker.io/local/coredns:lab").program("coredns", program).write(&archive)?;
+    }
+    Ok(archive)
 }
 
 /// Returns a program of this workspace, which lies where this process's own program lies, unless another one stands in
@@ -66,13 +60,6 @@ pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
         .with_context(|| format!("`{name}` is not built; build it with: cargo build --bin {name}"))
-}
-
-fn packed(image: Image, archive: &Path) -> anyhow::Result<PathBuf> {
-    if !archive.exists() {
-        image.write(archive)?;
-    }
-    Ok(archive.to_path_buf())
 }
 
 impl GoProgram {

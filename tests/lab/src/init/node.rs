@@ -1,9 +1,16 @@
 //! One worker: containerd, the kubelet and kube-proxy, with the images that every pod of the lab needs.
 
 use super::components::Components;
-use crate::{Host, cluster::Ours, place::Place, run};
+use crate::{Host, Image, cluster::Ours, place::Place, run};
 use anyhow::Context;
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+const PAUSE: &str = "docker.io/local/pause:lab";
 
 /// Starts containerd and waits for its socket.
 pub(crate) fn start_runtime(node: Host, components: &Components<'_>) -> anyhow::Result<()> {
@@ -22,9 +29,16 @@ pub(crate) fn start_runtime(node: Host, components: &Components<'_>) -> anyhow::
     )
 }
 
-/// Imports the lab's own images.
-pub(crate) fn import_images(node: Host, ours: &Ours) -> anyhow::Result<()> {
-    for image in &ours.images {
+/// Packs the image that every pod needs; it goes with the lab.
+pub(crate) fn pack_pause(ours: &Ours, place: &Place) -> anyhow::Result<PathBuf> {
+    let archive = place.folder().join("pause.tar");
+    Image::new(PAUSE).program("pause", &ours.pause).write(&archive)?;
+    Ok(archive)
+}
+
+/// Gives a node images.
+pub(crate) fn import_images(node: Host, archives: &[&Path]) -> anyhow::Result<()> {
+    for archive in archives {
         run::output(
             Command::new("ctr")
                 .args([
@@ -35,7 +49,7 @@ pub(crate) fn import_images(node: Host, ours: &Ours) -> anyhow::Result<()> {
                     "images",
                     "import",
                 ])
-                .arg(image),
+                .arg(archive),
         )?;
     }
     Ok(())
@@ -89,7 +103,7 @@ state = "/run/containerd-{node}"
 [grpc]
   address = "{socket}"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "docker.io/local/pause:lab"
+  sandbox_image = "{PAUSE}"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
