@@ -23,6 +23,8 @@ fn a_value_that_cannot_work_is_refused_by_its_name() {
         ("namespaces[0]=Shop", "/namespaces/0"),
         ("replicas=0", "/replicas"),
         ("guard.podCIDRs[0]=10.244.0.0", "/guard/podCIDRs/0"),
+        ("image.repository=<your-registry>/fairlead-agent", "/image/repository"),
+        ("image.tag=", "/image/tag"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("hubb.url=x", "hubb"),
     ];
@@ -48,8 +50,10 @@ fn values_that_work_are_taken() {
 }
 
 #[test]
-fn a_chart_without_a_hub_says_which_value_is_missing() {
+fn a_chart_without_a_hub_or_an_image_says_which_values_are_missing() {
     let rendered = render::template(&render::agent_chart(), "fairlead", "fairlead-system", &[]);
-    let complaint = rendered.expect_err("there is no default hub").to_string();
-    assert!(complaint.contains("/hub/url"), "{complaint}");
+    let complaint = rendered.expect_err("neither has a default").to_string();
+    for named in ["/hub/url", "/image/repository", "/image/tag"] {
+        assert!(complaint.contains(named), "{named}: {complaint}");
+    }
 }

@@ -74,9 +74,12 @@ impl Stray<'_> {
         // A kubelet gives a new pod what it remembers of a ConfigMap for as long as an older pod holds on to it.
         let agent = ["delete", "deployment", "stray-agent", "--ignore-not-found"];
         self.kubectl(&[&agent[..], &["--cascade=foreground", "--wait"]].concat())?.ok()?;
+        let image = self.world.lab().cluster().image("fairlead-agent")?;
         let mut helm = self.helm()?;
         helm.args(["upgrade", "--install", "stray", CHART, "--namespace", NAMESPACE])
             .args(["--create-namespace", "--set", "replicas=1"])
+            .args(["--set", &format!("image.repository={}", image.repository)])
+            .args(["--set-string", &format!("image.tag={}", image.tag)])
             .args(["--set", &format!("hub.url={hub}")])
             .args(["--set", &format!("hub.hostAliases[0].ip={}", Host::Hub.address())])
             .args(["--set", "hub.hostAliases[0].hostnames[0]=hub.fairlead.test"])

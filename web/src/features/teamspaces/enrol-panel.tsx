@@ -1,7 +1,8 @@
 // Connects a cluster: makes a join token, shows it once inside the command that uses it, and waits for the agent.
 
-import { Alert, Button, Group, Loader, Stack, Text } from '@mantine/core'
+import { Alert, Button, Group, Loader, Stack, Text, TextInput } from '@mantine/core'
 import { IconInfoCircle, IconKey } from '@tabler/icons-react'
+import { useState } from 'react'
 import { ask, type Schemas } from '../../hub/client'
 import { asProblem } from '../../hub/problem'
 import { Ago } from '../../ui/ago'
@@ -14,6 +15,7 @@ import { helmCommand } from './helm-command'
 export function EnrolPanel({ teamspace }: { teamspace: Schemas['Teamspace'] }) {
   const { id, may } = teamspace
   const token = ask.useMutation('post', '/api/v1/teamspaces/{id}/join-tokens')
+  const [image, setImage] = useState('')
   const make = () => token.mutate({ params: { path: { id } } })
   return (
     <Section title="Connect the cluster">
@@ -44,11 +46,20 @@ export function EnrolPanel({ teamspace }: { teamspace: Schemas['Teamspace'] }) {
         </li>
         <li className={classes.step} data-later={!token.data}>
           <Stack gap="sm">
-            <Text fw={600}>Run this where kubectl reaches the cluster</Text>
+            <Text fw={600}>
+              Run this in a checkout of Fairlead, where kubectl reaches the cluster
+            </Text>
             {token.data ? (
               <>
+                <TextInput
+                  label="Image of the agent"
+                  description="Where the cluster pulls it from, and its tag. deploy/images/README.md says how it is made."
+                  placeholder="registry.example.com/fairlead-agent:1"
+                  value={image}
+                  onChange={(event) => setImage(event.currentTarget.value)}
+                />
                 <Command
-                  text={helmCommand(globalThis.location.origin, token.data.token)}
+                  text={helmCommand(image, globalThis.location.origin, token.data.token)}
                   what="Helm command"
                 />
                 <Text size="sm" c="dimmed">
