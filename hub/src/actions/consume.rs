@@ -2,7 +2,7 @@
 
 use fairlead_model::{DeviceId, Pattern, Patterns, Port, ServiceRef, TeamspaceId};
 use hub_policy::{
-    Caller, Decided, Facts, Permits, Refused, TeamspaceFacts,
+    Action, Caller, Decided, Facts, Permits, Refused, TeamspaceFacts,
     actions::{Consume, SeeService},
     decide, decide_each,
 };
@@ -169,12 +169,8 @@ async fn none_allowed(
     refused: Vec<Refused<Consume>>,
     unmatched: &[Unmatched],
 ) -> ActionError {
-    if let Some(first) = refused.first() {
-        let action = format!("consume {}", first.action.target.service);
-        return match sessions::record_refusal(hub, caller, &action, &first.denied).await {
-            Ok(()) => first.denied.clone().into(),
-            Err(error) => error,
-        };
+    if let Some(first) = refused.into_iter().next() {
+        return hub.refusal(caller, &first.action.in_words(), first.denied).await;
     }
     let reasons: Vec<_> = unmatched.iter().map(|word| word.reason.as_str()).collect();
     let what = match reasons[..] {

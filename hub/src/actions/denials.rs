@@ -1,6 +1,6 @@
 //! Denials, in the audit log: whoever keeps asking for what they may not have is seen.
 //!
-//! A page that asks the same again and again is one row a minute, so that nobody can flood the log.
+//! Whatever is asked again and again, by a page or by a loop, is one row a minute, so that nobody can flood the log.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 };
 
 use fairlead_model::{OrgId, UserId};
-use hub_policy::{Action, Caller, Facts, Permit, decide};
+use hub_policy::{Action, Caller, Denied, Facts, Permit, decide};
 use hub_store::audit::Entry;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -51,17 +51,24 @@ impl Hub {
         facts: &Facts,
     ) -> Result<Permit<A>, ActionError> {
         let what = action.in_words();
-        let denied = match decide(caller, action, facts) {
-            Ok(permit) => return Ok(permit),
-            Err(denied) => denied,
-        };
-        if self.denials.is_new(caller, &what, facts.now) {
+        match decide(caller, action, facts) {
+            Ok(permit) => Ok(permit),
+            Err(denied) => Err(self.refusal(caller, &what, denied).await),
+        }
+    }
+
+    /// Records a refusal that was decided already, and returns it for the caller.
+    pub(super) async fn refusal(&self, caller: &Caller, what: &str, denied: Denied) -> ActionError {
+        let now = self.clock.now();
+        if self.denials.is_new(caller, what, now) {
             let entry = Entry::by_caller(caller, "access.denied", what)
                 .with(json!({ "reason": denied.reason }))
                 .refused_by(denied.policy_version, &denied.policies);
-            self.store.record(entry, self.clock.now()).await?;
+            if let Err(error) = self.store.record(entry, now).await {
+                return error.into();
+            }
         }
-        Err(denied.into())
+        denied.into()
     }
 }
 

@@ -47,14 +47,7 @@ pub async fn begin(
     let service = known(hub, caller, &teamspace, &asked.service, &facts).await?;
     let ports = asked.ports.clone();
     let intercept = Intercept { target: service.facts(&teamspace.facts()), ports, grace_s };
-    let permit = match decide(caller, intercept, &facts) {
-        Ok(permit) => permit,
-        Err(denied) => {
-            let action = format!("intercept {}", asked.service);
-            sessions::record_refusal(hub, caller, &action, &denied).await?;
-            return Err(denied.into());
-        }
-    };
+    let permit = hub.decide(caller, intercept, &facts).await?;
     must_be_interceptable(&service, &asked.ports)?;
     let beginning = Beginning {
         device: asked.device,

@@ -2,12 +2,11 @@
 
 use fairlead_model::{DeviceId, Phase, SessionId};
 use hub_policy::{
-    Caller, Denied, Refused,
+    Caller, Refused,
     actions::{EndSession, SeeSession},
     decide,
 };
-use hub_store::{Filter, Session, StoreError, Teamspace, audit::Entry};
-use serde_json::json;
+use hub_store::{Filter, Session, StoreError, Teamspace};
 
 use super::ActionError;
 use crate::Hub;
@@ -112,19 +111,6 @@ pub(super) async fn own_device(
             hint: Some("register this laptop again: fairlead login".to_owned()),
         }),
     }
-}
-
-/// Writes a denial into the audit log.
-pub(super) async fn record_refusal(
-    hub: &Hub,
-    caller: &Caller,
-    subject: &str,
-    denied: &Denied,
-) -> Result<(), ActionError> {
-    let entry = Entry::by_caller(caller, "session.refused", subject)
-        .with(json!({ "reason": denied.reason }))
-        .refused_by(denied.policy_version, &denied.policies);
-    Ok(hub.store.record(entry, hub.clock.now()).await?)
 }
 
 /// Leaves out what the caller may not know to exist.

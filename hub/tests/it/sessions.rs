@@ -92,9 +92,34 @@ async fn a_viewer_is_refused_with_the_policy_that_would_allow_it() {
     assert!(refused.hint().starts_with(hint), "{}", refused.hint());
     assert_eq!(refused.with(403)["error"]["policies"], json!([]));
     grace.consumes(&world, staging.id, &["shop/cart"]).await.with(403);
+}
+
+#[tokio::test]
+async fn a_session_refused_again_and_again_is_one_row_of_the_audit_log() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let grace = world.person("grace", "viewers").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart", "shop/catalog"]).await;
+    let preview = world.teamspace(&olga, "preview", &["shop/cart"]).await;
+    for _ in 0..2 {
+        grace.intercepts(&world, staging.id, "shop/cart").await.with(403);
+        grace.consumes(&world, staging.id, &["shop/cart"]).await.with(403);
+    }
+    grace.intercepts(&world, staging.id, "shop/catalog").await.with(403);
+    grace.intercepts(&world, preview.id, "shop/cart").await.with(403);
     let audit = olga.get(&world, "/api/v1/audit").await.with(200);
-    assert_eq!(audit["entries"][1]["action"], "session.refused");
-    assert_eq!(audit["entries"][1]["subject"], "intercept shop/cart");
+    let entries = audit["entries"].as_array().expect("entries").iter();
+    let denied = entries.filter(|entry| entry["action"] == "access.denied");
+    let subjects: Vec<_> = denied.rev().map(|entry| &entry["subject"]).collect();
+    assert_eq!(
+        subjects,
+        [
+            "intercept `shop/cart` in teamspace `staging`",
+            "consume `shop/cart` in teamspace `staging`",
+            "intercept `shop/catalog` in teamspace `staging`",
+            "intercept `shop/cart` in teamspace `preview`",
+        ]
+    );
 }
 
 #[tokio::test]
