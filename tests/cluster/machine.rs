@@ -53,7 +53,7 @@ impl Machine {
                 .collect(),
             links: shown(&["ip", "-brief", "link"])?,
             addresses: shown(&["ip", "-brief", "address"])?,
-            routes: shown(&["ip", "route", "show", "table", "all"])?,
+            routes: without_countdown(&shown(&["ip", "route", "show", "table", "all"])?),
             rules: shown(&["nft", "list", "ruleset"])?,
             cgroups: cgroups_of(lab)?,
             folders: FOLDERS.iter().map(|folder| names_in(Path::new(folder))).collect(),
@@ -119,6 +119,23 @@ fn cgroups_of(lab: &str) -> anyhow::Result<BTreeSet<String>> {
         .filter(|folder| folder.exists())
         .map(|folder| folder.display().to_string())
         .collect())
+}
+
+/// A route that a router advertised says for how many seconds it still holds.
+fn without_countdown(routes: &str) -> String {
+    let lasting = |line: &str| match line.split_once(" expires ") {
+        Some((route, rest)) => format!("{route} {}", rest.split_once(' ').unwrap_or((rest, "")).1),
+        None => line.to_owned(),
+    };
+    routes.lines().map(lasting).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_route_is_the_same_a_second_later() {
+    let route =
+        |seconds| format!("default via fe80::2 dev ens3 proto ra expires {seconds}sec pref medium");
+    assert_eq!(without_countdown(&route(1679)), without_countdown(&route(1678)));
+    assert_ne!(without_countdown(&route(1679)), without_countdown("default via fe80::3 dev ens3"));
 }
 
 fn names_in(folder: &Path) -> BTreeSet<String> {
