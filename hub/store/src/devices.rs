@@ -10,7 +10,7 @@ use crate::{
     Bearer, FamilyEnd, Scoped, Store, StoreError,
     audit::{self, Entry},
     notify::{self, Noun},
-    tokens,
+    token_families,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,8 +137,14 @@ impl Store {
         .await?
         .ok_or(StoreError::NotFound { noun: "device" })?;
         let bearer = Bearer { org, user: owner };
-        tokens::end_families(&mut tx, bearer, Some(&key_jkt), FamilyEnd::DeviceRemoved, now)
-            .await?;
+        token_families::end_families(
+            &mut tx,
+            bearer,
+            Some(&key_jkt),
+            FamilyEnd::DeviceRemoved,
+            now,
+        )
+        .await?;
         audit::record(&mut tx, Entry::by(permit, "device.removed", device), now).await?;
         notify::tell(&mut tx, org, Noun::Members, owner.as_uuid()).await?;
         Ok(tx.commit().await?)

@@ -5,6 +5,7 @@
 //! No decision is made here and no clock is read: time is an argument.
 
 pub mod audit;
+mod authorization_codes;
 mod claim;
 mod devices;
 mod error;
@@ -26,6 +27,7 @@ mod session_changes;
 mod sessions;
 mod setup_links;
 mod teamspaces;
+mod token_families;
 mod tokens;
 mod users;
 mod web_sessions;
@@ -37,6 +39,7 @@ use sqlx::{
     postgres::{PgConnection, PgPool, PgPoolOptions},
 };
 
+pub use authorization_codes::AuthorizationCode;
 pub use claim::{Claim, Claimed};
 pub use devices::{Device, PresentedKey};
 pub use error::StoreError;
@@ -57,7 +60,8 @@ pub use session_changes::{Beginning, ONE_INTERCEPT};
 pub use sessions::{EndCause, Ended, Filter, Granted, Session, Wanted};
 pub use setup_links::{Founding, LinkPurpose, SetupLink};
 pub use teamspaces::{Enrolment, Teamspace};
-pub use tokens::{AccessToken, AuthorizationCode, FamilyEnd, NewTokens, Rotated};
+pub use token_families::FamilyEnd;
+pub use tokens::{AccessToken, NewTokens, Rotated};
 pub use users::{SignIn, SignedIn};
 pub use web_sessions::Bearer;
 

@@ -11,8 +11,9 @@ use uuid::Uuid;
 use crate::{
     Bearer, FamilyEnd, Scoped, Store, StoreError, Unscoped,
     audit::{self, Entry},
+    authorization_codes,
     notify::{self, Noun},
-    role_bindings, tokens,
+    role_bindings, token_families,
 };
 
 /// One client registration at one issuer.
@@ -230,8 +231,9 @@ async fn detach(
     let members: Vec<UserId> = members.into_iter().map(UserId::from).collect();
     for user in &members {
         let bearer = Bearer { org, user: *user };
-        tokens::forget_codes(connection, bearer).await?;
-        tokens::end_families(connection, bearer, None, FamilyEnd::ConnectionRemoved, now).await?;
+        authorization_codes::forget_codes(connection, bearer).await?;
+        token_families::end_families(connection, bearer, None, FamilyEnd::ConnectionRemoved, now)
+            .await?;
     }
     Ok(members)
 }

@@ -10,8 +10,9 @@ use uuid::Uuid;
 use crate::{
     Bearer, FamilyEnd, StoreError, Unscoped,
     audit::{self, Entry},
+    authorization_codes,
     notify::{self, Noun},
-    role_bindings, tokens,
+    role_bindings, token_families,
 };
 
 /// What an issuer said about somebody who just signed in. The address is verified, and lower case.
@@ -306,6 +307,6 @@ pub(crate) async fn shut_out(
     )
     .execute(&mut *connection)
     .await?;
-    tokens::forget_codes(connection, bearer).await?;
-    tokens::end_families(connection, bearer, None, FamilyEnd::UserDisabled, now).await
+    authorization_codes::forget_codes(connection, bearer).await?;
+    token_families::end_families(connection, bearer, None, FamilyEnd::UserDisabled, now).await
 }
