@@ -11,8 +11,8 @@ use fairlead_model::{Phase, ServiceRef, SessionId};
 
 use super::{
     Intercepts, Look, any_live,
+    assignment::{Assignment, assign},
     case::{Case, Stage},
-    doors::{Assignment, assign},
     hold::{Verdict, verdict},
     plan::Redirect,
     preflight,

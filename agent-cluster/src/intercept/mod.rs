@@ -4,6 +4,7 @@
 //! cluster: it examines, redirects, follows other people's writes, judges whether the laptop is lost, and gives
 //! back. Ending is no path of its own: a Service with nothing wanted is planned for like any other.
 
+pub(crate) mod assignment;
 mod case;
 mod deciding;
 pub(crate) mod doors;
@@ -39,12 +40,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::{
-    case::Case,
-    doors::{Assignment, Doors},
-    holds::Holds,
-    work::Done,
-};
+use self::{assignment::Assignment, case::Case, doors::Doors, holds::Holds, work::Done};
 use crate::{
     config::Run,
     names::Owner,

@@ -13,9 +13,9 @@ use tracing::info;
 
 use super::{
     Intercepts, Look,
+    assignment::Assignment,
     case::{Case, Removal, Stage},
     deciding::Subject,
-    doors::Assignment,
     hold::Sight,
     originals,
     plan::{Change, Observed, Plan, Redirect, plan},

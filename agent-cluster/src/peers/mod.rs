@@ -20,10 +20,7 @@ use fairlead_model::{ServiceRef, SessionId, timers};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    intercept::{
-        doors::{Assignment, Reach},
-        hold::HoldSeen,
-    },
+    intercept::{assignment::Assignment, doors::Reach, hold::HoldSeen},
     seen::AgentEndpoint,
 };
 
