@@ -19,8 +19,9 @@ use utoipa::{OpenApi, openapi::OpenApi as Document};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    assets, audit, devices, events, groups, guard, health, join_tokens, me, members, openapi,
-    organization, policies, roles, services, sessions, setup, teamspaces, version, visitor,
+    assets, audit, description::Api, devices, events, groups, guard, health, join_tokens, me,
+    members, organization, policies, roles, services, sessions, setup, teamspaces, version,
+    visitor,
 };
 use crate::{Hub, links, login};
 
@@ -32,7 +33,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Returns the described routes and their description.
 pub(super) fn api() -> (Router<Hub>, Document) {
-    OpenApiRouter::with_openapi(openapi::Api::openapi())
+    OpenApiRouter::with_openapi(Api::openapi())
         .merge(audit::routes())
         .merge(devices::routes())
         .merge(events::routes())

@@ -14,9 +14,10 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     carrier::{
-        CarrierEnd, CarrierHandle, Controls, Driver, HandshakeError, Io, StreamCount,
+        CarrierEnd, CarrierHandle, Controls, Driver, HandshakeError, StreamCount,
         with_carrier_settings,
     },
+    connection::Io,
     half::{Receiver, Sender, io_error},
     heard::Secured,
     keepalive::Keepalive,

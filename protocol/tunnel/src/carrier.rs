@@ -11,7 +11,6 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
@@ -49,11 +48,6 @@ macro_rules! with_carrier_settings {
     };
 }
 pub(crate) use with_carrier_settings;
-
-/// The connection a carrier runs on.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
 /// Drives a carrier. The carrier lives as long as this is polled, and not longer.
 pub type Driver = Pin<Box<dyn Future<Output = CarrierEnd> + Send>>;

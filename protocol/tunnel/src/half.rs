@@ -13,8 +13,7 @@ use std::{
 use bytes::Bytes;
 use fairlead_wire::open::Refused;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
-
-use crate::opener::agreed;
+use http::StatusCode;
 
 /// Never ask for more than this at once: capacity that is reserved and not used is missing to other streams.
 const RESERVE_MAX_BYTES: usize = crate::carrier::SEND_BUFFER_BYTES;
@@ -113,6 +112,11 @@ impl Receiver {
             tracing::debug!(%error, "More window was given back than had been used");
         }
     }
+}
+
+/// Statuses under which the other end has agreed.
+const fn agreed(status: StatusCode) -> bool {
+    matches!(status, StatusCode::OK | StatusCode::NO_CONTENT)
 }
 
 /// Bytes that go to the other end.

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::carrier::Io;
+use crate::connection::Io;
 
 /// What was heard, for whoever wants to know.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ pub mod acceptor;
 pub mod backoff;
 pub mod carrier;
 pub mod connect;
+pub mod connection;
 pub mod copy;
 mod half;
 mod heard;

@@ -6,14 +6,15 @@ use bytes::Bytes;
 use fairlead_model::timers::{HANDSHAKE, STREAM_OPEN};
 use fairlead_wire::open::{OpenRequest, Refused, grant_head};
 use h2::client::{Connection, SendRequest};
-use http::{Request, StatusCode};
+use http::Request;
 use tokio::time::timeout;
 
 use crate::{
     carrier::{
-        CarrierEnd, CarrierHandle, Controls, Driver, HandshakeError, Io, NoAnswer, STREAMS_MAX,
+        CarrierEnd, CarrierHandle, Controls, Driver, HandshakeError, NoAnswer, STREAMS_MAX,
         with_carrier_settings,
     },
+    connection::Io,
     half::{Receiver, Sender, io_error},
     heard::{Heard, Secured},
     keepalive::Keepalive,
@@ -177,9 +178,4 @@ async fn first_answer(
         }
         pong = ping_pong.ping(h2::Ping::opaque()) => pong.map(drop).map_err(io::Error::other),
     }
-}
-
-/// Statuses under which the other end has agreed.
-pub(crate) const fn agreed(status: StatusCode) -> bool {
-    matches!(status, StatusCode::OK | StatusCode::NO_CONTENT)
 }

@@ -10,7 +10,8 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::{
-    carrier::{HandshakeError, Io, READ_BUFFER_BYTES},
+    carrier::{HandshakeError, READ_BUFFER_BYTES},
+    connection::Io,
     heard::Secured,
     tls::{ALPN, PeerExpectation, TlsIdentity, acceptor_config, opener_config},
 };

@@ -3,9 +3,9 @@
 import { ActionIcon, Button, Group, NativeSelect, TextInput } from '@mantine/core'
 import { randomId } from '@mantine/hooks'
 import { IconPlus, IconX } from '@tabler/icons-react'
-import type { SetupForm } from './setup-fields'
-import { Part } from './setup-fields'
-import classes from './setup-fields.module.css'
+import classes from './group-roles.module.css'
+import { Part } from './part'
+import type { SetupForm } from './setup-form'
 
 /** The built-in roles, in the words of their purpose. Before there is an organization the hub lists none. */
 const roles = [

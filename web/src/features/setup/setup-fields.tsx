@@ -1,17 +1,21 @@
 // The form of the first run.
 
-import { Button, PasswordInput, SimpleGrid, Stack, TagsInput, Text, TextInput } from '@mantine/core'
-import { type UseFormReturnType, useForm } from '@mantine/form'
-import type { ReactNode } from 'react'
+import { Button, PasswordInput, SimpleGrid, Stack, TagsInput, TextInput } from '@mantine/core'
+import { useForm } from '@mantine/form'
 import { ask } from '../../hub/client'
 import { asProblem } from '../../hub/problem'
 import { Command } from '../../ui/copy'
 import { ProblemNotice } from '../../ui/problem-notice'
 import { GroupRoles } from './group-roles'
-import classes from './setup-fields.module.css'
-import { checks, emptySetup, requestOf, type SetupValues, slugOf } from './setup-form'
-
-export type SetupForm = UseFormReturnType<SetupValues>
+import { Part } from './part'
+import {
+  checks,
+  emptySetup,
+  requestOf,
+  type SetupForm,
+  type SetupValues,
+  slugOf,
+} from './setup-form'
 
 interface SetupFieldsProps {
   token: string
@@ -120,25 +124,5 @@ function IdentityProvider({ form }: { form: SetupForm }) {
         {...form.getInputProps('emailDomains')}
       />
     </Part>
-  )
-}
-
-interface PartProps {
-  title: string
-  about?: string
-  children: ReactNode
-}
-
-export function Part({ title, about, children }: PartProps) {
-  return (
-    <fieldset className={classes.part}>
-      <legend className={classes.legend}>{title}</legend>
-      {about && (
-        <Text size="sm" c="dimmed">
-          {about}
-        </Text>
-      )}
-      {children}
-    </fieldset>
   )
 }

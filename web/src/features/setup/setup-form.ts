@@ -1,5 +1,6 @@
 // What the setup asks for, checked as far as a browser can; the hub checks everything again.
 
+import type { UseFormReturnType } from '@mantine/form'
 import type { Schemas } from '../../hub/client'
 
 export interface SetupValues {
@@ -14,6 +15,8 @@ export interface SetupValues {
   emailDomains: string[]
   groupRoles: { key: string; group: string; role: string }[]
 }
+
+export type SetupForm = UseFormReturnType<SetupValues>
 
 export const emptySetup: SetupValues = {
   organizationName: '',
