@@ -19,7 +19,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{self, Config, LogFormat},
     output,
-    serve::{self, Serving},
+    serve::{self, Serving, Signals},
 };
 
 use folder::Folder;
@@ -74,10 +74,11 @@ pub async fn run(flags: DevFlags) -> anyhow::Result<()> {
         log: LogFormat::Text,
     };
     let hub = Hub::assemble(config, Arc::new(clock)).await?;
+    let signals = Signals::taken()?;
     let serving = Serving::start(&hub).await?;
     let setup_url = serve::setup_url_of_first_run(&hub).await?;
     output::say(&greeting(&hub, &folder, setup_url.as_deref()))?;
-    let ended = serve::until_stopped(serving).await;
+    let ended = serve::until_stopped(serving, signals).await;
     // Not before the hub has let go of it.
     drop(postgres);
     ended

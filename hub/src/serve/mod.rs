@@ -9,7 +9,7 @@ use fairlead_model::{Token, TokenKind};
 use hub_store::{LinkPurpose, StoreError};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task::JoinHandle,
 };
 
@@ -127,23 +127,51 @@ impl Serving {
 /// Serves until a signal says stop; SIGHUP reads the certificate again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let hub = Hub::assemble(config, Arc::new(SystemClock)).await?;
+    let signals = Signals::taken()?;
     let serving = Serving::start(&hub).await?;
     if let Some(url) = setup_url_of_first_run(&hub).await? {
         tracing::info!("Set up this hub within half an hour: {url}");
     }
-    until_stopped(serving).await
+    until_stopped(serving, signals).await
+}
+
+/// The signals that a hub hears. One that nobody has taken ends the process at once, so they are taken before anybody is
+/// served.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    pub(crate) fn taken() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits until somebody asks the hub to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Waits for the end, whoever decides it.
-pub(crate) async fn until_stopped(mut serving: Serving) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+pub(crate) async fn until_stopped(
+    mut serving: Serving,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
     loop {
         tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-            _ = hang_up.recv() => serving.reload_certificate().await,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break,
+            _ = signals.hang_up.recv() => serving.reload_certificate().await,
             // At once: what ends links in order would tell the database of the other hub.
             error = serving.failed() => return Err(error),
         }
@@ -152,8 +180,7 @@ pub(crate) async fn until_stopped(mut serving: Serving) -> anyhow::Result<()> {
     tokio::select! {
         () = serving.stop() => {}
         // Whoever asks twice does not want to wait.
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        () = signals.stop() => {}
     }
     Ok(())
 }

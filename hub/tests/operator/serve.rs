@@ -28,6 +28,22 @@ async fn a_hub_migrates_serves_and_ends_when_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn a_hub_that_is_told_to_end_while_it_begins_ends_in_order() {
+    let place = Place::new().await;
+    place.run(&["migrate"]).await.ok();
+    // It serves already when it asks whether this is its first run.
+    place.sql(
+        "alter table organizations rename to slowly;
+         create view organizations as select * from slowly where (select pg_sleep(3)) is not null",
+    );
+    let mut hub = place.serve(&[]);
+    hub.is_serving().await;
+    hub.signal(Signal::SIGTERM);
+    hub.says("Stopping").await;
+    assert_eq!(hub.ends().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_hang_up_reads_the_certificate_again_and_a_bad_one_changes_nothing() {
     let place = Place::new().await;
     let (mut hub, address) = place.serving().await;
