@@ -9,6 +9,8 @@ use anyhow::{Context, bail, ensure};
 /// later connection from the same port follows it to the dead. Nobody can make a node forget.
 const TROUBLE: f64 = 0.2;
 const AROUND: Duration = Duration::from_millis(250);
+/// Whoever waits this long for an answer was kept waiting; the shop gives it in a few milliseconds.
+const STALLED: Duration = Duration::from_millis(100);
 
 /// One connection: when it was begun and over, and who answered or why nobody did.
 #[derive(Debug, Clone)]
@@ -100,21 +102,20 @@ impl Calls {
         Ok(Moved { first: first.saturating_duration_since(event), all })
     }
 
-    /// Tells how soon somebody who is as wanted answered once `other` had given its last answer.
-    pub fn handed_over(
+    /// Tells how long after an event somebody still failed, was kept waiting, or was answered by another; an error when
+    /// that is not over.
+    pub fn settled(
         &self,
         event: Instant,
-        other: &str,
         wanted: impl Fn(&str) -> bool,
     ) -> anyhow::Result<Duration> {
-        let given = |who: &dyn Fn(&str) -> bool| {
-            self.0.iter().filter(|call| call.is(&who)).map(|call| call.ended).collect::<Vec<_>>()
+        let after = || self.0.iter().filter(|call| call.ended >= event);
+        let is_well = |call: &Call| {
+            call.is(&wanted) && call.ended.duration_since(call.begun.max(event)) < STALLED
         };
-        let since =
-            given(&|name: &str| name == other).into_iter().max().unwrap_or(event).max(event);
-        let next = given(&wanted).into_iter().filter(|ended| *ended >= since).min();
-        let next = next.context("nobody took over")?;
-        Ok(next.duration_since(event))
+        ensure!(is_well(after().next_back().context("nobody called after the event")?), "not over");
+        let last = after().filter(|call| !is_well(call)).map(|call| call.ended).max();
+        Ok(last.map_or(Duration::ZERO, |ended| ended.duration_since(event)))
     }
 
     /// Tells how long new connections failed after an event.
@@ -173,13 +174,43 @@ mod tests {
         assert!(calls(event, &seen).moved(event, |name| name == "pod").is_err());
     }
 
+    /// Two replicas take turns for two seconds. Of those that the second one takes, `keeps` says until when it keeps
+    /// them waiting.
+    fn by_two(event: Instant, keeps: impl Fn(u64) -> Option<u64>) -> Calls {
+        let one = |n: u64| {
+            let begun = n * 10;
+            let until = keeps(begun).filter(|_| n % 2 == 1).unwrap_or_default();
+            (begun, until.saturating_sub(begun).max(1), Ok("pod"))
+        };
+        calls(event, &(0..200).map(one).collect::<Vec<_>>())
+    }
+
+    fn settled(calls: &Calls, event: Instant) -> Option<Duration> {
+        calls.settled(event, |name| name == "pod").ok()
+    }
+
     #[test]
-    fn a_hand_over_ends_with_the_first_answer_after_the_last_of_the_other() {
+    fn one_slow_replica_of_two_is_waited_for() {
         let event = Instant::now();
-        let seen =
-            [(10, 1, Ok("pod")), (20, 1, Ok("laptop")), (30, 4, Ok("pod")), (40, 1, Ok("pod"))];
-        let took = calls(event, &seen).handed_over(event, "laptop", |name| name == "pod");
-        assert_eq!(took.expect("a pod took over"), ms(34));
+        assert_eq!(settled(&by_two(event, |_| None), event), Some(ms(0)));
+        let slow = by_two(event, |begun| (begun < 1500).then_some(1500));
+        assert_eq!(settled(&slow, event), Some(ms(1500)));
+        assert_eq!(settled(&by_two(event, |begun| Some(begun + 500)), event), None, "for ever");
+    }
+
+    #[test]
+    fn what_was_under_way_counts_from_the_event_and_a_failure_or_another_to_its_end() {
+        let event = Instant::now();
+        let seen = [
+            (0, 90, Ok("pod")),
+            (10, 55, Ok("laptop")),
+            (20, 57, Err("reset")),
+            (30, 1, Err("refused")),
+            (80, 1, Ok("pod")),
+        ];
+        assert_eq!(settled(&calls(event, &seen), event + ms(50)), Some(ms(27)));
+        assert_eq!(settled(&calls(event, &seen[..4]), event + ms(50)), None);
+        assert_eq!(settled(&calls(event, &seen), event + ms(95)), None, "nobody called");
     }
 
     /// A connection every 10 ms for four seconds; those for which `fails` says so are refused.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use fairlead_lab::Host;
 use fairlead_model::timers::{INTERCEPT_GRACE, RECONNECT_MAX};
-use fairlead_tests::{Cut, Watch, end_callers};
+use fairlead_tests::{Caller, Cut, Watch, end_callers};
 
 use super::{Event, Sample};
 use crate::stage::{CART, PATIENCE, SETTLED, Stage, ms};
@@ -15,7 +15,7 @@ pub(super) fn events() -> Vec<Event> {
             what: "the laptop is killed",
             happens: killed,
             samples: vec![
-                Sample::of("laptop killed: a pod answers after", "ms", 100.0),
+                Sample::of("laptop killed: pods alone answer after", "ms", 100.0),
                 Sample::of("laptop killed: restored after the grace and", "ms", 2000.0),
             ],
         },
@@ -37,15 +37,12 @@ fn killed(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
     let mut laptop = stage.world.laptop();
     laptop.kill_supervisor(stage.world.lab())?;
     let killed = stage.ada.loses_the_daemon()?;
-    stage.cart_is_a_pod()?;
-    let calls = end_callers(callers)?;
-    let handed_over =
-        calls.handed_over(killed, &stage.ada.laptop(), |name| !stage.is_hers(name))?;
+    let alone = pods_alone(stage, callers, killed)?;
     let over_grace = restored_after_grace(&slices, killed)?;
     laptop.start_supervisor(stage.world.lab())?;
     stage.ada.fairlead(&["start"])?.ok()?;
     stage.ada.has_lost(CART, RECONNECT_MAX + PATIENCE)?;
-    Ok(vec![ms(handed_over), over_grace])
+    Ok(vec![alone, over_grace])
 }
 
 fn silent(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
@@ -54,17 +51,19 @@ fn silent(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
     let callers = stage.cart.callers()?;
     let cut = Cut::off(stage.world.lab(), Host::Laptop)?;
     let since = cut.since();
-    stage.cart_is_a_pod()?;
-    std::thread::sleep(SETTLED);
-    let calls = end_callers(callers)?;
-    let by_pod = |name: &str| !stage.is_hers(name);
-    // Connections that were begun after the cut wait for their answer, and those before it may never get one.
-    let first = calls.handed_over(since, &stage.ada.laptop(), by_pod)?;
-    let alone = first.max(calls.moved(since, by_pod)?.all);
+    let alone = pods_alone(stage, callers, since)?;
     let over_grace = restored_after_grace(&slices, since)?;
     cut.mend()?;
     stage.ada.has_lost(CART, RECONNECT_MAX + PATIENCE)?;
-    Ok(vec![ms(alone), over_grace])
+    Ok(vec![alone, over_grace])
+}
+
+/// Returns how long after the loss a caller of either node was last failed, kept waiting or answered by the laptop, in
+/// milliseconds.
+fn pods_alone(stage: &Stage<'_>, callers: Vec<Caller>, lost: Instant) -> anyhow::Result<f64> {
+    stage.cart_is_a_pod()?;
+    std::thread::sleep(SETTLED);
+    Ok(ms(end_callers(callers)?.settled(lost, |name| !stage.is_hers(name))?))
 }
 
 /// Nothing of an intercept is left once its slice is gone: that is the last thing to go.
