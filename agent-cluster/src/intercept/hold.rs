@@ -32,9 +32,6 @@ use tracing::{debug, info};
 
 /// A laptop that asked for an intercept has this long to bring its first carrier.
 const FIRST_CARRIER: Duration = timers::TICKET_LIFE;
-/// Requests that are at the laptop when a session ends may finish within this time. A revocation does not wait for
-/// it: that closes the carrier itself.
-const FINISH: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Sight {
@@ -281,14 +278,15 @@ impl Hold {
         });
     }
 
-    /// Ends the session here for good: nothing new goes to the laptop, and what is there is cut a moment later.
+    /// Ends the session here for good: nothing new goes to the laptop, and what is there is cut a moment later. A
+    /// revocation does not wait for that: the hub closes the carrier itself.
     pub(crate) fn end(&self) {
         if self.inner.ended.swap(true, Ordering::Relaxed) {
             return;
         }
         let over = self.inner.over.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(FINISH).await;
+            tokio::time::sleep(timers::LEAVE_FINISH).await;
             over.cancel();
         });
     }

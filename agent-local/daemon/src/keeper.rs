@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fairlead_model::{
     Phase, SessionId, SessionKind,
-    timers::{AGENT_HEARS, LAPTOP_FINISH},
+    timers::{AGENT_HEARS, LEAVE_WAY_OPEN},
 };
 use fairlead_wire::link::v1;
 use laptop_account::{Account, Accounts, Hub};
@@ -177,7 +177,7 @@ impl Keeper {
     }
 
     async fn finish_streams(&self, id: SessionId) {
-        let deadline = Instant::now() + LAPTOP_FINISH;
+        let deadline = Instant::now() + LEAVE_WAY_OPEN;
         sleep(AGENT_HEARS).await;
         while Instant::now() < deadline && self.sessions().streams_of(id) > 0 {
             sleep(Duration::from_millis(20)).await;

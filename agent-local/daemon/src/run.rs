@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use fairlead_model::timers::DAEMON_FAREWELL;
 use laptop_account::Accounts;
 use laptop_ipc::{RunFolder, supervisor::DaemonFolders};
 use nix::unistd::Uid;
@@ -32,8 +33,6 @@ const EXIT_ANOTHER_RUNS: u8 = 75;
 const LOG_MAX_BYTES: u64 = 5 << 20;
 /// One that was killed a moment ago may hold the lock a little longer than its connections.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-/// Between being told to end and having told the hub.
-const FAREWELL_MAX: Duration = Duration::from_secs(4);
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     make_folder(&args.state_dir)?;
@@ -80,7 +79,7 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
         _ = interrupt.recv() => info!("Interrupted"),
         () = stopping.notified() => info!("Asked to stop"),
     }
-    if timeout(FAREWELL_MAX, keeper.leave_all()).await.is_err() {
+    if timeout(DAEMON_FAREWELL, keeper.leave_all()).await.is_err() {
         warn!("The hub was not told in time; the next daemon ends the sessions there");
     }
     drop(fs::remove_file(&socket));

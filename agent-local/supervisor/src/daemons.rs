@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fairlead_model::timers::DAEMON_END;
 use laptop_ipc::{
     Failure, FailureKind, Peer, RunFolder,
     supervisor::{Answer, DaemonFolders, Reply},
@@ -37,8 +38,6 @@ const RESTART_FIRST: Duration = Duration::from_millis(200);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 /// A daemon that lived this long died of something new.
 const LIVED_LONG: Duration = Duration::from_secs(60);
-/// Between being asked to end and being made to.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// The kernel needs a moment to take a killed process away.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -209,7 +208,7 @@ fn end(pid: u32) -> bool {
     if kill(pid, Signal::SIGTERM).is_err() {
         return false;
     }
-    if is_gone_within(pid, STOP_PATIENCE) {
+    if is_gone_within(pid, DAEMON_END) {
         return true;
     }
     warn!(%pid, "Daemon does not end when asked; killing it");

@@ -6,7 +6,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use fairlead_model::{DeviceId, OrgId, SessionId, SessionKind, TeamspaceId};
+use fairlead_model::{
+    DeviceId, OrgId, SessionId, SessionKind, TeamspaceId, timers::LEAVE_WAY_OPEN,
+};
 use fairlead_wire::link::v1::{Wanted, cluster_down, laptop_down};
 use hub_store::{EndCause, Session, StoreError};
 use tokio::{sync::mpsc, time};
@@ -25,9 +27,6 @@ use crate::{
 
 /// A hint may get lost; looking again after this long repairs it.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-/// What is under way at the laptop when an intercept is left may take this long; the agent grants it 1 s.
-const UNDER_WAY: Duration = Duration::from_millis(1500);
 
 pub(super) async fn run(hub: Hub, mut announce_rx: mpsc::Receiver<ToAnnounce>) {
     let mut task = Announcer { hub, known: Known::default() };
@@ -204,7 +203,7 @@ impl Announcer {
         let hub = self.hub.clone();
         if left && session.kind() == SessionKind::Intercept {
             self.hub.tasks.spawn(async move {
-                time::sleep(UNDER_WAY).await;
+                time::sleep(LEAVE_WAY_OPEN).await;
                 close(&hub, &session, &reason);
             });
         } else {

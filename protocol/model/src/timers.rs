@@ -1,4 +1,7 @@
-//! The one table of timers: code and documents take them from here.
+//! The times on which two programs have to agree, and those that documents promise.
+//!
+//! Some that only one program keeps stand here beside their like. The others, such as how long a single call may take,
+//! stand where they are used.
 
 use std::time::Duration;
 
@@ -85,8 +88,20 @@ pub const LAPTOP_BEAT_ANSWER: Duration = s(3);
 pub const LAPTOP_SESSION_YOUNG: Duration = s(10);
 /// By then the agent knows that an intercept is over, and opens no more streams.
 pub const AGENT_HEARS: Duration = Duration::from_millis(300);
-/// What is under way at the developer's port may take this long, once the intercept is over.
-pub const LAPTOP_FINISH: Duration = Duration::from_millis(1500);
+/// What is under way at the developer's port when an intercept is left may take this long; then the agent cuts it.
+pub const LEAVE_FINISH: Duration = s(1);
+/// Hub and laptop keep the way open for longer, so that the agent, which hears of the end later, is the one that cuts.
+pub const LEAVE_WAY_OPEN: Duration = Duration::from_millis(1500);
+/// A daemon that is told to end has told the hub within this time.
+pub const DAEMON_FAREWELL: Duration = s(4);
+/// The supervisor kills a daemon that has not ended this long after it was told to.
+pub const DAEMON_END: Duration = s(5);
+
+// Who would cut first is not left to whoever changes a number.
+const _: () =
+    assert!(AGENT_HEARS.as_millis() + LEAVE_FINISH.as_millis() <= LEAVE_WAY_OPEN.as_millis());
+const _: () = assert!(DAEMON_FAREWELL.as_millis() < DAEMON_END.as_millis());
+
 /// Names and redirects are proven this often.
 pub const LAPTOP_PROOF: Duration = s(5);
 /// A proof that takes longer has failed.
