@@ -62,6 +62,13 @@ pub struct ServicePortView {
     pub protocol: Option<String>,
 }
 
+impl ServicePortView {
+    #[must_use]
+    pub fn is_tcp(&self) -> bool {
+        self.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+    }
+}
+
 /// What the caller may do with a service.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct May {

@@ -96,8 +96,15 @@ async fn known(
     let near: Vec<_> =
         similar(&wanted.to_string(), &catalogue).iter().map(|n| format!("`{n}`")).collect();
     Err(ActionError::NotFound {
-        message: format!("there is no service `{wanted}` in teamspace `{}`", teamspace.name),
-        hint: (!near.is_empty()).then(|| format!("similar: {}", near.join(", "))),
+        message: format!(
+            "there is no service `{wanted}` in teamspace `{}` that you may see",
+            teamspace.name
+        ),
+        hint: Some(if near.is_empty() {
+            "list them: fairlead services".to_owned()
+        } else {
+            format!("similar: {}", near.join(", "))
+        }),
     })
 }
 
@@ -107,6 +114,12 @@ fn must_be_interceptable(service: &Service, ports: &[InterceptPort]) -> Result<(
             // A whole sentence of the agent's, which knows the Service.
             message: refusal.clone(),
             hint: None,
+        });
+    }
+    if service.tcp_ports().next().is_none() {
+        return Err(ActionError::Conflict {
+            message: format!("`{}` has no TCP port that could be taken over", service.service),
+            hint: Some("intercept a service with TCP ports: fairlead services".to_owned()),
         });
     }
     if ports.is_empty() {
@@ -202,6 +215,8 @@ mod tests {
         assert!(refusal_of(&cart(None), &["3000:53"]).contains("no TCP port 53"));
         assert!(refusal_of(&cart(None), &["3000:80", "3001:80"]).contains("twice"));
         assert!(refusal_of(&cart(None), &[]).contains("no port"));
+        let udp = Service { ports: cart(None).ports.split_off(1), ..cart(None) };
+        assert!(refusal_of(&udp, &[]).contains("no TCP port that"));
     }
 
     #[test]

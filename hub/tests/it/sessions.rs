@@ -176,6 +176,9 @@ async fn a_misspelt_service_is_answered_with_similar_names() {
     let refused = olga.intercepts(&world, staging.id, "shop/crat").await;
     assert_eq!(refused.hint(), "similar: `shop/cart`");
     refused.with(404);
+    let refused = olga.intercepts(&world, staging.id, "pay/ledger").await;
+    assert_eq!(refused.hint(), "list them: fairlead services");
+    refused.with(404);
     let refused = olga.consumes(&world, staging.id, &["shop/crat"]).await;
     assert_eq!(refused.hint(), "similar: `shop/cart`");
     refused.with(404);

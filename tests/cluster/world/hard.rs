@@ -29,7 +29,7 @@ fn refused(world: &World) -> anyhow::Result<()> {
     let watch = world.service(CART)?.watch()?;
     for (words, code, word) in [
         (["intercept", "shop/ledger-nodes", "3000"], CONFLICT, "headless"),
-        (["intercept", CART, "3000:81"], INPUT, "has no port 81"),
+        (["intercept", CART, "3000:81"], INPUT, "has no TCP port 81"),
     ] {
         let said = ada.is_refused(&words, code)?;
         ensure!(said.contains(word), "{said}");

@@ -1,15 +1,17 @@
 //! `fairlead intercept NS/SVC[:PORT] LAPTOP_PORT…`.
+//!
+//! What is said here is how the words are meant. Whether there is such a service, with such a port, the hub answers.
 
 use std::time::Duration;
 
-use fairlead_model::{InterceptPort, Port, ServiceRef};
-use laptop_account::ServiceView;
+use fairlead_model::{InterceptPort, Port, ServiceRef, TeamspaceId};
+use laptop_account::{Hub, ServicePortView};
 use laptop_ipc::{FailureKind, daemon::Request};
 
 use super::{
     Context,
     proof::{self, Begun, PROOF_MAX},
-    services, teamspace,
+    teamspace,
 };
 use crate::{args::OfTeamspace, errors::CliError, target::Target};
 
@@ -24,12 +26,11 @@ pub(super) async fn begin(
 ) -> Result<(), CliError> {
     let hub = context.hub()?;
     let teamspace = teamspace::meant(&hub, of).await?;
-    let known = hub.services(teamspace.id).await?;
-    let service = known
-        .iter()
-        .find(|s| s.namespace == target.service.namespace && s.name == target.service.name)
-        .ok_or_else(|| unknown(&target.service, &teamspace.name, &known))?;
-    let known: Vec<Port> = service.ports.iter().map(|port| port.port).collect();
+    let known = if names_every_port(target, ports) {
+        Vec::new()
+    } else {
+        tcp_ports(&hub, teamspace.id, &target.service).await?
+    };
     let ports = mapped(target, ports, &known)?;
 
     let request = Request::Intercept {
@@ -62,7 +63,24 @@ pub(super) async fn begin(
     Ok(())
 }
 
-/// Says which port of the service goes to which port of this laptop.
+fn names_every_port(target: &Target, words: &[String]) -> bool {
+    target.port.is_some() || words.iter().all(|word| word.contains(':'))
+}
+
+/// Returns the ports among which a service's only one is found; none of a service that is not there.
+async fn tcp_ports(
+    hub: &Hub,
+    teamspace: TeamspaceId,
+    service: &ServiceRef,
+) -> Result<Vec<Port>, CliError> {
+    let services = hub.services(teamspace).await?.into_iter();
+    let ports = services
+        .filter(|s| s.namespace == service.namespace && s.name == service.name)
+        .flat_map(|service| service.ports);
+    Ok(ports.filter(ServicePortView::is_tcp).map(|port| port.port).collect())
+}
+
+/// Says which port of the service goes to which port of this laptop: none where none can be meant.
 fn mapped(
     target: &Target,
     words: &[String],
@@ -70,20 +88,13 @@ fn mapped(
 ) -> Result<Vec<InterceptPort>, CliError> {
     let service = &target.service;
     let input = |message: String| {
+        let example = target.port.or(known.first().copied()).map_or(80, Port::get);
         let listed = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        CliError::new(
-            FailureKind::Input,
-            message,
-            format!("{service} has port {listed}: fairlead intercept {service} 3000:{}", known[0]),
-        )
+        let listed =
+            if known.is_empty() { listed } else { format!("{service} has port {listed}: ") };
+        let hint = format!("{listed}fairlead intercept {service} 3000:{example}");
+        CliError::new(FailureKind::Input, message, hint)
     };
-    if known.is_empty() {
-        return Err(CliError::new(
-            FailureKind::Conflict,
-            format!("{service} has no port that could be taken over"),
-            "intercept a service with TCP ports: fairlead services",
-        ));
-    }
     let mut mapped: Vec<InterceptPort> = Vec::new();
     for word in words {
         let port = match (word.contains(':'), target.port, known) {
@@ -102,14 +113,12 @@ fn mapped(
             (false, None, [only]) => {
                 InterceptPort { service_port: *only, laptop_port: laptop(word, input)? }
             }
+            (false, None, []) => {
+                laptop(word, input)?;
+                continue;
+            }
             (false, None, _) => return Err(input(format!("which port of {service}?"))),
         };
-        if !known.contains(&port.service_port) {
-            return Err(input(format!("{service} has no port {}", port.service_port)));
-        }
-        if mapped.iter().any(|other| other.service_port == port.service_port) {
-            return Err(input(format!("port {} of {service} is mapped twice", port.service_port)));
-        }
         mapped.push(port);
     }
     Ok(mapped)
@@ -117,15 +126,6 @@ fn mapped(
 
 fn laptop(word: &str, input: impl Fn(String) -> CliError) -> Result<Port, CliError> {
     word.parse().map_err(|error: fairlead_model::InvalidPort| input(error.to_string()))
-}
-
-fn unknown(wanted: &ServiceRef, teamspace: &str, known: &[ServiceView]) -> CliError {
-    CliError::new(
-        FailureKind::NotFound,
-        format!("there is no service `{wanted}` in teamspace `{teamspace}` that you may see"),
-        services::similar(wanted, known)
-            .unwrap_or_else(|| "list them: fairlead services".to_owned()),
-    )
 }
 
 #[cfg(test)]
@@ -155,14 +155,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_there_is_for_the_hub_to_say() {
+        assert_eq!(map("shop/cart", &["3000"], &[]), Ok(vec![]));
+        assert_eq!(map("shop/cart:82", &["3000"], &[80, 81]), Ok(vec![(82, 3000)]));
+        assert_eq!(map("shop/cart", &["3000:82"], &[]), Ok(vec![(82, 3000)]));
+    }
+
+    #[test]
     fn what_is_ambiguous_or_wrong_says_so() {
         for (target, words, known, expected) in [
             ("shop/cart", &["3000"][..], &[80, 81][..], "which port"),
-            ("shop/cart:82", &["3000"], &[80, 81], "no port 82"),
             ("shop/cart:80", &["3000:80"], &[80], "named twice"),
-            ("shop/cart", &["3000:80", "3001:80"], &[80], "mapped twice"),
             ("shop/cart", &["web"], &[80], "not a port"),
-            ("shop/cart", &["3000"], &[], "no port that"),
+            ("shop/cart", &["web"], &[], "not a port"),
         ] {
             let error = map(target, words, known).expect_err(expected);
             assert!(error.contains(expected), "{error}");

@@ -1,15 +1,11 @@
 //! `fairlead services`: the catalogue, and what the caller may do with each service.
 
-use fairlead_model::{Namespace, ServiceRef};
+use fairlead_model::Namespace;
 use laptop_account::ServiceView;
 use serde::Serialize;
 
 use super::{Context, teamspace};
 use crate::{args::OfTeamspace, errors::CliError, output::Shown, table::table};
-
-/// How alike two names must be to be offered for each other.
-const SIMILAR: f64 = 0.6;
-const SIMILAR_MAX: usize = 3;
 
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -51,21 +47,6 @@ fn intercept(service: &ServiceView) -> String {
         None if service.may.intercept && service.intercept_refusal.is_none() => "yes".to_owned(),
         None => "no".to_owned(),
     }
-}
-
-/// Asks whether another service was meant, when one has a similar name.
-pub(super) fn similar(wanted: &ServiceRef, known: &[ServiceView]) -> Option<String> {
-    let wanted = wanted.to_string();
-    let mut alike: Vec<(f64, String)> = known
-        .iter()
-        .map(|service| format!("{}/{}", service.namespace, service.name))
-        .map(|name| (strsim::jaro_winkler(&wanted, &name), name))
-        .filter(|(likeness, _)| *likeness > SIMILAR)
-        .collect();
-    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-    alike.truncate(SIMILAR_MAX);
-    let names: Vec<_> = alike.into_iter().map(|(_, name)| format!("`{name}`")).collect();
-    if names.is_empty() { None } else { Some(format!("did you mean {}?", names.join(" or "))) }
 }
 
 pub(super) async fn run(
