@@ -11,7 +11,7 @@ use fairlead_tests::Figure;
 
 use crate::stage::{Stage, on_stage, tell};
 
-/// A round takes about two minutes.
+/// A round takes about three minutes.
 const ROUNDS: u32 = 5;
 
 /// A figure's name, its unit, the gate that its worst value must hold, and what was seen of it.
