@@ -135,15 +135,8 @@ fn an_immutable_hosts_file() {
 }
 
 #[test]
-fn a_service_that_does_not_exist() {
+fn a_session_or_teamspace_that_does_not_exist() {
     let (machine, _hub) = signed_in();
-    says(
-        &machine,
-        &["intercept", "shop/crat", "3000"],
-        50,
-        &["no service `shop/crat`", "`shop/cart`"],
-    );
-    says(&machine, &["intercept", "shop/cart:81", "3000"], 20, &["no port 81"]);
     says(&machine, &["leave", "shop/cart"], 50, &["no session `shop/cart`"]);
     says(&machine, &["services", "-t", "prod"], 50, &["no teamspace `prod`", "`staging`"]);
 }
