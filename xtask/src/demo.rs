@@ -38,9 +38,7 @@ pub(crate) struct Demo {
 }
 
 pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
-    let elsewhere = demo.kubeconfig.is_some() || demo.save_images.is_some();
-    let ground = if elsewhere { Area::Hosts } else { Area::Lab };
-    setup::ensure(&[Area::Build, ground, Area::Hub, Area::Console])?;
+    setup::ensure(&demo.areas())?;
     // Before the hub, which serves it.
     console::ensure_built()?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))?;
@@ -61,6 +59,13 @@ pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
 }
 
 impl Demo {
+    /// Only a demo on a cluster of its own builds Kubernetes.
+    fn areas(&self) -> [Area; 4] {
+        let elsewhere = self.kubeconfig.is_some() || self.save_images.is_some();
+        let ground = if elsewhere { Area::Hosts } else { Area::Lab };
+        [Area::Build, ground, Area::Hub, Area::Console]
+    }
+
     /// Hands on what was said to the program that plays.
     fn tells<'c>(&self, show: &'c mut Command) -> &'c mut Command {
         show.args(self.once.then_some("--once"));
@@ -76,5 +81,30 @@ impl Demo {
             show.arg("--images").arg(repository);
         }
         show
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn only_a_demo_on_a_cluster_of_its_own_needs_go() {
+        assert!(needs_go(&["--once"]));
+        assert!(!needs_go(&["--kubeconfig", "file"]));
+        assert!(!needs_go(&["--save-images", "folder"]));
+        assert!(!needs_go(&["--save-images", "folder", "--images", "registry.test/somebody"]));
+    }
+
+    fn needs_go(words: &[&str]) -> bool {
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            demo: Demo,
+        }
+        let line = Line::try_parse_from([&["demo"], words].concat()).expect("understood");
+        setup::tools(&line.demo.areas()).any(|tool| tool.program == "go")
     }
 }

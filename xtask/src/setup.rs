@@ -25,6 +25,13 @@ pub(crate) enum Area {
     Browser,
 }
 
+impl Area {
+    /// Says whether whoever works in `areas` works in this one, too.
+    fn is_touched(self, areas: &[Self]) -> bool {
+        areas.contains(&self) || (self == Self::Hosts && areas.contains(&Self::Lab))
+    }
+}
+
 const EVERYTHING: [Area; 6] =
     [Area::Build, Area::Hosts, Area::Lab, Area::Hub, Area::Console, Area::Browser];
 
@@ -91,9 +98,9 @@ const NEEDS: &[Need] = &[
 
 /// A program that Debian has only in versions too old.
 #[derive(Debug)]
-struct Tool {
+pub(crate) struct Tool {
     areas: &'static [Area],
-    program: &'static str,
+    pub(crate) program: &'static str,
     asked: &'static [&'static str],
     wanted: Version,
     from: &'static str,
@@ -133,18 +140,20 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 /// Installs what these areas lack; says nothing when they lack nothing. What cannot be installed is listed at the end,
 /// after everything else is there.
 pub(crate) fn ensure(areas: &[Area]) -> anyhow::Result<()> {
-    let touched =
-        |area: &Area| areas.contains(area) || (*area == Area::Hosts && areas.contains(&Area::Lab));
-    let wanted = NEEDS.iter().filter(|need| touched(&need.area));
+    let wanted = NEEDS.iter().filter(|need| need.area.is_touched(areas));
     let missing: Vec<_> = wanted.filter(|need| !need.is_here()).collect();
     if !missing.is_empty() {
         install(&missing, &Distribution::of_this_machine())?;
     }
     let still = missing.iter().filter(|need| !need.is_here()).map(|need| need.advice());
-    let tools = TOOLS.iter().filter(|tool| tool.areas.iter().any(touched));
-    let by_hand: Vec<_> = still.chain(tools.filter_map(Tool::complaint)).collect();
+    let by_hand: Vec<_> = still.chain(tools(areas).filter_map(Tool::complaint)).collect();
     ensure!(by_hand.is_empty(), "install these by hand:\n  {}", by_hand.join("\n  "));
     Ok(())
+}
+
+/// Returns the tools that these areas need.
+pub(crate) fn tools(areas: &[Area]) -> impl Iterator<Item = &'static Tool> {
+    TOOLS.iter().filter(|tool| tool.areas.iter().any(|area| area.is_touched(areas)))
 }
 
 /// Installs what the archives of this distribution have.
