@@ -44,7 +44,7 @@ pub use laptop::Laptop;
 pub use own_shop::{OwnShop, Way};
 pub use patience::{eventually, within};
 pub use person::Person;
-pub use process::Process;
+pub use process::{Held, Process};
 pub use residue::Residue;
 pub use service::{KEY, Service, has_key};
 pub use shop::{OwnProcess, Shop, answered_by};

@@ -53,6 +53,12 @@ impl Process {
         Ok(Instant::now())
     }
 
+    /// Holds it still until what is returned is dropped; it does not notice.
+    pub fn hold(self) -> anyhow::Result<Held> {
+        signal(self.0, Signal::SIGSTOP).with_context(|| format!("process {} is gone", self.0))?;
+        Ok(Held(self.0))
+    }
+
     fn find(is_it: impl Fn(&Path) -> bool) -> anyhow::Result<Self> {
         for process in fs::read_dir("/proc")?.flatten() {
             let number = process.file_name().to_str().and_then(|name| name.parse().ok());
@@ -64,6 +70,17 @@ impl Process {
             }
         }
         bail!("none of the processes of this machine is it");
+    }
+}
+
+/// A process that does nothing while this lives.
+#[derive(Debug)]
+pub struct Held(Pid);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // One that was killed meanwhile needs nothing any more.
+        let _gone = signal(self.0, Signal::SIGCONT);
     }
 }
 

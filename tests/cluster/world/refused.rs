@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, ensure};
 use fairlead_lab::Host;
 use fairlead_model::TeamspaceId;
-use fairlead_tests::{Browser, Person, Said, Story, TEAMSPACE, World, say};
+use fairlead_tests::{Agent, Browser, Person, Process, Said, Story, TEAMSPACE, World, say};
 use fairlead_tunnel::{HandshakeError, PeerExpectation, TlsIdentity, connect::RelayError};
 use fairlead_wire::{
     authority::TeamspaceAuthority,
@@ -16,7 +16,7 @@ use fairlead_wire::{
 };
 use laptop_account::SelectedTeamspace;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     by_hand::{LaptopByHand, Linked, handshake, opens, shows, to_relay},
@@ -121,6 +121,9 @@ fn a_stream_outside_the_grant(world: &World) -> anyhow::Result<()> {
 
 fn a_ticket_misused(world: &World) -> anyhow::Result<()> {
     let laptop = LaptopByHand::of(world, "first", &world.ada().browser())?;
+    let replicas = world.agent().replicas()?;
+    let replicas: Vec<_> =
+        replicas.iter().map(|pod| Agent::process_of(pod)).collect::<anyhow::Result<_>>()?;
     laptop.does(async move |laptop: &mut Linked| {
         let begun = laptop.consumes(&["shop/*"]).await?;
         let (session, identity) = (begun.session.id, laptop.identity()?);
@@ -133,7 +136,18 @@ fn a_ticket_misused(world: &World) -> anyhow::Result<()> {
         let offer = laptop.offer(session).await?;
         ticket_is_refused(to_relay(&offer, Side::Cluster).await.map(drop))?;
         // It is spent by that: the right side comes too late.
-        ticket_is_refused(to_relay(&offer, Side::Laptop).await.map(drop))
+        ticket_is_refused(to_relay(&offer, Side::Laptop).await.map(drop))?;
+
+        // While nobody comes from the cluster, two with the same ticket must not be joined with each other.
+        let held = replicas.into_iter().map(Process::hold).collect::<anyhow::Result<Vec<_>>>()?;
+        let offer = laptop.offer(session).await?;
+        let mut shown = JoinSet::new();
+        for offer in [offer.clone(), offer] {
+            shown.spawn(async move { to_relay(&offer, Side::Laptop).await.map(drop) });
+        }
+        ticket_is_refused(shown.join_next().await.context("two were shown")??)?;
+        drop(held);
+        Ok(shown.join_next().await.context("two were shown")???)
     })
 }
 
