@@ -7,6 +7,7 @@ mod links;
 mod members;
 mod peers;
 mod people;
+mod scope;
 mod sessions;
 mod sign_ins;
 mod teamspaces;
