@@ -4,7 +4,7 @@
 use std::{
     fs::{self, Permissions},
     os::unix::{fs::PermissionsExt as _, net::UnixListener},
-    process::Stdio,
+    process::{Child, Stdio},
     thread,
 };
 
@@ -156,15 +156,9 @@ fn a_port_on_which_nothing_listens() {
 fn a_command_that_is_interrupted_before_it_heard_of_its_session() {
     let (machine, hub) = signed_in();
     hub.holds(true);
-    let mut fairlead = machine.user(ADA, "/mnt/bin/fairlead");
-    fairlead.args(["consume", "shop/*"]).stdin(Stdio::null()).stderr(Stdio::piped());
-    let child = fairlead.spawn().expect("starts");
+    let command = begins(&machine, &["consume", "shop/*"]);
     eventually(SOON, "the hub is asked", || Ok(hub.begun() == 1)).expect("asked");
-    let mut interrupt = machine.root("kill");
-    interrupt.args(["-INT", &child.id().to_string()]);
-    say(interrupt).expect("runs").ok().expect("sent");
-    let output = child.wait_with_output().expect("ends");
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    is_interrupted(&machine, command);
     hub.holds(false);
     eventually(SOON, "the session began after all, and is over", || {
         let sessions = machine.fairlead(ADA, &["list", "-o", "json"]).json()?;
@@ -172,6 +166,42 @@ fn a_command_that_is_interrupted_before_it_heard_of_its_session() {
     })
     .expect("over");
     nothing_is_half_done(&machine, &hub);
+}
+
+#[test]
+fn a_wider_consume_that_is_interrupted_leaves_what_was_consumed_before() {
+    let machine = Machine::with_supervisor();
+    let hub = Hub::on(&machine);
+    hub.has_signed_in(&machine, ADA);
+    machine.has_consumed(ADA, &["shop/frontend"]);
+    machine.starts(ADA);
+    let sessions = || machine.fairlead(ADA, &["list", "-o", "json"]).json();
+    let (names, before) = (machine.hosts(), sessions().expect("JSON")[0]["id"].clone());
+    let command = begins(&machine, &["consume", "shop/cart"]);
+    eventually(SOON, "its names stand", || Ok(machine.hosts().contains("cart.shop")))
+        .expect("begun");
+    is_interrupted(&machine, command);
+    eventually(SOON, "the wider one is over", || Ok(hub.live() == 0 && machine.hosts() == names))
+        .expect("over");
+    let left = sessions().expect("JSON");
+    assert_eq!((left.as_array().map(Vec::len), &left[0]["id"]), (Some(1), &before), "{left}");
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+fn begins(machine: &Machine, words: &[&str]) -> Child {
+    let mut fairlead = machine.user(ADA, "/mnt/bin/fairlead");
+    fairlead.args(words).stdin(Stdio::null()).stderr(Stdio::piped());
+    fairlead.spawn().expect("starts")
+}
+
+/// Sends what Ctrl-C sends, and waits for the command's end.
+fn is_interrupted(machine: &Machine, command: Child) {
+    let mut interrupt = machine.root("kill");
+    interrupt.args(["-INT", &command.id().to_string()]);
+    say(interrupt).expect("runs").ok().expect("sent");
+    let output = command.wait_with_output().expect("ends");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
 }
 
 #[test]

@@ -126,7 +126,7 @@ Examples:
 
 Names: frontend.shop, frontend.shop.svc, frontend.shop.svc.cluster.local; with one namespace also
 frontend. What is consumed already stays; a service that you intercept is left out. When no
-service answers within 20 s the exit code is 70: the consume stands and goes on trying."
+service answers within 20 s the exit code is 70: the consume goes on trying, beside what works."
     )]
     Consume {
         #[command(subcommand)]

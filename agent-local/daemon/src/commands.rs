@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fairlead_model::SessionKind;
+use fairlead_model::{SessionId, SessionKind};
 use laptop_ipc::{
     AnyCall, Failure, FailureKind,
     daemon::{Answer, PATIENCE_MAX, Reply, Request},
@@ -55,15 +55,30 @@ async fn hold(mut stream: UnixStream, keeper: &Arc<Keeper>, uid: u32) {
     deliver(stream, keeper, &reply).await;
 }
 
-/// Brings the answer. A session that nobody hears of would stand without anybody knowing, so it goes.
+/// Brings the answer. A session that nobody hears of, or of which nobody hears how it went, would stand without anybody
+/// knowing, so it goes.
 async fn deliver(mut stream: UnixStream, keeper: &Keeper, reply: &Reply) {
-    let Err(error) = laptop_ipc::write(&mut stream, reply).await else { return };
-    debug!("The command did not wait for the answer: {error}");
-    if let Ok(Answer::Begun { session, .. }) = reply {
-        let _acting = keeper.acting.lock().await;
-        if let Err(failure) = keeper.leave(session.id).await {
-            warn!(session = %session.id, "Left, and the hub was not told: {failure}");
+    let delivered = laptop_ipc::write(&mut stream, reply).await;
+    if let Err(error) = &delivered {
+        debug!("The command did not wait for the answer: {error}");
+    }
+    match (reply, delivered) {
+        (Ok(Answer::Awaited { session: Some(session) }), Ok(())) => {
+            keeper.sessions().note_heard(session.id);
         }
+        (
+            Ok(Answer::Begun { session, .. } | Answer::Awaited { session: Some(session) }),
+            Err(_),
+        ) => leave_unheard(keeper, session.id).await,
+        _ => {}
+    }
+}
+
+async fn leave_unheard(keeper: &Keeper, id: SessionId) {
+    let _acting = keeper.acting.lock().await;
+    let is_heard = keeper.sessions().live(id).is_none_or(|session| session.is_heard);
+    if !is_heard && let Err(failure) = keeper.leave(id).await {
+        warn!(session = %id, "Left, and the hub was not told: {failure}");
     }
 }
 
@@ -142,6 +157,50 @@ mod tests {
         deliver(near, &keeper, &begun(&keeper)).await;
         assert_eq!(keeper.sessions().desired().len(), 1, "the second one is gone");
         assert_eq!(keeper.before().len(), 1, "on disk, too");
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_consume_leaves_what_was_there_and_one_that_was_heard_of_replaces_it() {
+        let (_folder, keeper) = stage::keeper();
+        let teamspace = TeamspaceId::generate();
+        tokio::spawn(consume::end_replaced(Arc::clone(&keeper)));
+        let proven = || {
+            let id = stage::consume(&keeper, teamspace);
+            keeper.observe(id, Phase::Active, None);
+            id
+        };
+        let before = proven();
+        for answer in [
+            |session| Answer::Begun {
+                session,
+                refused: Vec::new(),
+                warnings: Vec::new(),
+                notes: Vec::new(),
+            },
+            |session| Answer::Awaited { session: Some(session) },
+        ] {
+            let id = proven();
+            let view = keeper.sessions().view_of(id).expect("kept");
+            let (near, far) = UnixStream::pair().expect("pair");
+            drop(far);
+            // Whatever would take its place has its turn first.
+            tokio::task::yield_now().await;
+            deliver(near, &keeper, &Ok(answer(view))).await;
+            assert_eq!(keeper.sessions().live_of(SessionKind::Consume), [before]);
+        }
+
+        let wider = proven();
+        let session = keeper.sessions().view_of(wider);
+        let (near, _far) = UnixStream::pair().expect("pair");
+        let mut changes_rx = keeper.sessions().changes();
+        deliver(near, &keeper, &Ok(Answer::Awaited { session })).await;
+        let is_over = async {
+            while keeper.sessions().live(before).is_some() {
+                changes_rx.changed().await.expect("the sessions live");
+            }
+        };
+        timeout(Duration::from_secs(60), is_over).await.expect("its place is taken");
+        assert_eq!(keeper.sessions().live_of(SessionKind::Consume), [wider]);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddrV4, sync::Arc};
 
-use fairlead_model::{Pattern, Patterns, SessionId, SessionKind, timers::LAPTOP_QUEUE};
+use fairlead_model::{Pattern, Patterns, SessionKind, timers::LAPTOP_QUEUE};
 use fairlead_tunnel::{
     Copied, Ending, OpenFailed, Opener, Stream, both_ways, socket::abort_on_close,
 };
@@ -35,7 +35,8 @@ const CONNECTIONS_MAX: usize = 4096;
 
 /// Begins a consume, or widens the one there is.
 ///
-/// The new session stands before the old one ends, so what was reached stays reachable.
+/// The new session stands beside the old one until its command has heard that it works: whoever interrupts it, or is
+/// refused, has what was there before.
 pub(crate) async fn begin(
     keeper: &Arc<Keeper>,
     hub: &str,
@@ -44,14 +45,13 @@ pub(crate) async fn begin(
 ) -> Result<Answer, Failure> {
     let _acting = keeper.acting.lock().await;
     let hub = keeper.hub_called(hub)?;
-    let before = before(keeper, &teamspace);
-    let patterns = joined(before.as_ref().map(|(_, patterns)| patterns), patterns)?;
+    let patterns = joined(before(keeper, &teamspace).as_ref(), patterns)?;
     let device = hub.device().await?;
     let SessionBegun { session, grant, services, refused, unmatched } =
         hub.begin_consume(teamspace.id, device.id, &patterns).await?;
     let id = session.id;
     let services = granted::services_of(services);
-    let mut warnings: Vec<_> = unmatched.iter().map(slip).collect();
+    let warnings = unmatched.iter().map(slip).collect();
     let wish = Wish::Consume { patterns, services };
     keeper.keep(DesiredSession { id, teamspace, grant, wish }, Origin::Begun);
 
@@ -67,11 +67,6 @@ pub(crate) async fn begin(
         return Err(failure);
     }
     carriers::begin(keeper, id);
-    if let Some((old, _)) = before
-        && let Err(failure) = keeper.leave(old).await
-    {
-        warnings.push(format!("the hub was not told that the consume before is over: {failure}"));
-    }
     proof::prove_once(keeper).await;
     let session = keeper.sessions().view_of(id).expect("kept a moment ago");
     let refused = refused.into_iter().map(|r| Refused {
@@ -100,10 +95,30 @@ pub(crate) async fn clear(keeper: &Arc<Keeper>) -> Result<Answer, Failure> {
     Ok(Answer::Done)
 }
 
-fn before(keeper: &Keeper, teamspace: &Teamspace) -> Option<(SessionId, Patterns)> {
+/// Ends each consume whose place another one has taken, for as long as the daemon lives.
+pub(crate) async fn end_replaced(keeper: Arc<Keeper>) {
+    let mut changes_rx = keeper.sessions().changes();
+    loop {
+        let is_any = !keeper.sessions().replaced().is_empty();
+        if is_any {
+            let _acting = keeper.acting.lock().await;
+            let replaced = keeper.sessions().replaced();
+            if let Err(failure) = keeper.leave_each(replaced).await {
+                warn!("What another consume replaces: {failure}");
+            }
+        }
+        if changes_rx.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Returns what is wanted of a teamspace so far: the youngest consume says it all.
+fn before(keeper: &Keeper, teamspace: &Teamspace) -> Option<Patterns> {
     let sessions = keeper.sessions();
-    let mut here = sessions.all_live().filter(|s| s.desired.teamspace.id == teamspace.id);
-    here.find_map(|session| Some((session.desired.id, session.patterns()?.clone())))
+    let here = sessions.all_live().filter(|s| s.desired.teamspace.id == teamspace.id);
+    let consumes = here.filter(|session| session.kind() == SessionKind::Consume);
+    consumes.max_by_key(|session| session.began)?.patterns().cloned()
 }
 
 /// Adds patterns to those there are; a new word takes back an earlier exclusion of the same, and the other way round.

@@ -58,6 +58,10 @@ pub(crate) struct Session {
     pub(crate) task: Option<Task>,
     /// Why the last connection to a service did not come about.
     pub(crate) refusals: BTreeMap<ServiceRef, String>,
+    /// Bytes have passed once.
+    pub(crate) was_proven: bool,
+    /// The command that began it has heard how it went; until then it takes nobody's place.
+    pub(crate) is_heard: bool,
     /// The user has left; only what is under way goes on for a moment.
     pub(crate) is_leaving: bool,
 }
@@ -78,6 +82,8 @@ impl Session {
             turns: BTreeMap::new(),
             task: None,
             refusals: BTreeMap::new(),
+            was_proven: origin == Origin::Restored,
+            is_heard: origin == Origin::Restored,
             is_leaving: false,
         }
     }

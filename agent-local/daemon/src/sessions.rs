@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, Session>,
-    routes: HashMap<SocketAddrV4, Route>,
+    routes: HashMap<SocketAddrV4, (TeamspaceId, ServiceRef, Port)>,
     addresses: BTreeMap<(TeamspaceId, ServiceRef), (Ipv4Addr, Vec<Port>)>,
     laptop: Laptop,
     /// Told after everything that a person could see.
@@ -85,8 +85,17 @@ impl Sessions {
         }
         session.phase = phase;
         session.detail = detail;
+        session.was_proven |= phase == Phase::Active;
         self.changes_tx.send_replace(());
         true
+    }
+
+    /// Takes note that the command that began a session has heard how it went.
+    pub(crate) fn note_heard(&mut self, id: SessionId) {
+        if let Some(session) = self.live_mut(id) {
+            session.is_heard = true;
+            self.changes_tx.send_replace(());
+        }
     }
 
     /// Takes note of how the last connection to a service went.
@@ -111,6 +120,20 @@ impl Sessions {
         };
         let others: Vec<_> = services.iter().filter(|(s, _)| !is_mine(s)).cloned().collect();
         if others.is_empty() { services.clone() } else { others }
+    }
+
+    /// Returns the consumes whose place a younger one of the same teamspace has taken. What was proven makes room only
+    /// for what is proven.
+    pub(crate) fn replaced(&self) -> Vec<SessionId> {
+        let consumes = || self.all_live().filter(|s| s.kind() == SessionKind::Consume);
+        let takes_place = |new: &Session, old: &Session| {
+            new.is_heard
+                && new.began > old.began
+                && new.desired.teamspace.id == old.desired.teamspace.id
+                && (!old.was_proven || self.proven_phase(new).0 == Phase::Active)
+        };
+        let is_replaced = |old: &&Session| consumes().any(|new| takes_place(new, old));
+        consumes().filter(is_replaced).map(|session| session.desired.id).collect()
     }
 
     /// Returns a session that is not over.
@@ -183,9 +206,8 @@ impl Sessions {
             reached.into_iter().zip(addresses)
         {
             for port in &ports {
-                if let Some(route) = self.route_to(teamspace, &service, *port) {
-                    self.routes.insert(SocketAddrV4::new(*address, port.get()), route);
-                }
+                let destination = SocketAddrV4::new(*address, port.get());
+                self.routes.insert(destination, (teamspace, service.clone(), *port));
             }
             self.addresses.insert((teamspace, service), (*address, ports));
         }
@@ -194,7 +216,7 @@ impl Sessions {
         }
     }
 
-    /// Finds the youngest session that grants this port.
+    /// Finds the session that grants this port: one that works, and of several the youngest.
     fn route_to(&self, teamspace: TeamspaceId, service: &ServiceRef, port: Port) -> Option<Route> {
         let grants = |session: &&Session| match &session.desired.wish {
             Wish::Consume { services, .. } => {
@@ -203,7 +225,8 @@ impl Sessions {
             }
             Wish::Intercept { .. } => false,
         };
-        let session = self.all_live().filter(grants).max_by_key(|session| session.began)?;
+        let session =
+            self.all_live().filter(grants).max_by_key(|s| (s.phase == Phase::Active, s.began))?;
         Some(Route {
             session: session.desired.id,
             service: service.clone(),
@@ -212,8 +235,10 @@ impl Sessions {
         })
     }
 
+    /// Returns where a redirected connection leads at this moment.
     pub(crate) fn route(&self, destination: SocketAddrV4) -> Option<Route> {
-        self.routes.get(&destination).cloned()
+        let (teamspace, service, port) = self.routes.get(&destination)?;
+        self.route_to(*teamspace, service, *port)
     }
 
     /// Returns one name and the address it must lead to, as a sample for the proof.
@@ -373,6 +398,32 @@ pub(crate) mod tests {
         assert_eq!(sessions.view_of(id).expect("there").phase, Phase::Active);
         sessions.set_laptop(Laptop::Broken { reason: "flushed".to_owned() });
         assert_eq!(sessions.view_of(id).expect("there").phase, Phase::Preparing);
+    }
+
+    #[test]
+    fn what_is_consumed_stays_until_a_wider_consume_is_proven_and_heard_of() {
+        let (teamspace, mut sessions) = (TeamspaceId::generate(), Sessions::new());
+        let [before, wider, widest] = [(); 3].map(|()| {
+            let session = consume(teamspace);
+            let id = session.desired.id;
+            sessions.insert(session);
+            id
+        });
+        sessions.insert(consume(TeamspaceId::generate()));
+        place(&mut sessions);
+        let leads_to = |sessions: &Sessions| {
+            sessions.route("127.72.1.2:80".parse().expect("address")).expect("routed").session
+        };
+        sessions.observe(before, Phase::Active, None);
+        assert_eq!(leads_to(&sessions), before, "what works carries on");
+
+        sessions.note_heard(wider);
+        assert_eq!(sessions.replaced(), [], "it may never work");
+        sessions.note_heard(widest);
+        assert_eq!(sessions.replaced(), [wider], "neither works, and the last word counts");
+        sessions.end(widest, Phase::Refused, None);
+        sessions.observe(wider, Phase::Active, None);
+        assert_eq!((sessions.replaced(), leads_to(&sessions)), (vec![before], wider));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlead_model::{Phase, SessionKind};
+use fairlead_model::{Phase, SessionId, SessionKind};
 use laptop_ipc::{
     FailureKind,
     daemon::{Answer, Refused, Request, Session},
@@ -38,7 +38,8 @@ pub(super) async fn begin(context: &Context<'_>, request: Request) -> Result<Beg
     }
 }
 
-/// Waits until a session is proven, or patience ends. Ctrl-C ends it; so is nothing left behind that was not proven.
+/// Waits until a session is proven, or patience ends. Ctrl-C ends it; so is nothing left behind that was not proven, and
+/// what was consumed before goes on.
 pub(super) async fn wait(
     context: &Context<'_>,
     session: Session,
@@ -47,11 +48,10 @@ pub(super) async fn wait(
     let id = session.id;
     let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
     let answer = tokio::select! {
+        // The daemon takes an answer that was delivered for one that was heard.
+        biased;
         answer = context.parts.ask_daemon(Request::AwaitProof { session: id, patience_ms }) => answer?,
-        _ = ctrl_c() => {
-            context.parts.ask_daemon(Request::Leave { session: id }).await?;
-            return Err(CliError::Interrupted);
-        }
+        _ = ctrl_c() => return Err(leave(context, id).await),
     };
     let seen = match answer {
         Answer::Awaited { session: Some(seen) } => seen,
@@ -64,6 +64,17 @@ pub(super) async fn wait(
     }
 }
 
+/// Ends an interrupted session, unless the daemon was faster.
+async fn leave(context: &Context<'_>, id: SessionId) -> CliError {
+    match context.parts.ask_daemon(Request::Leave { session: id }).await {
+        Err(CliError::Failure(failure)) if failure.kind == FailureKind::NotFound => {
+            CliError::Interrupted
+        }
+        Ok(_) => CliError::Interrupted,
+        Err(error) => error,
+    }
+}
+
 /// Says that a session stands, and that no byte has passed yet; with an exit code that a script sees.
 pub(super) fn must_be_proven(session: &Session) -> Result<(), CliError> {
     if session.phase == Phase::Active {
@@ -72,7 +83,8 @@ pub(super) fn must_be_proven(session: &Session) -> Result<(), CliError> {
     let wanted = session.wanted.join(" ");
     let detail = session.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
     let end = match session.kind {
-        SessionKind::Consume => "fairlead consume clear".to_owned(),
+        // `consume clear` would end what was consumed before, too.
+        SessionKind::Consume => format!("fairlead leave {}", session.id),
         SessionKind::Intercept => format!("fairlead leave {wanted}"),
     };
     Err(CliError::new(
