@@ -50,6 +50,8 @@ const AGENT: &str = "fairlead-agent";
 const JANITOR: &str = "fairlead-agent-janitor";
 /// The files that run under the janitor's account alone.
 const JANITORS: [&str; 2] = ["janitor.rs", "restore.rs"];
+/// The modules of `apply` that the janitor calls.
+const WRITING: [&str; 3] = ["services", "slices", "leases"];
 
 #[test]
 fn each_account_is_given_what_its_code_asks_for_and_no_more() {
@@ -196,9 +198,9 @@ fn needed_by_janitor() -> Rights {
         if JANITORS.contains(&file) || file == "lease.rs" {
             ask(&mut needed, code);
             own += code;
-        } else if ["services.rs", "slices.rs", "leases.rs"].contains(&file) {
-            let module = file.trim_end_matches(".rs").to_owned();
-            writing.insert(module, code.split("fn ").skip(1).map(str::to_owned).collect());
+        } else if let Some(module) = WRITING.iter().find(|m| file == format!("apply/{m}.rs")) {
+            let functions = code.split("fn ").skip(1).map(str::to_owned).collect();
+            writing.insert((*module).to_owned(), functions);
         }
     });
     for functions in reached_from(&own, &writing).values() {
@@ -311,18 +313,21 @@ fn on_one_line(code: &str) -> String {
     code.split_whitespace().collect::<Vec<_>>().join(" ").replace(" .", ".").replace("( ", "(")
 }
 
-/// Shows every source file, by name, without its tests.
+/// Shows every source file, by its path below `folder`, without its tests.
 fn visit(folder: &Path, show: &mut impl FnMut(&str, &str)) {
+    visit_below(folder, "", show);
+}
+
+fn visit_below(folder: &Path, above: &str, show: &mut impl FnMut(&str, &str)) {
     for entry in fs::read_dir(folder).expect("readable") {
         let path = entry.expect("readable").path();
+        let name = path.file_name().expect("a name").to_string_lossy();
         if path.is_dir() {
-            visit(&path, show);
-        } else {
+            visit_below(&path, &format!("{above}{name}/"), show);
+        } else if !["fake.rs", "pair.rs"].contains(&&*name) {
             let code = fs::read_to_string(&path).expect("readable");
-            let name = path.file_name().expect("a file").to_string_lossy().into_owned();
-            if !["fake.rs", "pair.rs"].contains(&name.as_str()) {
-                show(&name, code.split("#[cfg(test)]\nmod ").next().expect("at least one part"));
-            }
+            let code = code.split("#[cfg(test)]\nmod ").next().expect("at least one part");
+            show(&format!("{above}{name}"), code);
         }
     }
 }
