@@ -41,6 +41,16 @@ fn one_replica_may_always_be_taken_away_and_the_last_one_may_not() {
 }
 
 #[test]
+fn replicas_are_spread_over_nodes_whether_or_not_these_know_a_zone() {
+    let objects = Objects::of_agent(&[]);
+    let pod = &objects.named("Deployment", "fairlead-agent")["spec"]["template"]["spec"];
+    let spread: Vec<_> =
+        list(&pod["topologySpreadConstraints"]).iter().map(|each| &each["topologyKey"]).collect();
+    // The scheduler gives no points at all to a node that lacks one of the keys.
+    assert_eq!(spread, ["kubernetes.io/hostname"]);
+}
+
+#[test]
 fn only_the_agent_runs_under_the_account_that_reads_the_teamspace_key() {
     for (name, pod) in Objects::of_agent(&[]).pods() {
         let account = if name == "fairlead-agent" { name } else { "fairlead-agent-janitor" };
