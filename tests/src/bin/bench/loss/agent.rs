@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use fairlead_lab::Host;
 use fairlead_tests::{AGENT_NAMESPACE, Agent, Cut, Watch, end_callers, within};
 
@@ -78,6 +78,10 @@ fn deleted(stage: &Stage<'_>, round: u32) -> anyhow::Result<Vec<f64>> {
 fn cut_off(stage: &Stage<'_>, round: u32) -> anyhow::Result<Vec<f64>> {
     let victim = intercepted(stage, round)?;
     let node = stage.world.agent().host_of(&victim)?;
+    for replica in stage.world.agent().replicas()? {
+        let apart = replica == victim || stage.world.agent().host_of(&replica)? != node;
+        ensure!(apart, "both replicas run on {}, and none is left when it is cut off", node.name());
+    }
     let others: Vec<_> = Host::NODES.into_iter().filter(|other| *other != node).collect();
     let mut cut = None;
     let values = trouble(stage, &others, CUT_MS, || {
