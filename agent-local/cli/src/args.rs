@@ -117,6 +117,7 @@ Examples:
 Patterns:
   shop/cart          one service            shop/cart:8080     one port of it
   shop/*             a whole namespace      !shop/payment      but not this one
+  */cart             it in each namespace   */*:80             this port of everything
 
 Examples:
   fairlead consume 'shop/*'
@@ -289,5 +290,7 @@ mod tests {
     fn a_malformed_pattern_says_what_to_write() {
         let usage = Args::try_parse_from(["fairlead", "consume", "cart"]).expect_err("malformed");
         assert!(usage.to_string().contains("namespace/service"), "{usage}");
+        let usage = Args::try_parse_from(["fairlead", "consume", "shop/ca*"]).expect_err("a glob");
+        assert!(usage.to_string().contains("`shop/*`"), "{usage}");
     }
 }

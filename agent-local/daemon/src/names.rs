@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_model::{Namespace, Patterns, Port, ServiceRef, TeamspaceId};
+use fairlead_model::{Namespace, Pattern, Patterns, Port, ServiceRef, TeamspaceId};
 use laptop_ipc::supervisor::Reached;
 
 /// What names need to know of one consume.
@@ -40,11 +40,12 @@ pub(crate) fn reached(
         .collect()
 }
 
-/// Returns the only namespace that is wanted, whose services may be called by their bare names.
+/// Returns the only namespace that is named, whose services may be called by their bare names. `*/cart` names none: its
+/// bare name would be that of several services.
 pub(crate) fn home(patterns: &Patterns) -> Option<Namespace> {
-    let wanted: BTreeSet<_> =
-        patterns.iter().filter(|pattern| !pattern.excludes()).map(|p| p.namespace()).collect();
-    if wanted.len() == 1 { wanted.into_iter().next().cloned() } else { None }
+    let wanted = patterns.iter().filter(|pattern| !pattern.excludes());
+    let named: BTreeSet<_> = wanted.filter_map(Pattern::namespace).collect();
+    if named.len() == 1 { named.into_iter().next().cloned() } else { None }
 }
 
 #[cfg(test)]
@@ -78,6 +79,12 @@ mod tests {
             Some("shop".parse().expect("valid"))
         );
         assert_eq!(home(&patterns(&["shop/*", "pay/api"])), None);
+        assert_eq!(home(&patterns(&["*/*"])), None);
+        assert_eq!(
+            home(&patterns(&["shop/*", "*/otel"])),
+            Some("shop".parse().expect("valid")),
+            "what is wanted everywhere is at home where the only named namespace is"
+        );
     }
 
     #[test]

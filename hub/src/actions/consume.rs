@@ -140,10 +140,13 @@ fn unmatched(
         }
         unmatched.push(match (pattern.names_one(), covered.next()) {
             (Some(_), Some(service)) => without_that_port(pattern, service),
-            (one, _) => Unmatched {
+            (_, _) => Unmatched {
                 pattern: pattern.clone(),
                 reason: format!("no service that you may see matches `{pattern}`"),
-                similar: one.map(|name| similar(&name.to_string(), &seen)).unwrap_or_default(),
+                similar: pattern
+                    .service_name()
+                    .map(|name| similar(pattern.namespace(), name, &seen))
+                    .unwrap_or_default(),
             },
         });
     }
@@ -227,14 +230,24 @@ mod tests {
     fn a_wrong_port_is_told_from_a_wrong_name() {
         assert_eq!(reasons(&["shop/cart:9999"])[0].0, "`shop/cart` has no port 9999, it has 80");
         assert_eq!(reasons(&["shop/dns"])[0].0, "`shop/dns` has no TCP port at all");
-        let [(reason, similar)] = &reasons(&["shop/crat"])[..] else { panic!("one word") };
-        assert_eq!(reason, "no service that you may see matches `shop/crat`");
-        assert_eq!(similar, &["shop/cart"]);
+        for word in ["shop/crat", "*/crat"] {
+            let [(reason, similar)] = &reasons(&[word])[..] else { panic!("one word") };
+            assert_eq!(reason, &format!("no service that you may see matches `{word}`"));
+            assert_eq!(similar, &["shop/cart"]);
+        }
     }
 
     #[test]
     fn what_may_not_be_seen_is_neither_named_nor_similar() {
-        for word in ["secret/plan", "secret/plan:9999", "secret/plam", "secret/*"] {
+        for word in [
+            "secret/plan",
+            "secret/plan:9999",
+            "secret/plam",
+            "secret/*",
+            "*/plan",
+            "*/plam",
+            "*/*:9999",
+        ] {
             let [(reason, similar)] = &reasons(&[word])[..] else { panic!("{word}: one word") };
             assert_eq!(reason, &format!("no service that you may see matches `{word}`"));
             assert!(similar.is_empty(), "{word}: {similar:?}");

@@ -93,8 +93,8 @@ async fn known(
     if let Some(place) = catalogue.iter().position(|service| service.service == *wanted) {
         return Ok(catalogue.swap_remove(place));
     }
-    let near: Vec<_> =
-        similar(&wanted.to_string(), &catalogue).iter().map(|n| format!("`{n}`")).collect();
+    let near = similar(Some(&wanted.namespace), &wanted.name, &catalogue);
+    let near: Vec<_> = near.iter().map(|name| format!("`{name}`")).collect();
     Err(ActionError::NotFound {
         message: format!(
             "there is no service `{wanted}` in teamspace `{}` that you may see",

@@ -156,9 +156,12 @@ async fn a_service_that_may_not_be_seen_is_not_named() {
         &[("secret", r#"forbid(principal in Role::"developer", action, resource in Namespace::"staging/secret");"#)],
     )
     .await;
-    let begun = ada.consumes(&world, staging.id, &["shop/*", "secret/*"]).await.with(201);
-    assert_eq!(begun["refused"], json!([]));
-    for word in ["secret/plan", "secret/plam", "secret/plan:9999"] {
+    for words in [&["shop/*", "secret/*"][..], &["*/*"], &["*/*:80", "*/plan"]] {
+        let begun = ada.consumes(&world, staging.id, words).await.with(201);
+        assert_eq!(names(&begun["services"]), ["shop/cart"], "{words:?}");
+        assert_eq!(begun["refused"], json!([]), "{words:?}");
+    }
+    for word in ["secret/plan", "secret/plam", "secret/plan:9999", "*/plan", "*/plam"] {
         let refused = ada.consumes(&world, staging.id, &[word]).await;
         assert!(!refused.hint().contains("secret"), "{}", refused.hint());
         refused.with(404);

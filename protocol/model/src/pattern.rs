@@ -1,4 +1,6 @@
-//! Which services a developer wants: `shop/cart`, `shop/cart:8080`, `shop/*`, `!shop/payment`.
+//! Which services a developer wants: `shop/cart`, `shop/cart:8080`, `shop/*`, `*/cart`, `!shop/payment`.
+//!
+//! A `*` stands for a whole name. There are no globs: what `ca*` reaches would change with every new service.
 
 use std::{fmt, str::FromStr};
 
@@ -9,34 +11,65 @@ use crate::{Namespace, Port, ServiceName, ServiceRef, service::InvalidName};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
     #[error(
-        "`{text}` has no namespace: write `namespace/service`, for example `shop/cart` or `shop/*`"
+        "`{text}` has no namespace: write `namespace/service`, for example `shop/cart` or `shop/*`, or `*/cart` for one name in every namespace"
     )]
     NoNamespace { text: String },
     #[error("in `{text}`: {source}")]
     Name { text: String, source: InvalidName },
+    #[error(
+        "in `{text}`: `{part}` is part of a name, and `*` stands for a whole one: write `shop/*`, `*/cart` or `*/*`"
+    )]
+    PartOfName { text: String, part: String },
     #[error("in `{text}`: `{port}` is not a port (1 to 65535)")]
     Port { text: String, port: String },
     #[error(
         "`{text}` excludes one port; only whole services can be excluded: write `!namespace/service`"
     )]
     PortOfExclusion { text: String },
+    #[error(
+        "`{text}` excludes every service there is: `fairlead consume clear` ends what is consumed"
+    )]
+    ExcludesEverything { text: String },
     #[error("only exclusions: say first what to consume, for example `shop/*`")]
     OnlyExclusions,
 }
 
+/// One half of a pattern: this name, or whichever.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Name {
+enum Part<N> {
     Any,
-    One(ServiceName),
+    One(N),
 }
 
-/// One word of a consume: which services of a namespace, perhaps one port of them, or an exclusion.
+impl<N: PartialEq> Part<N> {
+    fn covers(&self, name: &N) -> bool {
+        self.one().is_none_or(|one| one == name)
+    }
+
+    const fn one(&self) -> Option<&N> {
+        match self {
+            Self::Any => None,
+            Self::One(name) => Some(name),
+        }
+    }
+}
+
+impl<N: fmt::Display> fmt::Display for Part<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::One(name) => name.fmt(f),
+        }
+    }
+}
+
+/// One word of a consume: which services of which namespaces, perhaps one port of them, or an exclusion.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern {
     excludes: bool,
-    namespace: Namespace,
-    name: Name,
+    namespace: Part<Namespace>,
+    name: Part<ServiceName>,
     port: Option<Port>,
 }
 
@@ -46,18 +79,22 @@ impl Pattern {
         self.excludes
     }
 
+    /// Returns the namespace when the pattern names one.
     #[must_use]
-    pub const fn namespace(&self) -> &Namespace {
-        &self.namespace
+    pub const fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.one()
+    }
+
+    /// Returns the service's name when the pattern has one, in whichever namespace.
+    #[must_use]
+    pub const fn service_name(&self) -> Option<&ServiceName> {
+        self.name.one()
     }
 
     /// Returns the service when the pattern names exactly one.
     #[must_use]
     pub fn names_one(&self) -> Option<ServiceRef> {
-        match &self.name {
-            Name::One(name) => Some(ServiceRef::new(self.namespace.clone(), name.clone())),
-            Name::Any => None,
-        }
+        Some(ServiceRef::new(self.namespace()?.clone(), self.service_name()?.clone()))
     }
 
     #[must_use]
@@ -68,11 +105,7 @@ impl Pattern {
     /// Says whether the pattern speaks of this service, whatever the port.
     #[must_use]
     pub fn covers(&self, service: &ServiceRef) -> bool {
-        self.namespace == service.namespace
-            && match &self.name {
-                Name::Any => true,
-                Name::One(name) => *name == service.name,
-            }
+        self.namespace.covers(&service.namespace) && self.name.covers(&service.name)
     }
 }
 
@@ -84,7 +117,6 @@ impl FromStr for Pattern {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let named = |source| InvalidPattern::Name { text: text.to_owned(), source };
         let Some((namespace, rest)) = rest.split_once('/') else {
             return Err(InvalidPattern::NoNamespace { text: text.to_owned() });
         };
@@ -102,11 +134,34 @@ impl FromStr for Pattern {
                 port: port.to_owned(),
             })?),
         };
-        let name = match name {
-            "*" => Name::Any,
-            name => Name::One(ServiceName::parse(name).map_err(named)?),
+        let pattern = Self {
+            excludes,
+            namespace: read_part(text, namespace)?,
+            name: read_part(text, name)?,
+            port,
         };
-        Ok(Self { excludes, namespace: Namespace::parse(namespace).map_err(named)?, name, port })
+        match pattern {
+            Self { excludes: true, namespace: Part::Any, name: Part::Any, .. } => {
+                Err(InvalidPattern::ExcludesEverything { text: text.to_owned() })
+            }
+            pattern => Ok(pattern),
+        }
+    }
+}
+
+fn read_part<N: FromStr<Err = InvalidName>>(
+    text: &str,
+    part: &str,
+) -> Result<Part<N>, InvalidPattern> {
+    match part {
+        "*" => Ok(Part::Any),
+        part if part.contains('*') => {
+            Err(InvalidPattern::PartOfName { text: text.to_owned(), part: part.to_owned() })
+        }
+        part => part
+            .parse()
+            .map(Part::One)
+            .map_err(|source| InvalidPattern::Name { text: text.to_owned(), source }),
     }
 }
 
@@ -115,10 +170,7 @@ impl fmt::Display for Pattern {
         if self.excludes {
             f.write_str("!")?;
         }
-        match &self.name {
-            Name::Any => write!(f, "{}/*", self.namespace)?,
-            Name::One(name) => write!(f, "{}/{name}", self.namespace)?,
-        }
+        write!(f, "{}/{}", self.namespace, self.name)?;
         match self.port {
             Some(port) => write!(f, ":{port}"),
             None => Ok(()),
@@ -200,7 +252,19 @@ mod tests {
 
     #[test]
     fn a_pattern_is_written_as_it_was_read() {
-        for text in ["shop/cart", "shop/cart:8080", "shop/*", "!shop/payment", "shop/*:80"] {
+        for text in [
+            "shop/cart",
+            "shop/cart:8080",
+            "shop/*",
+            "!shop/payment",
+            "shop/*:80",
+            "*/cart",
+            "*/cart:80",
+            "*/*",
+            "*/*:80",
+            "!*/cart",
+            "!shop/*",
+        ] {
             assert_eq!(text.parse::<Pattern>().expect("valid").to_string(), text);
         }
     }
@@ -209,6 +273,16 @@ mod tests {
     fn a_star_wants_the_whole_namespace_and_nothing_else() {
         assert!(wants(&["shop/*"], "shop/cart", 80));
         assert!(!wants(&["shop/*"], "pay/cart", 80));
+    }
+
+    #[test]
+    fn a_star_in_place_of_the_namespace_wants_it_everywhere() {
+        assert!(wants(&["*/cart"], "shop/cart", 80) && wants(&["*/cart"], "pay/cart", 80));
+        assert!(!wants(&["*/cart"], "shop/catalog", 80));
+        assert!(wants(&["*/*:80"], "pay/api", 80) && !wants(&["*/*:80"], "pay/api", 81));
+        assert!(!wants(&["*/*", "!*/cart"], "shop/cart", 80));
+        assert!(!wants(&["*/*", "!shop/*"], "shop/catalog", 80));
+        assert!(wants(&["*/*", "!*/cart", "!shop/*"], "pay/api", 80));
     }
 
     #[test]
@@ -232,7 +306,11 @@ mod tests {
             ("shop/cart:http", "not a port"),
             ("!shop/cart:80", "whole services"),
             ("Shop/cart", "not a namespace"),
-            ("shop/ca*", "not a service name"),
+            ("shop/ca*", "stands for a whole one"),
+            ("sh*/cart", "stands for a whole one"),
+            ("**/cart", "stands for a whole one"),
+            ("*", "`*/cart` for one name in every namespace"),
+            ("!*/*", "consume clear"),
         ] {
             let error = text.parse::<Pattern>().expect_err(text).to_string();
             assert!(error.contains(expected), "{text}: {error}");

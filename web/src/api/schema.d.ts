@@ -754,7 +754,7 @@ export interface components {
             device_id: string;
             /** @enum {string} */
             kind: "consume";
-            /** @description `shop/cart`, `shop/cart:8080`, `shop/*`, `!shop/payment` */
+            /** @description `shop/cart`, `shop/cart:8080`, `shop/*`, `*\/cart`, `*\/*:80`, `!shop/payment` */
             patterns: string[];
             /** Format: uuid */
             teamspace_id: string;

@@ -21,7 +21,7 @@ pub(super) enum NewSession {
     Consume {
         teamspace_id: Uuid,
         device_id: Uuid,
-        /// `shop/cart`, `shop/cart:8080`, `shop/*`, `!shop/payment`
+        /// `shop/cart`, `shop/cart:8080`, `shop/*`, `*/cart`, `*/*:80`, `!shop/payment`
         patterns: Vec<String>,
     },
     Intercept {
