@@ -46,6 +46,7 @@ type Order = (Vec<Reached>, oneshot::Sender<SetReply>);
 pub(crate) struct Footing {
     wanted_tx: mpsc::SyncSender<Order>,
     passed_rx: Listeners,
+    contested_rx: watch::Receiver<Option<String>>,
 }
 
 impl Footing {
@@ -53,8 +54,9 @@ impl Footing {
     pub(crate) fn begin(socket: PathBuf, folders: DaemonFolders) -> (Self, Listeners) {
         let (wanted_tx, wanted_rx) = mpsc::sync_channel::<Order>(QUEUE);
         let (passed_tx, passed_rx) = watch::channel(None);
+        let (contested_tx, contested_rx) = watch::channel(None);
         let mut standing =
-            Standing { socket, folders, stream: None, passed_tx, was_missing: false };
+            Standing { socket, folders, stream: None, passed_tx, contested_tx, was_missing: false };
         thread::spawn(move || {
             standing.look();
             loop {
@@ -68,7 +70,12 @@ impl Footing {
                 }
             }
         });
-        (Self { wanted_tx, passed_rx: passed_rx.clone() }, passed_rx)
+        (Self { wanted_tx, passed_rx: passed_rx.clone(), contested_rx }, passed_rx)
+    }
+
+    /// Returns what another program keeps changing, as the supervisor says.
+    pub(crate) fn contested(&self) -> Option<String> {
+        self.contested_rx.borrow().clone()
     }
 
     /// Says whether a supervisor is there. Without one no name stands.
@@ -95,6 +102,7 @@ struct Standing {
     folders: DaemonFolders,
     stream: Option<UnixStream>,
     passed_tx: watch::Sender<Option<Arc<Passed>>>,
+    contested_tx: watch::Sender<Option<String>>,
     was_missing: bool,
 }
 
@@ -113,7 +121,12 @@ impl Standing {
 
     /// Sees whether the supervisor is there; if it is new, gets a listener from it.
     fn look(&mut self) {
-        if self.stream.is_some() && self.ask(Request::Status).is_ok() {
+        if self.stream.is_some()
+            && let Ok(answer) = self.ask(Request::Status)
+        {
+            if let Answer::Status { contested, .. } = answer {
+                self.contested_tx.send_replace(contested);
+            }
             return;
         }
         match self.attach() {
@@ -172,6 +185,7 @@ impl Standing {
 
     fn lose(&mut self) {
         self.stream = None;
+        self.contested_tx.send_replace(None);
         self.passed_tx.send_replace(None);
     }
 }

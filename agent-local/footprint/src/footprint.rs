@@ -70,23 +70,45 @@ impl Footprint {
             users: BTreeMap::new(),
             is_settled: false,
         };
+        // The journal may be gone, and another program may have put back what it remembered.
+        for change in seen(paths) {
+            footprint.journal.about_to(&change)?;
+        }
         footprint.settle()?;
         Ok(footprint)
     }
 
-    /// Lists what may stand from an earlier run, without touching it.
+    /// Lists what may stand from an earlier run without touching it, as far as the caller may see it: everybody reads
+    /// the hosts file, root alone the journal and the redirects.
     pub fn residue(paths: &Paths) -> Result<Vec<Change>, FootprintError> {
-        Ok(Journal::open(&paths.journal)?.backwards().cloned().collect())
+        let mut found = Journal::peek(&paths.journal)?;
+        found.extend(
+            seen(paths).into_iter().filter(|change| !found.contains(change)).collect::<Vec<_>>(),
+        );
+        found.reverse();
+        Ok(found)
     }
 
-    /// Lists what may stand as far as the caller may see it: everybody reads the hosts file, root alone the journal.
-    pub fn visible_residue(paths: &Paths) -> Result<Vec<Change>, FootprintError> {
-        let mut found = Journal::peek(&paths.journal)?;
-        let section = Change::HostsSection { path: paths.hosts.clone() };
-        if !found.contains(&section) && HostsFile::new(paths.hosts.clone()).has_section()? {
-            found.push(section);
+    /// Lists what another program has changed of what should stand, or put back of what should not.
+    pub fn disturbed(&mut self) -> Result<Vec<Change>, FootprintError> {
+        let (entries, redirects) = self.plan()?;
+        let mut disturbed = Vec::new();
+        if !self.hosts.says(&entries)? {
+            disturbed.push(Change::HostsSection { path: self.hosts.path().to_owned() });
         }
-        Ok(found)
+        // Without a redirect of ours the ruleset is others' affair, and looking would cost a process each time.
+        if !redirects.is_empty() && !self.nft.stands(&redirects)? {
+            disturbed.push(Change::RedirectTable);
+        }
+        Ok(disturbed)
+    }
+
+    /// Makes the machine be what all users together want, whatever another program did to it.
+    pub fn put_again(&mut self) -> Result<(), FootprintError> {
+        for change in self.disturbed()? {
+            self.journal.about_to(&change)?;
+        }
+        self.settle()
     }
 
     /// Makes a user's part be what is wanted and returns each service's address, in order.
@@ -205,6 +227,18 @@ impl Footprint {
     }
 }
 
+/// Lists what can be seen of ours on this machine. What cannot be looked at is left to the journal.
+fn seen(paths: &Paths) -> Vec<Change> {
+    let mut seen = Vec::new();
+    if matches!(Nft::new(paths.nft.clone()).table(), Ok(Some(_))) {
+        seen.push(Change::RedirectTable);
+    }
+    if matches!(HostsFile::new(paths.hosts.clone()).has_section(), Ok(true)) {
+        seen.push(Change::HostsSection { path: paths.hosts.clone() });
+    }
+    seen
+}
+
 fn names_of(service: &ServiceRef, is_home: bool) -> Vec<String> {
     let ServiceRef { namespace, name } = service;
     let mut names = vec![
@@ -240,8 +274,12 @@ mod tests {
             let at = |name: &str| folder.path().join(name);
             fs::write(at("hosts"), PLAIN).expect("written");
             let here = folder.path().display();
-            let nft =
-                format!("#!/bin/sh\ntest ! -e {here}/refuse && exec /bin/cat > {here}/rules\n");
+            let nft = format!(
+                "#!/bin/sh\ncase $1 in -n)\n\
+                   /bin/grep -q skuid {here}/rules 2>/dev/null && exec /bin/cat {here}/rules\n\
+                   echo 'No such file' >&2; exit 1;;\n\
+                 esac\ntest ! -e {here}/refuse && exec /bin/cat > {here}/rules\n"
+            );
             fs::write(at("nft"), nft).expect("written");
             fs::set_permissions(at("nft"), fs::Permissions::from_mode(0o755)).expect("mode");
             let paths = Paths {
@@ -307,13 +345,53 @@ mod tests {
         killed.set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"])).expect("set");
         drop(killed);
         assert_eq!(Footprint::residue(&machine.paths).expect("read").len(), 2);
-        assert_eq!(Footprint::visible_residue(&machine.paths).expect("read").len(), 2);
-        let unread = Paths { journal: "/nonexistent/journal".into(), ..machine.paths.clone() };
-        let visible = Footprint::visible_residue(&unread).expect("read");
+        let for_users = Paths {
+            journal: "/nonexistent/journal".into(),
+            nft: "/nonexistent/nft".into(),
+            ..machine.paths.clone()
+        };
+        let visible = Footprint::residue(&for_users).expect("read");
         assert_eq!(visible, [Change::HostsSection { path: machine.paths.hosts.clone() }]);
         drop(machine.footprint());
         machine.is_clean();
-        assert_eq!(Footprint::visible_residue(&machine.paths).expect("read"), []);
+        assert_eq!(Footprint::residue(&machine.paths).expect("read"), []);
+    }
+
+    #[test]
+    fn what_stands_without_a_journal_is_found_all_the_same() {
+        let machine = Machine::new();
+        let mut killed = machine.footprint();
+        killed.set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"])).expect("set");
+        drop(killed);
+        fs::remove_file(&machine.paths.journal).expect("removed");
+        assert_eq!(Footprint::residue(&machine.paths).expect("read").len(), 2);
+        drop(machine.footprint());
+        machine.is_clean();
+    }
+
+    #[test]
+    fn what_another_program_changed_is_seen_and_put_again() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        let services = ["shop/cart", "shop/pay"];
+        footprint.set(1000, wanted(TeamspaceId::generate(), 40_001, &services)).expect("set");
+        assert_eq!(footprint.disturbed().expect("looked"), []);
+        let whole = machine.read("hosts");
+        let without_pay =
+            whole.lines().filter(|line| !line.contains("pay")).collect::<Vec<_>>().join("\n");
+        fs::write(machine.folder.path().join("hosts"), without_pay + "\n").expect("written");
+        fs::write(machine.folder.path().join("rules"), "").expect("flushed");
+        let hosts = Change::HostsSection { path: machine.paths.hosts.clone() };
+        assert_eq!(footprint.disturbed().expect("looked"), [hosts.clone(), Change::RedirectTable]);
+        footprint.put_again().expect("put");
+        assert_eq!(footprint.disturbed().expect("looked"), []);
+        assert_eq!(machine.read("hosts"), whole);
+
+        footprint.clear(1000).expect("cleared");
+        fs::write(machine.folder.path().join("hosts"), whole).expect("restored by another");
+        assert_eq!(footprint.disturbed().expect("looked"), [hosts]);
+        footprint.put_again().expect("taken back");
+        machine.is_clean();
     }
 
     #[test]

@@ -10,11 +10,12 @@ use std::{
 
 use crate::{
     hosts::{self, HostEntry, with_section, without_section},
+    lease::wait_for_writers,
     whole_file::{FILE_MAX_BYTES, Replaced, remove_leftover, replace},
 };
 
 /// Somebody else may write at the same moment; more often than this is a fight that we leave.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum HostsError {
@@ -59,21 +60,26 @@ impl HostsFile {
         self.change(without_section)
     }
 
+    /// Says whether our section says exactly `entries`, and no line elsewhere is ours.
+    pub fn says(&self, entries: &[HostEntry]) -> Result<bool, HostsError> {
+        let (file, _) = self.read(&self.path)?;
+        Ok(with_section(&file, entries) == file)
+    }
+
     /// Says whether any line of it is ours.
     pub fn has_section(&self) -> Result<bool, HostsError> {
         Ok(hosts::has_section(&self.read(&self.path)?.0))
     }
 
-    fn change(&self, new: impl Fn(&[u8]) -> Vec<u8>) -> Result<(), HostsError> {
+    fn change(&self, make: impl Fn(&[u8]) -> Vec<u8>) -> Result<(), HostsError> {
         // A link is followed, or the rename would replace it by a file.
         let path = fs::canonicalize(&self.path).map_err(|source| self.unreadable(source))?;
         for _ in 0..ATTEMPTS {
             let (old, seen) = self.read(&path)?;
-            let new = new(&old);
-            if new == old {
+            if make(&old) == old {
                 return remove_leftover(&path).map_err(|source| self.unwritable(source));
             }
-            match replace(&path, &seen, &old, &new) {
+            match replace(&path, &seen, &old, &make) {
                 Ok(Replaced::Done) => return Ok(()),
                 Ok(Replaced::ChangedMeanwhile) => {}
                 Err(source) => return Err(self.unwritable(source)),
@@ -85,6 +91,8 @@ impl HostsFile {
     fn read(&self, path: &Path) -> Result<(Vec<u8>, Metadata), HostsError> {
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(|source| self.unreadable(source))?;
+        // Whoever empties it first and then writes it anew must not be read in between.
+        wait_for_writers(&file);
         let seen = file.metadata().map_err(|source| self.unreadable(source))?;
         file.take(FILE_MAX_BYTES + 1)
             .read_to_end(&mut bytes)

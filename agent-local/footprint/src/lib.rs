@@ -9,7 +9,9 @@ mod footprint;
 mod hosts;
 mod hosts_file;
 mod journal;
+mod lease;
 mod redirect;
+mod repairs;
 mod whole_file;
 
 pub use addresses::{AddressError, Addresses, CANARY, Key, LAST, NETWORK};
@@ -18,4 +20,5 @@ pub use hosts::{HostEntry, InvalidHostName, MARK, has_section, with_section, wit
 pub use hosts_file::{HostsError, HostsFile};
 pub use journal::{Change, Journal, JournalError};
 pub use redirect::{Nft, Redirect, RedirectError, ruleset};
+pub use repairs::Repairs;
 pub use whole_file::replace_atomically;

@@ -18,6 +18,9 @@ use fairlead_model::{Port, timers::NFT_MAX};
 
 pub(crate) const TABLE: &str = "fairlead";
 
+/// Our table with all services of several users is shorter.
+const SAID_MAX_BYTES: u64 = 16 << 20;
+
 #[derive(Debug, thiserror::Error)]
 pub enum RedirectError {
     #[error("could not run `{}`", program.display())]
@@ -93,17 +96,41 @@ impl Nft {
         self.run(&ruleset(&[]))
     }
 
-    fn run(&self, ruleset: &str) -> Result<(), RedirectError> {
-        self.run_for(ruleset, NFT_MAX)
+    /// Says whether our table leads every one of these redirects to its listener.
+    pub fn stands(&self, redirects: &[Redirect]) -> Result<bool, RedirectError> {
+        let Some(table) = self.table()? else { return Ok(redirects.is_empty()) };
+        let leads = |r: &Redirect| {
+            let end = format!("redirect to :{}", r.listener);
+            table.lines().any(|line| line.trim_end().ends_with(&end))
+        };
+        Ok(redirects.iter().all(leads))
     }
 
-    fn run_for(&self, ruleset: &str, patience: Duration) -> Result<(), RedirectError> {
+    /// Returns our table as nft shows it; `None` when there is none.
+    pub fn table(&self) -> Result<Option<String>, RedirectError> {
+        match self.run_for(&["-n", "list", "table", "ip", TABLE], "", NFT_MAX) {
+            Ok(table) => Ok(Some(table)),
+            Err(RedirectError::Refused { said }) if said.contains("No such file") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn run(&self, ruleset: &str) -> Result<(), RedirectError> {
+        self.run_for(&["-f", "-"], ruleset, NFT_MAX).map(drop)
+    }
+
+    fn run_for(
+        &self,
+        words: &[&str],
+        ruleset: &str,
+        patience: Duration,
+    ) -> Result<String, RedirectError> {
         let failed = |source| RedirectError::Run { program: self.program.clone(), source };
         let mut nft = Command::new(&self.program)
-            .args(["-f", "-"])
+            .args(words)
             .env_clear()
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
@@ -114,29 +141,44 @@ impl Nft {
         let status = nft.wait().map_err(failed)?;
         match heard {
             Err(_) => Err(RedirectError::Hung { program: self.program.clone() }),
-            Ok((_, said)) if !status.success() => {
-                Err(RedirectError::Refused { said: said.trim().to_owned() })
+            Ok(heard) if !status.success() => {
+                Err(RedirectError::Refused { said: heard.complaint.trim().to_owned() })
             }
-            Ok((sent, _)) => sent.map_err(failed),
+            Ok(heard) => heard.sent.map_err(failed).map(|()| heard.answer),
         }
     }
 }
 
+/// What nft said until it ended.
+struct Heard {
+    sent: io::Result<()>,
+    answer: String,
+    complaint: String,
+}
+
 /// Gives nft its input and hears, when it has ended, what it said. In a thread of its own: whoever waits may give up.
-fn hear(nft: &mut Child, ruleset: String) -> mpsc::Receiver<(io::Result<()>, String)> {
+fn hear(nft: &mut Child, ruleset: String) -> mpsc::Receiver<Heard> {
     let mut stdin = nft.stdin.take().expect("stdin is piped");
-    let mut stderr = nft.stderr.take().expect("stderr is piped");
+    let stdout = nft.stdout.take().expect("stdout is piped");
+    let stderr = nft.stderr.take().expect("stderr is piped");
     let (heard_tx, heard_rx) = mpsc::sync_channel(1);
     thread::spawn(move || {
         // nft reads all of its input before it says anything, so this cannot wait for a full pipe on the way back.
         let sent = stdin.write_all(ruleset.as_bytes());
         drop(stdin);
-        let mut said = Vec::new();
-        // What cannot be read is only missing in the message.
-        drop(stderr.read_to_end(&mut said));
-        drop(heard_tx.send((sent, String::from_utf8_lossy(&said).into_owned())));
+        let complaining = thread::spawn(move || text_of(stderr));
+        let answer = text_of(stdout);
+        let complaint = complaining.join().unwrap_or_default();
+        drop(heard_tx.send(Heard { sent, answer, complaint }));
     });
     heard_rx
+}
+
+/// What cannot be read is only missing in the message.
+fn text_of(pipe: impl io::Read) -> String {
+    let mut said = Vec::new();
+    drop(pipe.take(SAID_MAX_BYTES).read_to_end(&mut said));
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// Returns the pair that every user's redirect contains besides the services.
@@ -185,6 +227,33 @@ mod tests {
         assert_eq!(ruleset(&[redirect(1000, 40_001, &[])]), ruleset(&[]));
     }
 
+    /// Returns an nft that says this, and its exit code.
+    fn nft_that(says: &str) -> (tempfile::TempDir, Nft) {
+        let folder = tempfile::tempdir().expect("folder");
+        let program = folder.path().join("nft");
+        std::fs::write(&program, format!("#!/bin/sh\n{says}\n")).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        (folder, Nft::new(program))
+    }
+
+    #[test]
+    fn a_table_that_lacks_a_redirect_does_not_stand() {
+        let (_folder, nft) = nft_that(
+            "echo 'meta skuid 1000 ip daddr . tcp dport @services_1000 redirect to :40001'",
+        );
+        let (ada, grace) = (redirect(1000, 40_001, &[]), redirect(1001, 40_002, &[]));
+        assert!(nft.stands(std::slice::from_ref(&ada)).expect("looked"));
+        assert!(!nft.stands(&[ada.clone(), grace]).expect("looked"));
+        let (_folder, nft) =
+            nft_that("echo 'Error: No such file or directory; did you mean x?' >&2; exit 1");
+        assert!(
+            !nft.stands(std::slice::from_ref(&ada)).expect("looked")
+                && nft.stands(&[]).expect("looked")
+        );
+        let (_folder, nft) = nft_that("echo 'Operation not permitted' >&2; exit 1");
+        assert!(nft.stands(&[ada]).is_err());
+    }
+
     #[test]
     fn what_nft_says_reaches_the_reader() {
         let missing = Nft::new("/nonexistent/nft".into()).remove().expect_err("no such program");
@@ -202,7 +271,8 @@ mod tests {
         // More than a pipe holds, so that it hangs while it is told, too.
         let ruleset = "#".repeat(1 << 20);
         let hanging = Nft::new(program);
-        let error = hanging.run_for(&ruleset, Duration::from_millis(50)).expect_err("it hangs");
+        let error =
+            hanging.run_for(&[], &ruleset, Duration::from_millis(50)).expect_err("it hangs");
         assert!(matches!(error, RedirectError::Hung { .. }), "{error:?}");
     }
 }

@@ -1,9 +1,11 @@
 //! Putting new bytes in the place of a system file, or leaving it as it was. Never something in between.
 //!
-//! The way is a temporary file in the same folder and a rename. Where the file is a mount point of its own (in
-//! containers) a rename is refused; there the space is reserved first and what differs is then written in place. That
-//! is as whole as one write is: of a section at the end a kill may leave the beginning, which is recognised and removed;
-//! when other lines stand behind the section, they may be torn, too. An edit of another hand in the microseconds between
+//! The way is a temporary file in the same folder, exchanged with the old one. What comes out is looked at: when another
+//! program has written it meanwhile, its edit is taken over before anybody can open the new file. Where the file is a
+//! mount point of its own (in containers) an exchange is refused; there the space is reserved first and what differs is
+//! then written in place, with everybody else kept out. That is as whole as one write is: of a section at the end a kill
+//! may leave the beginning, which is recognised and removed; when other lines stand behind the section, they may be
+//! torn, too. Where the file system has no leases (see `lease.rs`), an edit of another hand in the microseconds between
 //! the last look and the write is lost.
 
 use std::{
@@ -18,6 +20,9 @@ use nix::{
     fcntl::{FallocateFlags, fallocate},
     unistd::{Gid, Uid, fchown},
 };
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::lease;
 
 /// A system file that is larger is not what we take it for.
 pub(crate) const FILE_MAX_BYTES: u64 = 8 << 20;
@@ -35,27 +40,34 @@ pub(crate) enum Replaced {
     ChangedMeanwhile,
 }
 
-/// Puts `new` in the place of `old`, which was seen with `seen`, unless another hand has changed it meanwhile.
+/// Puts `make(old)` in the place of `old`, which was seen with `seen`. What another hand has written since then is
+/// taken over where it can be seen, and not written over.
 pub(crate) fn replace(
     path: &Path,
     seen: &Metadata,
     old: &[u8],
-    new: &[u8],
+    make: &dyn Fn(&[u8]) -> Vec<u8>,
 ) -> io::Result<Replaced> {
-    let temporary = match prepared(path, seen, new) {
+    let new = make(old);
+    let temporary = match prepared(path, seen, &new) {
         Ok(temporary) => temporary,
         // The folder cannot take a new file; the file itself may still be writable.
-        Err(error) if is_refusal(&error) => return in_place(path, old, new),
+        Err(error) if is_refusal(&error) => return in_place(path, old, make),
         Err(error) => return Err(error),
     };
+    match temporary.exchange_with(path, old, &new, make) {
+        Ok(()) => return Ok(Replaced::Done),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            return in_place(path, old, make);
+        }
+        // Not every file system exchanges files.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+        Err(error) => return Err(error),
+    }
     if !is_same(seen, &fs::metadata(path)?) {
         return Ok(Replaced::ChangedMeanwhile);
     }
-    match temporary.rename_to(path) {
-        Ok(()) => Ok(Replaced::Done),
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => in_place(path, old, new),
-        Err(error) => Err(error),
-    }
+    temporary.rename_to(path).map(|()| Replaced::Done)
 }
 
 fn is_refusal(error: &io::Error) -> bool {
@@ -96,18 +108,22 @@ fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes over the bytes of a file that cannot be renamed over, after making sure that there is room for them and that
-/// nobody else has changed them.
-fn in_place(path: &Path, old: &[u8], new: &[u8]) -> io::Result<Replaced> {
+/// Writes over the bytes of a file that cannot be renamed over, after making sure that there is room for them.
+///
+/// Where nobody can be kept out meanwhile, what somebody has changed since it was read is left alone.
+fn in_place(path: &Path, old: &[u8], make: &dyn Fn(&[u8]) -> Vec<u8>) -> io::Result<Replaced> {
+    lease::wait_for_writers(&File::open(path)?);
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    reserve(&file, new.len())?;
+    let is_ours_alone = lease::keep_others_out(&file);
     let mut now = Vec::with_capacity(old.len());
     (&mut file).take(FILE_MAX_BYTES + 1).read_to_end(&mut now)?;
-    if now != old {
+    if now != old && !is_ours_alone {
         return Ok(Replaced::ChangedMeanwhile);
     }
-    if let Err(error) = overwrite(&file, old, new) {
-        overwrite(&file, &[], old)?;
+    let new = make(&now);
+    reserve(&file, new.len())?;
+    if let Err(error) = overwrite(&file, &now, &new) {
+        overwrite(&file, &[], &now)?;
         return Err(error);
     }
     Ok(Replaced::Done)
@@ -128,6 +144,15 @@ fn reserve(file: &File, length: usize) -> io::Result<()> {
         Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns what a file says that has lost its name, once those who still write it are done.
+fn without_writers(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    lease::wait_for_writers(&file);
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn temporary_beside(path: &Path) -> PathBuf {
@@ -162,6 +187,25 @@ impl Temporary {
         Ok(Self { path, file, renamed: false })
     }
 
+    /// Exchanges the two files, and takes over what another program wrote between our last look and now.
+    ///
+    /// Whoever opens the new file meanwhile waits until it is right.
+    fn exchange_with(
+        &self,
+        path: &Path,
+        old: &[u8],
+        new: &[u8],
+        make: &dyn Fn(&[u8]) -> Vec<u8>,
+    ) -> io::Result<()> {
+        lease::keep_others_out(&self.file);
+        renameat_with(CWD, &self.path, CWD, path, RenameFlags::EXCHANGE)?;
+        let edited = without_writers(&self.path)?;
+        if edited != old {
+            overwrite(&self.file, new, &make(&edited))?;
+        }
+        File::open(path.parent().expect("a file is in a folder"))?.sync_all()
+    }
+
     fn rename_to(mut self, path: &Path) -> io::Result<()> {
         fs::rename(&self.path, path)?;
         self.renamed = true;
@@ -183,16 +227,65 @@ impl Drop for Temporary {
 mod tests {
     use super::*;
 
-    #[test]
-    fn in_place_does_not_write_over_what_another_hand_has_just_written() {
+    fn hosts(says: &str) -> (tempfile::TempDir, PathBuf, Metadata) {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("hosts");
-        fs::write(&path, "127.0.0.1 localhost\n").expect("written");
-        let old = fs::read(&path).expect("read");
-        fs::write(&path, "10.9.9.9 theirs\n").expect("written");
-        let replaced = in_place(&path, &old, b"ours\n").expect("looked");
+        fs::write(&path, says).expect("written");
+        let seen = fs::metadata(&path).expect("there");
+        (folder, path, seen)
+    }
+
+    fn with_ours(file: &[u8]) -> Vec<u8> {
+        [file, b"ours\n"].concat()
+    }
+
+    #[test]
+    fn what_is_written_between_the_last_look_and_the_exchange_is_taken_over() {
+        let (folder, path, seen) = hosts("theirs\n");
+        let new = with_ours(b"theirs\n");
+        let temporary = prepared(&path, &seen, &new).expect("prepared");
+        fs::write(&path, "theirs, edited\n").expect("written");
+        temporary.exchange_with(&path, b"theirs\n", &new, &with_ours).expect("exchanged");
+        drop(temporary);
+        assert_eq!(fs::read_to_string(&path).expect("text"), "theirs, edited\nours\n");
+        assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1);
+    }
+
+    #[test]
+    fn whoever_is_writing_during_the_exchange_is_waited_for() {
+        let (_folder, path, seen) = hosts("theirs\n");
+        let new = with_ours(b"theirs\n");
+        let temporary = prepared(&path, &seen, &new).expect("prepared");
+        let mut editor = OpenOptions::new().append(true).open(&path).expect("opened");
+        let exchanging = std::thread::spawn({
+            let path = path.clone();
+            move || temporary.exchange_with(&path, b"theirs\n", &new, &with_ours)
+        });
+        while fs::metadata(&path).expect("there").len() == seen.len() {
+            std::thread::yield_now();
+        }
+        editor.write_all(b"late\n").expect("written");
+        drop(editor);
+        exchanging.join().expect("no panic").expect("exchanged");
+        assert_eq!(fs::read_to_string(&path).expect("text"), "theirs\nlate\nours\n");
+    }
+
+    #[test]
+    fn in_place_takes_over_what_another_hand_has_just_written() {
+        let (_folder, path, _) = hosts("theirs\n");
+        fs::write(&path, "theirs, edited\n").expect("written");
+        let replaced = in_place(&path, b"theirs\n", &with_ours).expect("written");
+        assert!(matches!(replaced, Replaced::Done));
+        assert_eq!(fs::read_to_string(&path).expect("text"), "theirs, edited\nours\n");
+    }
+
+    #[test]
+    fn in_place_leaves_alone_what_others_have_open_and_have_just_written() {
+        let (_folder, path, _) = hosts("theirs, edited\n");
+        let _reader = File::open(&path).expect("opened");
+        let replaced = in_place(&path, b"theirs\n", &with_ours).expect("looked");
         assert!(matches!(replaced, Replaced::ChangedMeanwhile));
-        assert_eq!(fs::read_to_string(&path).expect("text"), "10.9.9.9 theirs\n");
+        assert_eq!(fs::read_to_string(&path).expect("text"), "theirs, edited\n");
     }
 
     #[test]
@@ -202,7 +295,7 @@ mod tests {
         fs::write(&path, "127.0.0.1 localhost\n").expect("written");
         for new in ["longer than it was before, by far\n", "short\n"] {
             let old = fs::read(&path).expect("read");
-            in_place(&path, &old, new.as_bytes()).expect("written");
+            in_place(&path, &old, &|_| new.as_bytes().to_vec()).expect("written");
             assert_eq!(fs::read_to_string(&path).expect("text"), new);
         }
     }

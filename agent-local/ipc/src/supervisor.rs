@@ -67,6 +67,9 @@ pub enum Answer {
         pid: u32,
         daemon: Option<u32>,
         services: usize,
+        /// What another program keeps changing, so that it is not put back any more for a while.
+        #[serde(default)]
+        contested: Option<String>,
     },
     /// The listener follows as a descriptor. A connection of the user to the canary arrives there, too.
     Attached {

@@ -20,7 +20,7 @@ pub(crate) fn run(config: &Config, dry_run: bool) -> anyhow::Result<()> {
 }
 
 pub(crate) fn say_what_is_left(config: &Config) -> anyhow::Result<()> {
-    Ok(say(&Footprint::visible_residue(&config.footprint())?)?)
+    Ok(say(&Footprint::residue(&config.footprint())?)?)
 }
 
 fn say(found: &[Change]) -> io::Result<()> {

@@ -6,11 +6,11 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     process,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fairlead_model::{Port, timers::DAEMON_BACK};
-use laptop_footprint::{Footprint, FootprintError, Wanted};
+use laptop_footprint::{Footprint, FootprintError, Repairs, Wanted};
 use laptop_ipc::{
     Peer,
     supervisor::{Answer, DaemonFolders, Reached, Reply},
@@ -18,6 +18,9 @@ use laptop_ipc::{
 use tracing::{info, warn};
 
 use crate::{config::Config, daemons::Daemons};
+
+/// A repair is looked at once more.
+const AFTER_REPAIR: Duration = Duration::from_secs(1);
 
 /// That the daemon of a user is connected. A later attachment of the same user replaces it.
 #[derive(Debug)]
@@ -46,6 +49,9 @@ struct State {
     footprint: Footprint,
     users: HashMap<u32, User>,
     attachments: u64,
+    repairs: Repairs,
+    /// What another program keeps changing, while that is left alone.
+    contested: Option<String>,
 }
 
 struct User {
@@ -59,7 +65,13 @@ struct User {
 
 impl Machine {
     pub(crate) fn new(config: &Config, footprint: Footprint) -> anyhow::Result<Self> {
-        let state = State { footprint, users: HashMap::new(), attachments: 0 };
+        let state = State {
+            footprint,
+            users: HashMap::new(),
+            attachments: 0,
+            repairs: Repairs::default(),
+            contested: None,
+        };
         Ok(Self {
             state: Mutex::new(state),
             attached: Condvar::new(),
@@ -96,7 +108,43 @@ impl Machine {
             pid: process::id(),
             daemon: user.filter(|u| u.is_attached).and_then(|u| u32::try_from(u.pid).ok()),
             services: user.map_or(0, |user| user.services.len()),
+            contested: state.contested.clone(),
         }
+    }
+
+    /// Puts back what another program has changed, a few times a minute. Returns after which time to look again though
+    /// nobody has said anything.
+    pub(crate) fn put_back(&self, now: Instant) -> Option<Duration> {
+        let mut state = self.state();
+        let disturbed = match state.footprint.disturbed() {
+            Ok(disturbed) => disturbed,
+            Err(error) => {
+                warn!("Could not see what another program changed: {error}");
+                return None;
+            }
+        };
+        if disturbed.is_empty() {
+            state.contested = None;
+            return None;
+        }
+        let what = disturbed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        if state.repairs.may_begin(now) {
+            info!("Another program changed {what}; putting it back");
+            let put = state.footprint.put_again();
+            if let Err(error) = put {
+                warn!("Could not put it back: {error}");
+            }
+            // What was put may have been changed before anybody listened again.
+            return Some(state.repairs.pause(now).max(AFTER_REPAIR));
+        }
+        let contested = format!(
+            "another program keeps changing {what}; it is put back 3 times a minute, not more often"
+        );
+        if state.contested.as_ref() != Some(&contested) {
+            warn!("Contested: {contested}");
+            state.contested = Some(contested);
+        }
+        Some(state.repairs.pause(now))
     }
 
     /// Takes note of a user's daemon and returns the listener it shall use.

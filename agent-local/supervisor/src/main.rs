@@ -9,6 +9,7 @@ mod guard;
 mod lock;
 mod machine;
 mod room;
+mod watch;
 mod worker;
 
 use std::{io, process::ExitCode};

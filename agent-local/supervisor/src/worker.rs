@@ -28,6 +28,7 @@ use crate::{
     conversation, lock,
     machine::Machine,
     room::{Room, Seat},
+    watch,
 };
 
 /// Sent by the kernel when the guard dies. The daemons go on without names until another supervisor is there.
@@ -47,6 +48,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         .context("could not take back what an earlier run left")?;
     let machine = Arc::new(Machine::new(config, footprint)?);
     serve(config, &machine)?;
+    watch::begin(config.footprint().hosts, Arc::clone(&machine));
     info!("Serving on {}", config.run_folder().supervisor_socket().display());
 
     match signals.wait()? {
