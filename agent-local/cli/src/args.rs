@@ -84,7 +84,22 @@ sudo.")]
     /// End all sessions, give everything back, and stop the daemon
     Stop,
     /// Show what is connected and what has been proven to work
-    Status,
+    #[command(after_help = "\
+Examples:
+  fairlead status
+  fairlead status --wait && npm test         begin when everything is proven to work
+  fairlead status --wait --timeout 10
+
+With --wait the exit code is 0 when everything is proven, and 70 when it is not in time.")]
+    Status {
+        /// Wait until everything is proven to work
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait, in seconds (1 to 600)
+        #[arg(long, value_name = "SECONDS", requires = "wait", default_value_t = 60,
+              value_parser = clap::value_parser!(u16).range(1..=600))]
+        timeout: u16,
+    },
     /// List the teamspaces, or choose one
     #[command(
         visible_alias = "ts",

@@ -87,7 +87,12 @@ async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
         Request::Status => {
             // What is said was true a moment ago, not five seconds ago.
             proof::prove_once(keeper).await;
-            Ok(keeper.status())
+            Ok(Answer::Status(keeper.status()))
+        }
+        Request::AwaitProven { patience_ms } => {
+            let patience = Duration::from_millis(patience_ms).min(PATIENCE_MAX);
+            proof::prove_once(keeper).await;
+            Ok(Answer::Status(keeper.await_proven(patience).await))
         }
         Request::Consume { hub, teamspace, patterns } => {
             consume::begin(keeper, &hub, teamspace, patterns).await

@@ -13,7 +13,7 @@ use fairlead_wire::link::v1;
 use laptop_account::{Account, Accounts, Hub};
 use laptop_ipc::{
     Failure, FailureKind,
-    daemon::{self, Answer, Status},
+    daemon::{self, Status},
 };
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
@@ -95,15 +95,32 @@ impl Keeper {
         Ok(self.accounts.current()?)
     }
 
-    pub(crate) fn status(&self) -> Answer {
+    pub(crate) fn status(&self) -> Status {
         let sessions = self.sessions();
-        Answer::Status(Status {
+        Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             hub: self.link.state(),
             laptop: sessions.laptop().clone(),
             sessions: sessions.views(),
-        })
+        }
+    }
+
+    /// Waits until nothing is pending any more, or patience ends; returns what there is then.
+    pub(crate) async fn await_proven(&self, patience: Duration) -> Status {
+        let (mut changes_rx, mut link_rx) = (self.sessions().changes(), self.link.changes());
+        let proven = async {
+            while !self.status().pending().is_empty() {
+                // Both senders live as long as the daemon.
+                tokio::select! {
+                    changed = changes_rx.changed() => drop(changed),
+                    changed = link_rx.changed() => drop(changed),
+                }
+            }
+        };
+        // Whether it was in time shows in the status.
+        drop(timeout(patience, proven).await);
+        self.status()
     }
 
     /// Returns the sessions that a daemon before this one had.
@@ -287,6 +304,17 @@ mod tests {
 
     use super::*;
     use crate::{sessions::tests, stage};
+
+    #[tokio::test]
+    async fn a_link_that_comes_up_ends_the_wait_for_it() {
+        let (_folder, keeper) = stage::keeper();
+        let status = keeper.await_proven(Duration::from_millis(1)).await;
+        assert_eq!(status.pending(), ["nobody is signed in to a hub"]);
+        let id = stage::consume(&keeper, TeamspaceId::generate());
+        let before = keeper.status().pending().len();
+        keeper.observe(id, Phase::Active, None);
+        assert_eq!(keeper.status().pending().len(), before - 1);
+    }
 
     #[tokio::test]
     async fn what_is_said_of_a_session_too_early_waits_until_it_is_kept() {

@@ -51,6 +51,11 @@ impl LinkHandle {
         self.state_rx.borrow().clone()
     }
 
+    /// Returns what changes with the state.
+    pub(crate) fn changes(&self) -> watch::Receiver<Link> {
+        self.state_rx.clone()
+    }
+
     /// Says something to the hub; `false` when nobody is there to hear it.
     pub(crate) fn say(&self, message: Up) -> bool {
         let up_tx = self.up_rx.borrow().clone();

@@ -16,6 +16,10 @@ pub const PATIENCE_MAX: Duration = Duration::from_secs(45);
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Request {
     Status,
+    /// The status as soon as nothing is pending any more, or when this much time has passed; at most `PATIENCE_MAX`.
+    AwaitProven {
+        patience_ms: u64,
+    },
     /// Reach these services, besides those reached already.
     Consume {
         hub: String,
@@ -94,6 +98,24 @@ pub struct Status {
     pub sessions: Vec<Session>,
 }
 
+impl Status {
+    /// Lists in words what has yet to prove itself: the link, names and redirects, each session that is not over.
+    #[must_use]
+    pub fn pending(&self) -> Vec<String> {
+        let link = match &self.hub {
+            Link::Connected { .. } => None,
+            Link::SignedOut => Some("nobody is signed in to a hub".to_owned()),
+            Link::Connecting { hub, reason } => Some(format!("{hub} is not connected ({reason})")),
+        };
+        let laptop = match &self.laptop {
+            Laptop::Unchanged | Laptop::Proven => None,
+            Laptop::Broken { reason } => Some(format!("names and redirects are broken: {reason}")),
+        };
+        let sessions = self.sessions.iter().filter_map(Session::pending);
+        link.into_iter().chain(laptop).chain(sessions).collect()
+    }
+}
+
 /// The link to the hub. `connected` only while the hub has said something within the last heartbeats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -138,6 +160,25 @@ pub struct Session {
     pub carriers: usize,
 }
 
+impl Session {
+    /// Says what it waits for; nothing when it is proven or over.
+    fn pending(&self) -> Option<String> {
+        match self.phase {
+            Phase::Active | Phase::Refused | Phase::Ended => None,
+            Phase::Preparing | Phase::Away | Phase::Contested => {
+                let detail = self.detail.as_ref().map(|detail| format!(": {detail}"));
+                Some(format!(
+                    "the {} of {} is {}{}",
+                    self.kind,
+                    self.wanted.join(" "),
+                    self.phase,
+                    detail.unwrap_or_default()
+                ))
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
     pub service: ServiceRef,
@@ -146,4 +187,42 @@ pub struct Reached {
     /// Why the last connection to it did not come about; gone when one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(phase: Phase) -> Session {
+        Session {
+            id: SessionId::generate(),
+            kind: SessionKind::Consume,
+            teamspace: Teamspace { id: TeamspaceId::generate(), name: "staging".to_owned() },
+            phase,
+            detail: Some("the carrier was lost".to_owned()),
+            failure: None,
+            wanted: vec!["shop/*".to_owned()],
+            services: Vec::new(),
+            ports: Vec::new(),
+            carriers: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_proven_or_over_is_not_pending() {
+        let connected = Link::Connected { hub: "https://hub".to_owned(), replica: "0".to_owned() };
+        let mut status = Status {
+            version: String::new(),
+            pid: 1,
+            hub: connected,
+            laptop: Laptop::Proven,
+            sessions: [Phase::Active, Phase::Ended, Phase::Refused].map(session).into(),
+        };
+        assert_eq!(status.pending(), Vec::<String>::new());
+        status.sessions.push(session(Phase::Preparing));
+        assert_eq!(status.pending(), ["the consume of shop/* is preparing: the carrier was lost"]);
+        status.hub = Link::SignedOut;
+        status.laptop = Laptop::Broken { reason: "no canary".to_owned() };
+        assert_eq!(status.pending().len(), 3);
+    }
 }

@@ -11,6 +11,7 @@ const CATALOG: &str = "shop/catalog";
 /// Exit codes of the command.
 const DENIED: i32 = 30;
 const CONFLICT: i32 = 51;
+const UNPROVEN: i32 = 70;
 
 pub(crate) fn stories() -> Vec<Story> {
     vec![
@@ -133,10 +134,13 @@ fn active_when_proven(world: &World) -> anyhow::Result<()> {
         let watch = scene.cart.watch()?;
         watch.until(PATIENCE, "the key stands", has_key)?;
         ada.is_shown(CART, "preparing")?;
+        let said = ada.is_refused(&["status", "--wait", "--timeout", "1"], UNPROVEN)?;
+        ensure!(said.contains("the intercept of shop/cart is preparing"), "{said}");
         scene.cart_is_a_pod()?;
 
         let own = ada.runs("cart", 3005)?;
         scene.intercept_goes_on()?;
+        ada.fairlead(&["status", "--wait"])?.ok()?;
         drop(own);
         scene.cart_is_a_pod()?;
         ada.is_shown(CART, "preparing")

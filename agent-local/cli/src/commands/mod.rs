@@ -65,7 +65,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Verb::Whoami => whoami::run(context).await,
         Verb::Start => start::run(context).await,
         Verb::Stop => stop::run(context).await,
-        Verb::Status => status::run(context).await,
+        Verb::Status { wait: false, .. } => status::run(context).await,
+        Verb::Status { wait: true, timeout } => status::wait(context, timeout).await,
         Verb::Teamspace { verb: TeamspaceVerb::List } => teamspace::list(context).await,
         Verb::Teamspace { verb: TeamspaceVerb::Use { name } } => {
             teamspace::choose(context, &name).await

@@ -1,10 +1,17 @@
-//! `fairlead status`: what is connected, and what has been proven to work.
+//! `fairlead status`: what is connected, and what has been proven to work; `--wait` until it is.
 
-use laptop_ipc::daemon::{Laptop, Link, Status};
+use std::time::{Duration, Instant};
+
+use fairlead_model::Phase;
+use laptop_ipc::{
+    FailureKind,
+    daemon::{Answer, Laptop, Link, PATIENCE_MAX, Request, Status},
+};
 use serde::Serialize;
+use tokio::signal::ctrl_c;
 
 use super::{Context, list};
-use crate::{errors::CliError, output::Shown};
+use crate::{errors::CliError, output::Shown, parts::unexpected};
 
 #[derive(Serialize)]
 struct StatusView {
@@ -49,6 +56,56 @@ fn laptop(laptop: &Laptop) -> String {
 
 pub(super) async fn run(context: &Context<'_>) -> Result<(), CliError> {
     let status = context.parts.status().await?;
+    show(context, status)
+}
+
+/// Shows the status when everything is proven, or when time is up; the exit code says which of the two it was.
+pub(super) async fn wait(context: &Context<'_>, timeout_s: u16) -> Result<(), CliError> {
+    let deadline = Instant::now() + Duration::from_secs(timeout_s.into());
+    let status = tokio::select! {
+        status = proven_until(context, deadline) => status?,
+        _ = ctrl_c() => return Err(CliError::Interrupted),
+    };
+    let verdict = verdict(&status);
+    show(context, status)?;
+    verdict
+}
+
+async fn proven_until(context: &Context<'_>, deadline: Instant) -> Result<Status, CliError> {
+    loop {
+        // The daemon waits for a bounded time; a longer wait asks again.
+        let left = deadline.saturating_duration_since(Instant::now()).min(PATIENCE_MAX);
+        let patience_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let request = Request::AwaitProven { patience_ms };
+        let status = match context.parts.ask_daemon(request).await? {
+            Answer::Status(status) => status,
+            other => return Err(unexpected(&other)),
+        };
+        if status.pending().is_empty() || Instant::now() >= deadline {
+            return Ok(status);
+        }
+    }
+}
+
+fn verdict(status: &Status) -> Result<(), CliError> {
+    let refused = status.sessions.iter().find(|session| session.phase == Phase::Refused);
+    if let Some(failure) = refused.and_then(|session| session.failure.clone()) {
+        return Err(failure.into());
+    }
+    let pending = status.pending();
+    let Some(first) = pending.first() else { return Ok(()) };
+    let others = match pending.len() {
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    Err(CliError::new(
+        FailureKind::Unproven,
+        format!("not everything is proven to work: {first}{others}"),
+        "it goes on trying: wait longer with --timeout, or look into it with fairlead status",
+    ))
+}
+
+fn show(context: &Context<'_>, status: Status) -> Result<(), CliError> {
     let account = context.accounts.current().ok();
     let profile = account.and_then(|account| account.profile().ok().flatten());
     context.output.show(&StatusView { user: profile.map(|profile| profile.email), status })
