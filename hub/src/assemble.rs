@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    actions::{PolicyCache, RecentDenials},
+    actions::{Absences, PolicyCache, RecentDenials, Turns},
     clock::Clock,
     config::Config,
     keys::{Keys, KeysError},
@@ -52,6 +52,8 @@ pub struct Parts {
     pub links: Links,
     pub policies: Arc<PolicyCache>,
     pub denials: RecentDenials,
+    pub turns: Turns,
+    pub absences: Absences,
     pub changes: Arc<Changes>,
     /// What the task that keeps it will take.
     pub(crate) claim: Mutex<Option<Claim>>,
@@ -97,6 +99,8 @@ impl Hub {
             links: Links::new(),
             policies: Arc::new(PolicyCache::default()),
             denials: RecentDenials::default(),
+            turns: Turns::default(),
+            absences: Absences::default(),
             changes: Arc::new(Changes::new()),
             claim: Mutex::new(Some(claim)),
             replica,

@@ -1,4 +1,4 @@
-//! A hub as small as the laptop's bad days need: one teamspace with one service. It knows which sessions live.
+//! A hub as small as the laptop's bad days need: one teamspace with a service or two. It knows which sessions live.
 
 use std::{
     collections::BTreeSet,
@@ -6,7 +6,7 @@ use std::{
     io::Write as _,
     net::{TcpListener, TcpStream},
     os::unix::fs::chown,
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
     time::Duration,
 };
@@ -148,8 +148,8 @@ fn own(path: &std::path::Path, uid: u32) {
 fn serve(tcp: TcpStream, config: Arc<ServerConfig>, state: &State) {
     let Ok(tls) = ServerConnection::new(config) else { return };
     let mut stream = StreamOwned::new(tls, tcp);
-    let Some((method, path)) = request(&mut stream) else { return };
-    let (status, body) = answer(&method, &path, state);
+    let Some((method, path, asked)) = request(&mut stream) else { return };
+    let (status, body) = answer(&method, &path, &asked, state);
     let body = body.to_string();
     let head =
         format!("HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nconnection: close\r\n");
@@ -159,8 +159,8 @@ fn serve(tcp: TcpStream, config: Arc<ServerConfig>, state: &State) {
     drop(stream.flush());
 }
 
-/// Reads a request with its body and returns what it asks for.
-fn request(stream: &mut impl std::io::Read) -> Option<(String, String)> {
+/// Reads a request and returns what it asks for, with its body.
+fn request(stream: &mut impl std::io::Read) -> Option<(String, String, Value)> {
     let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
@@ -173,11 +173,12 @@ fn request(stream: &mut impl std::io::Read) -> Option<(String, String)> {
         }
         let line = String::from_utf8_lossy(&text[..end]).lines().next()?.to_owned();
         let mut words = line.split(' ').map(str::to_owned);
-        return Some((words.next()?, words.next()?));
+        let body = serde_json::from_slice(&text[end + 4..]).unwrap_or_default();
+        return Some((words.next()?, words.next()?, body));
     }
 }
 
-fn answer(method: &str, path: &str, state: &State) -> (u16, Value) {
+fn answer(method: &str, path: &str, asked: &Value, state: &State) -> (u16, Value) {
     match (method, path) {
         ("GET", "/api/v1/teamspaces") => {
             (200, json!([{ "id": TEAMSPACE, "name": "staging", "status": "connected" }]))
@@ -191,6 +192,7 @@ fn answer(method: &str, path: &str, state: &State) -> (u16, Value) {
             }]}),
         ),
         ("POST", "/api/v1/sessions") => begin(state),
+        ("PUT", path) if path.ends_with("/patterns") => change(path, asked, state),
         ("DELETE", path) => {
             let id = path.rsplit('/').next().unwrap_or_default();
             state.seen.lock().expect("unpoisoned").live.remove(id);
@@ -208,13 +210,34 @@ fn answer(method: &str, path: &str, state: &State) -> (u16, Value) {
 }
 
 fn begin(state: &State) -> (u16, Value) {
-    let mut seen = state.seen.lock().expect("unpoisoned");
-    seen.begun += 1;
-    let (mut seen, _) = state
-        .changed
-        .wait_timeout_while(seen, HELD_MAX, |seen| seen.is_holding)
-        .expect("unpoisoned");
+    let mut seen = state.asked();
     seen.live.insert(SESSION.to_owned());
     let services = json!([{ "namespace": "shop", "name": "cart", "ports": [80] }]);
     (201, json!({ "session": { "id": SESSION }, "grant": "", "services": services }))
+}
+
+/// A session reaches the frontend, and the cart where it is about it by name.
+fn change(path: &str, asked: &Value, state: &State) -> (u16, Value) {
+    let id = path.trim_end_matches("/patterns").rsplit('/').next().unwrap_or_default();
+    drop(state.asked());
+    let patterns = asked["patterns"].as_array().cloned().unwrap_or_default();
+    let names = if patterns.contains(&json!("shop/cart")) {
+        &["cart", "frontend"][..]
+    } else {
+        &["frontend"]
+    };
+    let service = |name: &&str| json!({ "namespace": "shop", "name": name, "ports": [80] });
+    let services: Vec<_> = names.iter().map(service).collect();
+    let session = json!({ "id": id, "patterns": patterns });
+    (200, json!({ "session": session, "grant": "", "services": services }))
+}
+
+impl State {
+    /// Counts somebody who asks, and lets them wait while the hub holds.
+    fn asked(&self) -> MutexGuard<'_, Seen> {
+        let mut seen = self.seen.lock().expect("unpoisoned");
+        seen.begun += 1;
+        let waited = self.changed.wait_timeout_while(seen, HELD_MAX, |seen| seen.is_holding);
+        waited.expect("unpoisoned").0
+    }
 }

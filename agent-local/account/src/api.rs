@@ -110,6 +110,17 @@ impl Hub {
         self.post("/api/v1/sessions", &body).await
     }
 
+    /// Changes what a consume is about.
+    pub async fn change_consume(
+        &self,
+        id: SessionId,
+        patterns: &Patterns,
+    ) -> Result<SessionBegun, AccountError> {
+        let path = format!("/api/v1/sessions/{id}/patterns");
+        let body = json!({ "patterns": patterns });
+        self.read(&self.send(Method::PUT, &path, Some(&body)).await?)
+    }
+
     pub async fn begin_intercept(
         &self,
         teamspace_id: TeamspaceId,

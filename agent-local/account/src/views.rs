@@ -1,6 +1,8 @@
 //! What the hub's REST API says, as far as a laptop reads it. Unknown members are passed over.
 
-use fairlead_model::{InterceptPort, Namespace, Port, ServiceName, SessionId, TeamspaceId};
+use fairlead_model::{
+    InterceptPort, Namespace, Patterns, Port, ServiceName, SessionId, TeamspaceId,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -107,6 +109,9 @@ pub struct UnmatchedPattern {
 #[derive(Debug, Clone, Deserialize)]
 pub struct SessionView {
     pub id: SessionId,
+    /// Consumes: what they are about.
+    #[serde(default)]
+    pub patterns: Option<Patterns>,
     #[serde(default)]
     pub phase: Option<String>,
     #[serde(default)]
@@ -135,7 +140,7 @@ pub(crate) struct BeginConsume<'a> {
     pub(crate) kind: &'static str,
     pub(crate) teamspace_id: TeamspaceId,
     pub(crate) device_id: fairlead_model::DeviceId,
-    pub(crate) patterns: &'a fairlead_model::Patterns,
+    pub(crate) patterns: &'a Patterns,
 }
 
 #[derive(Serialize)]

@@ -141,8 +141,9 @@ Examples:
   fairlead consume clear
 
 Names: frontend.shop, frontend.shop.svc, frontend.shop.svc.cluster.local; with one namespace also
-frontend. What is consumed already stays; a service that you intercept is left out. When no
-service answers within 20 s the exit code is 70: the consume goes on trying, beside what works."
+frontend. What is consumed already stays, and connections to it go on; what is new in the cluster
+and matches is added, what is deleted goes. A service that you intercept is left out. When no
+service answers within 20 s the exit code is 70: the consume goes on trying."
     )]
     Consume {
         #[command(subcommand)]

@@ -99,9 +99,9 @@ async fn keep_for_consume(keeper: Arc<Keeper>, id: SessionId) {
         }
         keeper.link.connected().await;
         match open_for_consume(&keeper, id).await {
-            Ok(opener) => {
+            Ok((opener, grant_rx)) => {
                 attempts.succeeded();
-                watch_over(&keeper, id, &opener).await;
+                watch_over(&keeper, id, &opener, grant_rx).await;
                 keeper.observe(id, Phase::Preparing, Some("the carrier was lost".to_owned()));
             }
             Err(error) if attempts.failed(error.tries()) => return give_up(keeper, id, error),
@@ -116,24 +116,37 @@ pub(crate) fn give_up(keeper: Arc<Keeper>, id: SessionId, error: CarrierError) {
     tokio::spawn(async move { keeper.refuse(id, error.into_failure()).await });
 }
 
-async fn open_for_consume(keeper: &Keeper, id: SessionId) -> Result<Opener, CarrierError> {
+/// Returns a carrier to whose agent a grant was shown, and what tells of the next one.
+async fn open_for_consume(
+    keeper: &Keeper,
+    id: SessionId,
+) -> Result<(Opener, watch::Receiver<String>), CarrierError> {
     let offer = keeper.offers.ask(id, "").await?;
     let replica = offer.replica.clone();
     let half = dial(keeper, id, offer).await?;
     let (opener, driver) = Opener::handshake(half.tcp, &half.identity, &half.expectation).await?;
     tokio::spawn(driver);
-    let grant = keeper.sessions().live(id).map(|session| session.grant.borrow().clone());
-    let grant = grant.ok_or(CarrierError::BadOffer("its session is over"))?;
+    let grant_rx = keeper.sessions().live(id).map(|session| session.grant.subscribe());
+    let mut grant_rx = grant_rx.ok_or(CarrierError::BadOffer("its session is over"))?;
+    let grant = grant_rx.borrow_and_update().clone();
     opener.present_grant(&grant).await.map_err(CarrierError::Grant)?;
+    keeper.sessions().note_shown(id, grant);
     info!(session = %id, replica, "Carrier is up");
-    Ok(opener)
+    Ok((opener, grant_rx))
 }
 
 /// Offers the carrier to new connections until it is lost, and has it prove itself.
-async fn watch_over(keeper: &Keeper, id: SessionId, opener: &Opener) {
-    let Some(grant_rx) = publish(keeper, id, opener) else { return };
+async fn watch_over(
+    keeper: &Keeper,
+    id: SessionId,
+    opener: &Opener,
+    grant_rx: watch::Receiver<String>,
+) {
+    if !publish(keeper, id, opener) {
+        return;
+    }
     tokio::select! {
-        () = hold(id, opener, grant_rx) => {}
+        () = hold(keeper, id, opener, grant_rx) => {}
         () = probe::keep_proving(keeper, id, opener) => {}
     }
     opener.close();
@@ -142,15 +155,20 @@ async fn watch_over(keeper: &Keeper, id: SessionId, opener: &Opener) {
     }
 }
 
-fn publish(keeper: &Keeper, id: SessionId, opener: &Opener) -> Option<watch::Receiver<String>> {
+fn publish(keeper: &Keeper, id: SessionId, opener: &Opener) -> bool {
     let sessions = keeper.sessions();
-    let session = sessions.live(id)?;
+    let Some(session) = sessions.live(id) else { return false };
     session.openers.send_modify(|openers| openers.push(opener.clone()));
-    Some(session.grant.subscribe())
+    true
 }
 
 /// Returns when the carrier is of no more use.
-async fn hold(id: SessionId, opener: &Opener, mut grant_rx: watch::Receiver<String>) {
+async fn hold(
+    keeper: &Keeper,
+    id: SessionId,
+    opener: &Opener,
+    mut grant_rx: watch::Receiver<String>,
+) {
     let mut beat = interval(LAPTOP_BEAT);
     loop {
         tokio::select! {
@@ -166,6 +184,7 @@ async fn hold(id: SessionId, opener: &Opener, mut grant_rx: watch::Receiver<Stri
                 if let Err(error) = opener.present_grant(&grant).await {
                     return info!(session = %id, "Renewed grant: {error}");
                 }
+                keeper.sessions().note_shown(id, grant);
             }
         }
     }

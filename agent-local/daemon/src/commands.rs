@@ -55,8 +55,8 @@ async fn hold(mut stream: UnixStream, keeper: &Arc<Keeper>, uid: u32) {
     deliver(stream, keeper, &reply).await;
 }
 
-/// Brings the answer. A session that nobody hears of, or of which nobody hears how it went, would stand without anybody
-/// knowing, so it goes.
+/// Brings the answer. What nobody hears of, or of what nobody hears how it went, would stand without anybody knowing: a
+/// session that a command began goes, and one that it changed is what it was before.
 async fn deliver(mut stream: UnixStream, keeper: &Keeper, reply: &Reply) {
     let delivered = laptop_ipc::write(&mut stream, reply).await;
     if let Err(error) = &delivered {
@@ -76,9 +76,18 @@ async fn deliver(mut stream: UnixStream, keeper: &Keeper, reply: &Reply) {
 
 async fn leave_unheard(keeper: &Keeper, id: SessionId) {
     let _acting = keeper.acting.lock().await;
-    let is_heard = keeper.sessions().live(id).is_none_or(|session| session.is_heard);
-    if !is_heard && let Err(failure) = keeper.leave(id).await {
-        warn!(session = %id, "Left, and the hub was not told: {failure}");
+    let (is_heard, before) = match keeper.sessions().live(id) {
+        Some(session) => (session.is_heard, session.before.clone()),
+        None => return,
+    };
+    match before {
+        Some(before) => consume::take_back(keeper, id, &before).await,
+        None if is_heard => {}
+        None => {
+            if let Err(failure) = keeper.leave(id).await {
+                warn!(session = %id, "Left, and the hub was not told: {failure}");
+            }
+        }
     }
 }
 
@@ -115,6 +124,10 @@ async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
             }
             Ok(Answer::Left { sessions: keeper.leave_each(vec![session]).await? })
         }
+        Request::GiveUp { session } => {
+            leave_unheard(keeper, session).await;
+            Ok(Answer::Done)
+        }
         Request::LeaveIntercepts => {
             let _acting = keeper.acting.lock().await;
             let intercepts = keeper.sessions().live_of(SessionKind::Intercept);
@@ -139,10 +152,10 @@ async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_model::{Phase, TeamspaceId};
+    use fairlead_model::{Patterns, Phase, TeamspaceId};
 
     use super::*;
-    use crate::stage;
+    use crate::{granted::Granted, stage};
 
     fn begun(keeper: &Keeper) -> Reply {
         let id = stage::consume(keeper, TeamspaceId::generate());
@@ -165,47 +178,45 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_interrupted_consume_leaves_what_was_there_and_one_that_was_heard_of_replaces_it() {
+    async fn a_consume_is_changed_in_place_and_an_interrupted_change_is_taken_back() {
         let (_folder, keeper) = stage::keeper();
-        let teamspace = TeamspaceId::generate();
-        tokio::spawn(consume::end_replaced(Arc::clone(&keeper)));
-        let proven = || {
-            let id = stage::consume(&keeper, teamspace);
-            keeper.observe(id, Phase::Active, None);
-            id
+        let hub = stage::hub::Hub::of(&keeper);
+        let id = stage::consume(&keeper, TeamspaceId::generate());
+        keeper.observe(id, Phase::Active, None);
+        let teamspace = keeper.sessions().live(id).expect("lives").desired.teamspace.clone();
+        let is_about = || {
+            let sessions = keeper.sessions();
+            let patterns = sessions.live(id).expect("lives").patterns().cloned();
+            patterns.expect("a consume").iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        let before = proven();
-        for answer in [
-            |session| Answer::Begun {
-                session,
-                refused: Vec::new(),
-                warnings: Vec::new(),
-                notes: Vec::new(),
-            },
-            |session| Answer::Awaited { session: Some(session) },
-        ] {
-            let id = proven();
-            let view = keeper.sessions().view_of(id).expect("kept");
-            let (near, far) = UnixStream::pair().expect("pair");
-            drop(far);
-            // Whatever would take its place has its turn first.
-            tokio::task::yield_now().await;
-            deliver(near, &keeper, &Ok(answer(view))).await;
-            assert_eq!(keeper.sessions().live_of(SessionKind::Consume), [before]);
-        }
+        let wants = |word: &str| Request::Consume {
+            hub: hub.url(),
+            teamspace: teamspace.clone(),
+            patterns: Patterns::new(vec![word.parse().expect("valid")]).expect("valid"),
+        };
+        // There is no supervisor, so no name can follow: as good as refused.
+        answer(wants("pay/api"), &keeper).await.expect_err("no supervisor");
+        assert_eq!(is_about(), ["shop/*"], "what was there before");
 
-        let wider = proven();
-        let session = keeper.sessions().view_of(wider);
-        let (near, _far) = UnixStream::pair().expect("pair");
-        let mut changes_rx = keeper.sessions().changes();
-        deliver(near, &keeper, &Ok(Answer::Awaited { session })).await;
-        let is_over = async {
-            while keeper.sessions().live(before).is_some() {
-                changes_rx.changed().await.expect("the sessions live");
-            }
-        };
-        timeout(Duration::from_secs(60), is_over).await.expect("its place is taken");
-        assert_eq!(keeper.sessions().live_of(SessionKind::Consume), [wider]);
+        for (answers, is_heard) in [(false, false), (true, true)] {
+            let had = keeper.sessions().granted(id);
+            let before = keeper.sessions().live(id).expect("lives").patterns().cloned();
+            keeper.take(id, granted(&["shop/*", "pay/api"]));
+            keeper.sessions().note_change(id, before.expect("a consume"), &had);
+            let session = keeper.sessions().view_of(id);
+            let (near, far) = UnixStream::pair().expect("pair");
+            let far = answers.then_some(far);
+            deliver(near, &keeper, &Ok(Answer::Awaited { session })).await;
+            drop(far);
+            let expected: &[&str] = if is_heard { &["shop/*", "pay/api"] } else { &["shop/*"] };
+            assert_eq!(is_about(), expected);
+        }
+        assert_eq!(keeper.sessions().live_of(SessionKind::Consume), [id], "the same session");
+    }
+
+    fn granted(words: &[&str]) -> Granted {
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        Granted::heard(String::new(), &words)
     }
 
     #[tokio::test]

@@ -2,12 +2,14 @@
 
 use std::{net::SocketAddrV4, sync::Arc};
 
-use fairlead_model::{Pattern, Patterns, SessionKind, timers::LAPTOP_QUEUE};
+use fairlead_model::{
+    Pattern, Patterns, Phase, ServiceRef, SessionId, SessionKind, timers::LAPTOP_QUEUE,
+};
 use fairlead_tunnel::{
     Copied, Ending, OpenFailed, Opener, Stream, both_ways, socket::abort_on_close,
 };
 use fairlead_wire::open::OpenRequest;
-use laptop_account::{SessionBegun, UnmatchedPattern};
+use laptop_account::{AccountError, Hub, Refusal, SessionBegun, UnmatchedPattern};
 use laptop_ipc::{
     Failure, FailureKind,
     daemon::{Answer, Refused, Teamspace},
@@ -24,7 +26,7 @@ use crate::{
     carriers,
     desired::{DesiredSession, Wish},
     footing::{Listeners, Passed},
-    granted,
+    granted::{self, Granted},
     keeper::Keeper,
     original, probe, proof,
     session::{Origin, Route},
@@ -33,10 +35,10 @@ use crate::{
 /// A laptop has fewer connections; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 4096;
 
-/// Begins a consume, or widens the one there is.
+/// Begins a consume, or changes what the one there is of this teamspace is about.
 ///
-/// The new session stands beside the old one until its command has heard that it works: whoever interrupts it, or is
-/// refused, has what was there before.
+/// A change is one of the same session: its carriers stay, and with them every open connection. Whoever interrupts it, or
+/// is refused, has what was there before.
 pub(crate) async fn begin(
     keeper: &Arc<Keeper>,
     hub: &str,
@@ -45,21 +47,29 @@ pub(crate) async fn begin(
 ) -> Result<Answer, Failure> {
     let _acting = keeper.acting.lock().await;
     let hub = keeper.hub_called(hub)?;
-    let patterns = joined(before(keeper, &teamspace).as_ref(), patterns)?;
+    if let Some((id, before)) = before(keeper, &teamspace) {
+        // Now: the hub says it over the link as well, which may be faster.
+        let had = keeper.sessions().granted(id);
+        match hub.change_consume(id, &joined(&before, patterns.clone())?).await {
+            Ok(changed) => return change(keeper, &hub, &Had { id, before, had }, changed).await,
+            Err(AccountError::Refused(Refusal { status: 409, message, .. })) => {
+                keeper.end_here(id, Phase::Ended, Some(message)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
     let device = hub.device().await?;
-    let SessionBegun { session, grant, services, refused, unmatched } =
-        hub.begin_consume(teamspace.id, device.id, &patterns).await?;
-    let id = session.id;
-    let services = granted::services_of(services);
-    let warnings = unmatched.iter().map(slip).collect();
+    let mut begun = hub.begin_consume(teamspace.id, device.id, &patterns).await?;
+    let (id, grant) = (begun.session.id, begun.grant.clone());
+    let services = granted::services_of(std::mem::take(&mut begun.services));
     let wish = Wish::Consume { patterns, services };
     keeper.keep(DesiredSession { id, teamspace, grant, wish }, Origin::Begun);
 
     if let Err(failure) = keeper.apply().await {
-        // Nothing half done: the session goes, and what was there before stays as it was.
+        // Nothing half done: the session goes.
         keeper.forget(id);
         if let Err(again) = keeper.apply().await {
-            warn!("What was reached before could not be put back: {again}");
+            warn!("Names and redirects could not be taken back: {again}");
         }
         if let Err(error) = hub.end_session(id).await {
             warn!("The hub was not told: {error}");
@@ -67,13 +77,75 @@ pub(crate) async fn begin(
         return Err(failure);
     }
     carriers::begin(keeper, id);
+    answer(keeper, id, begun).await
+}
+
+/// A consume before it was changed.
+struct Had {
+    id: SessionId,
+    before: Patterns,
+    had: Vec<ServiceRef>,
+}
+
+/// Follows a change that the hub has made.
+async fn change(
+    keeper: &Arc<Keeper>,
+    hub: &Hub,
+    Had { id, before, had }: &Had,
+    mut changed: SessionBegun,
+) -> Result<Answer, Failure> {
+    keeper.take(*id, granted_by(&mut changed));
+    keeper.sessions().note_change(*id, before.clone(), had);
+    if let Err(failure) = keeper.apply().await {
+        put_back(keeper, hub, *id, before).await;
+        return Err(failure);
+    }
+    answer(keeper, *id, changed).await
+}
+
+/// Takes back what a command changed and nobody has heard of.
+pub(crate) async fn take_back(keeper: &Keeper, id: SessionId, before: &Patterns) {
+    match keeper.hub() {
+        Ok(hub) => put_back(keeper, &hub, id, before).await,
+        Err(failure) => warn!(session = %id, "What it was about could not be put back: {failure}"),
+    }
+}
+
+async fn put_back(keeper: &Keeper, hub: &Hub, id: SessionId, before: &Patterns) {
+    let put_back = async {
+        let mut changed = hub.change_consume(id, before).await?;
+        keeper.take(id, granted_by(&mut changed));
+        keeper.sessions().note_put_back(id);
+        keeper.apply().await
+    };
+    if let Err(failure) = put_back.await {
+        warn!(session = %id, "What it was about could not be put back: {failure}");
+    }
+}
+
+fn granted_by(begun: &mut SessionBegun) -> Granted {
+    let services = granted::services_of(std::mem::take(&mut begun.services));
+    Granted {
+        jwt: begun.grant.clone(),
+        services: Some(services),
+        patterns: begun.session.patterns.take(),
+    }
+}
+
+async fn answer(
+    keeper: &Arc<Keeper>,
+    id: SessionId,
+    begun: SessionBegun,
+) -> Result<Answer, Failure> {
     proof::prove_once(keeper).await;
-    let session = keeper.sessions().view_of(id).expect("kept a moment ago");
-    let refused = refused.into_iter().map(|r| Refused {
+    let ended = || Failure::new(FailureKind::Conflict, "the consume has just ended");
+    let session = keeper.sessions().view_of(id).ok_or_else(ended)?;
+    let refused = begun.refused.into_iter().map(|r| Refused {
         service: r.service,
         reason: r.reason,
         policies: r.policies,
     });
+    let warnings = begun.unmatched.iter().map(slip).collect();
     Ok(Answer::Begun { session, refused: refused.collect(), warnings, notes: Vec::new() })
 }
 
@@ -95,41 +167,24 @@ pub(crate) async fn clear(keeper: &Arc<Keeper>) -> Result<Answer, Failure> {
     Ok(Answer::Done)
 }
 
-/// Ends each consume whose place another one has taken, for as long as the daemon lives.
-pub(crate) async fn end_replaced(keeper: Arc<Keeper>) {
-    let mut changes_rx = keeper.sessions().changes();
-    loop {
-        let is_any = !keeper.sessions().replaced().is_empty();
-        if is_any {
-            let _acting = keeper.acting.lock().await;
-            let replaced = keeper.sessions().replaced();
-            if let Err(failure) = keeper.leave_each(replaced).await {
-                warn!("What another consume replaces: {failure}");
-            }
-        }
-        if changes_rx.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Returns what is wanted of a teamspace so far: the youngest consume says it all.
-fn before(keeper: &Keeper, teamspace: &Teamspace) -> Option<Patterns> {
+/// Returns the consume of a teamspace, and what it is about.
+fn before(keeper: &Keeper, teamspace: &Teamspace) -> Option<(SessionId, Patterns)> {
     let sessions = keeper.sessions();
     let here = sessions.all_live().filter(|s| s.desired.teamspace.id == teamspace.id);
     let consumes = here.filter(|session| session.kind() == SessionKind::Consume);
-    consumes.max_by_key(|session| session.began)?.patterns().cloned()
+    let consume = consumes.max_by_key(|session| session.began)?;
+    Some((consume.desired.id, consume.patterns().cloned()?))
 }
 
 /// Adds patterns to those there are; a new word takes back an earlier exclusion of the same, and the other way round.
-fn joined(before: Option<&Patterns>, wanted: Patterns) -> Result<Patterns, Failure> {
+fn joined(before: &Patterns, wanted: Patterns) -> Result<Patterns, Failure> {
     let opposite = |pattern: &Pattern| {
         let text = pattern.to_string();
         text.strip_prefix('!').map_or_else(|| format!("!{text}"), str::to_owned)
     };
     let mut all: Vec<Pattern> = wanted.into();
     let taken_back: Vec<String> = all.iter().map(opposite).collect();
-    for pattern in before.into_iter().flat_map(Patterns::iter) {
+    for pattern in before.iter() {
         if !all.contains(pattern) && !taken_back.contains(&pattern.to_string()) {
             all.push(pattern.clone());
         }
@@ -274,7 +329,7 @@ mod tests {
     }
 
     fn join(before: &[&str], wanted: &[&str]) -> Vec<String> {
-        let joined = joined(Some(&patterns(before)), patterns(wanted)).expect("valid");
+        let joined = joined(&patterns(before), patterns(wanted)).expect("valid");
         joined.iter().map(ToString::to_string).collect()
     }
 

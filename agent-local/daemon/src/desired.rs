@@ -7,9 +7,11 @@ use std::{
     path::PathBuf,
 };
 
-use fairlead_model::{InterceptPort, Patterns, Port, ServiceRef, SessionId};
+use fairlead_model::{InterceptPort, Patterns, ServiceRef, SessionId};
 use laptop_ipc::daemon::Teamspace;
 use serde::{Deserialize, Serialize};
+
+use crate::granted::Services;
 
 /// One session with what it takes to go on with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub(crate) struct DesiredSession {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Wish {
-    Consume { patterns: Patterns, services: Vec<(ServiceRef, Vec<Port>)> },
+    Consume { patterns: Patterns, services: Services },
     Intercept { service: ServiceRef, ports: Vec<InterceptPort> },
 }
 

@@ -7,7 +7,7 @@ use fairlead_wire::link::v1::{self, laptop_down::Message as Down};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::{desired::Wish, granted, intercept, keeper::Keeper, link::Said, orphans::Orphans};
+use crate::{granted::Granted, intercept, keeper::Keeper, link::Said, orphans::Orphans};
 
 /// Hears what the hub says, for as long as the daemon lives.
 pub(crate) async fn follow_link(keeper: Arc<Keeper>, mut said_rx: mpsc::Receiver<Said>) {
@@ -58,27 +58,14 @@ async fn hear(keeper: &Arc<Keeper>, orphans: &Orphans, message: Down) {
     }
 }
 
-/// A renewed grant replaces the one before; it may name services that are new, and lack others.
+/// A fresh grant may name services that are new, and lack others: the hub follows the cluster's catalogue.
 async fn hear_grant(keeper: &Keeper, orphans: &Orphans, grant: v1::Grant) {
     let Ok(id) = grant.session_id.parse::<SessionId>() else { return };
     orphans.are_among(vec![id]);
-    let granted = granted::services_in(&grant.grant);
-    let changed = {
-        let mut sessions = keeper.sessions();
-        let Some(session) = sessions.live_mut(id) else { return };
-        session.desired.grant.clone_from(&grant.grant);
-        session.grant.send_replace(grant.grant);
-        match (&mut session.desired.wish, granted) {
-            (Wish::Consume { services, .. }, Some(granted)) if *services != granted => {
-                session.refusals.retain(|service, _| granted.iter().any(|(s, _)| s == service));
-                *services = granted;
-                true
-            }
-            _ => false,
-        }
-    };
-    keeper.persist();
-    if changed && let Err(failure) = keeper.apply().await {
+    let granted = Granted::heard(grant.grant, &grant.patterns);
+    if keeper.take(id, granted)
+        && let Err(failure) = keeper.apply().await
+    {
         warn!("Names and redirects could not be changed: {failure}");
     }
 }

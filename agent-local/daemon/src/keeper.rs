@@ -26,6 +26,7 @@ use crate::{
     desired::{Desired, DesiredSession},
     footing::Footing,
     footprint::Footprint,
+    granted::Granted,
     link::LinkHandle,
     offers::Offers,
     session::{Origin, Session},
@@ -135,6 +136,13 @@ impl Keeper {
     pub(crate) fn keep(&self, desired: DesiredSession, origin: Origin) {
         self.sessions().insert(Session::new(desired, origin));
         self.persist();
+    }
+
+    /// Takes a grant for a session that is kept. Says whether names have to follow.
+    pub(crate) fn take(&self, id: SessionId, granted: Granted) -> bool {
+        let is_changed = self.sessions().take(id, granted);
+        self.persist();
+        is_changed
     }
 
     /// Takes a session out of what should be, as if it had never been kept.

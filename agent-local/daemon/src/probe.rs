@@ -8,20 +8,31 @@ use fairlead_tunnel::{OpenFailed, Opener};
 use fairlead_wire::open::OpenRequest;
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::keeper::Keeper;
+use crate::{keeper::Keeper, session::Session};
 
 /// Tried together; the others have their turn in the next rounds.
 const PROBES_MAX: usize = 5;
 
-/// Probes until bytes have passed. Returns never: from then on the carrier's beat is the proof.
+/// Probes until bytes have passed; from then on the carrier's beat is the proof, until a command adds services and the
+/// agent has accepted the grant for them.
 pub(crate) async fn keep_proving(keeper: &Keeper, id: SessionId, opener: &Opener) {
-    let mut round = 0;
-    while let Err(reason) = probe(keeper, id, opener, round).await {
-        keeper.observe(id, Phase::Preparing, Some(reason));
-        round += 1;
-        sleep(LAPTOP_BEAT).await;
+    let mut changes_rx = keeper.sessions().changes();
+    loop {
+        let mut round = 0;
+        while let Err(reason) = probe(keeper, id, opener, round).await {
+            keeper.observe(id, Phase::Preparing, Some(reason));
+            round += 1;
+            sleep(LAPTOP_BEAT).await;
+        }
+        while !is_to_be_proven(keeper, id) {
+            // The sender lives as long as the sessions.
+            drop(changes_rx.changed().await);
+        }
     }
-    std::future::pending().await
+}
+
+fn is_to_be_proven(keeper: &Keeper, id: SessionId) -> bool {
+    keeper.sessions().live(id).is_some_and(Session::is_to_be_proven)
 }
 
 /// Probes a few services, and shows the session as active at the first answer.
@@ -115,6 +126,43 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(refused, ["shop/cart"]);
+    }
+
+    #[tokio::test]
+    async fn what_a_command_added_is_probed_once_the_agent_has_accepted_the_grant_for_it() {
+        let (_folder, keeper) = stage::keeper();
+        let id = stage::consume(&keeper, TeamspaceId::generate());
+        let agent = Agent::which_refuses(Refusal::Unreachable, "it has no pods");
+        agent.refuses_only("shop/frontend");
+        let opener = agent.opener().await;
+        let seen = || {
+            let sessions = keeper.sessions();
+            let session = sessions.live(id).expect("lives");
+            (session.phase, session.refusals.len())
+        };
+        let until = async |wanted: (Phase, usize)| {
+            let mut changes_rx = keeper.sessions().changes();
+            while seen() != wanted {
+                changes_rx.changed().await.expect("the sessions live");
+            }
+        };
+        let story = async {
+            until((Phase::Active, 1)).await;
+            let [cart, frontend] =
+                ["shop/cart", "shop/frontend"].map(|s| s.parse().expect("valid"));
+            keeper.sessions().note(id, &frontend, None);
+            let patterns = keeper.sessions().live(id).and_then(|s| s.patterns().cloned());
+            keeper.sessions().note_shown(id, "an older one".to_owned());
+            keeper.sessions().note_change(id, patterns.expect("a consume"), &[cart]);
+            tokio::task::yield_now().await;
+            assert_eq!(seen(), (Phase::Preparing, 0), "the agent does not know of it yet");
+            keeper.sessions().note_shown(id, String::new());
+            until((Phase::Active, 1)).await;
+        };
+        tokio::select! {
+            () = keep_proving(&keeper, id, &opener) => panic!("it never ends"),
+            () = story => {}
+        }
     }
 
     #[test]

@@ -67,7 +67,6 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
     restore::take_up(&keeper);
     tokio::spawn(hearing::follow_link(keeper.clone(), said_rx));
     tokio::spawn(consume::accept_each(keeper.clone(), listeners));
-    tokio::spawn(consume::end_replaced(keeper.clone()));
     tokio::spawn(proof::prove_laptop(keeper.clone()));
     restore::put_names_back(&keeper).await;
     tokio::spawn(commands::serve(listener, keeper.clone(), uid));

@@ -1,6 +1,9 @@
 //! One session of this laptop as it is right now, with what keeps it going.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use fairlead_model::{
     Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, timers::LAPTOP_SESSION_YOUNG,
@@ -9,7 +12,10 @@ use fairlead_tunnel::{CarrierHandle, Opener};
 use laptop_ipc::Failure;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::desired::{DesiredSession, Wish};
+use crate::{
+    desired::{DesiredSession, Wish},
+    granted::Granted,
+};
 
 /// A task that ends with its handle.
 #[derive(Debug)]
@@ -58,10 +64,14 @@ pub(crate) struct Session {
     pub(crate) task: Option<Task>,
     /// Why the last connection to a service did not come about.
     pub(crate) refusals: BTreeMap<ServiceRef, String>,
-    /// Bytes have passed once.
-    pub(crate) was_proven: bool,
-    /// The command that began it has heard how it went; until then it takes nobody's place.
+    /// The command that began it has heard how it went.
     pub(crate) is_heard: bool,
+    /// What it was about before a command changed that and has not heard yet how it went.
+    pub(crate) before: Option<Patterns>,
+    /// What that change has added: proven first.
+    pub(crate) added: BTreeSet<ServiceRef>,
+    /// The grant that an agent accepted last.
+    pub(crate) shown: String,
     /// The user has left; only what is under way goes on for a moment.
     pub(crate) is_leaving: bool,
 }
@@ -82,8 +92,10 @@ impl Session {
             turns: BTreeMap::new(),
             task: None,
             refusals: BTreeMap::new(),
-            was_proven: origin == Origin::Restored,
             is_heard: origin == Origin::Restored,
+            before: None,
+            added: BTreeSet::new(),
+            shown: String::new(),
             is_leaving: false,
         }
     }
@@ -102,6 +114,11 @@ impl Session {
         *turn
     }
 
+    /// Says whether there is something to prove: the agent knows of all that is wanted, and no byte has passed since.
+    pub(crate) fn is_to_be_proven(&self) -> bool {
+        self.phase == Phase::Preparing && self.shown == self.desired.grant
+    }
+
     pub(crate) const fn is_live(&self) -> bool {
         self.ended.is_none()
     }
@@ -109,6 +126,28 @@ impl Session {
     /// Says whether the hub may have said what lives before it began this one.
     pub(crate) fn may_be_unheard_of(&self) -> bool {
         self.origin == Origin::Begun && self.began.elapsed() < LAPTOP_SESSION_YOUNG
+    }
+
+    /// Takes a grant in place of the one before it, unless it is older. Says whether names have to follow.
+    pub(crate) fn take(&mut self, granted: Granted) -> bool {
+        if granted.is_older_than(&self.desired.grant) {
+            return false;
+        }
+        self.desired.grant.clone_from(&granted.jwt);
+        self.grant.send_replace(granted.jwt);
+        let Wish::Consume { patterns, services } = &mut self.desired.wish else { return false };
+        let mut is_changed = false;
+        if let Some(now) = granted.patterns.filter(|now| now != patterns) {
+            *patterns = now;
+            // The only namespace that is named is at home.
+            is_changed = true;
+        }
+        if let Some(now) = granted.services.filter(|now| now != services) {
+            self.refusals.retain(|service, _| now.iter().any(|(known, _)| known == service));
+            *services = now;
+            is_changed = true;
+        }
+        is_changed
     }
 
     pub(crate) const fn patterns(&self) -> Option<&Patterns> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fairlead_model::{
-    Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId, timers::LAPTOP_SHOWN,
+    Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId, timers::LAPTOP_SHOWN,
 };
 use fairlead_tunnel::CarrierHandle;
 use laptop_ipc::{
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::{
     desired::{DesiredSession, Wish},
+    granted::Granted,
     names::{self, Consumed},
     session::{Route, Session},
 };
@@ -85,7 +86,6 @@ impl Sessions {
         }
         session.phase = phase;
         session.detail = detail;
-        session.was_proven |= phase == Phase::Active;
         self.changes_tx.send_replace(());
         true
     }
@@ -94,7 +94,58 @@ impl Sessions {
     pub(crate) fn note_heard(&mut self, id: SessionId) {
         if let Some(session) = self.live_mut(id) {
             session.is_heard = true;
+            session.before = None;
+            session.added.clear();
             self.changes_tx.send_replace(());
+        }
+    }
+
+    /// Takes a grant for a live session. Says whether names have to follow.
+    pub(crate) fn take(&mut self, id: SessionId, granted: Granted) -> bool {
+        let is_changed = self.live_mut(id).is_some_and(|session| session.take(granted));
+        if is_changed {
+            self.changes_tx.send_replace(());
+        }
+        is_changed
+    }
+
+    /// Takes note that a command has changed what a consume is about. What it has added is not proven yet.
+    pub(crate) fn note_change(&mut self, id: SessionId, before: Patterns, had: &[ServiceRef]) {
+        let Some(session) = self.live_mut(id) else { return };
+        session.before.get_or_insert(before);
+        let Wish::Consume { services, .. } = &session.desired.wish else { return };
+        let added = services.iter().map(|(service, _)| service).filter(|s| !had.contains(s));
+        session.added = added.cloned().collect();
+        if !session.added.is_empty() {
+            session.phase = Phase::Preparing;
+            session.detail = None;
+        }
+        self.changes_tx.send_replace(());
+    }
+
+    /// Takes note that an agent has accepted a grant.
+    pub(crate) fn note_shown(&mut self, id: SessionId, grant: String) {
+        if let Some(session) = self.live_mut(id) {
+            session.shown = grant;
+            self.changes_tx.send_replace(());
+        }
+    }
+
+    /// Takes note that a session is about what it was about before a command changed that.
+    pub(crate) fn note_put_back(&mut self, id: SessionId) {
+        if let Some(session) = self.live_mut(id) {
+            session.before = None;
+            session.added.clear();
+        }
+    }
+
+    /// Returns what a consume was granted.
+    pub(crate) fn granted(&self, id: SessionId) -> Vec<ServiceRef> {
+        match self.live(id).map(|session| &session.desired.wish) {
+            Some(Wish::Consume { services, .. }) => {
+                services.iter().map(|(service, _)| service.clone()).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -107,8 +158,8 @@ impl Sessions {
         };
     }
 
-    /// Returns the services by which a consume can be proven: what was granted, without what leads back to this laptop
-    /// unless there is nothing else.
+    /// Returns the services by which a consume can be proven, what was added last before the others: what was granted,
+    /// without what leads back to this laptop unless there is nothing else.
     pub(crate) fn provable(&self, id: SessionId) -> Vec<(ServiceRef, Vec<Port>)> {
         let Some(session) = self.live(id) else { return Vec::new() };
         let Wish::Consume { services, .. } = &session.desired.wish else { return Vec::new() };
@@ -119,21 +170,9 @@ impl Sessions {
             })
         };
         let others: Vec<_> = services.iter().filter(|(s, _)| !is_mine(s)).cloned().collect();
-        if others.is_empty() { services.clone() } else { others }
-    }
-
-    /// Returns the consumes whose place a younger one of the same teamspace has taken. What was proven makes room only
-    /// for what is proven.
-    pub(crate) fn replaced(&self) -> Vec<SessionId> {
-        let consumes = || self.all_live().filter(|s| s.kind() == SessionKind::Consume);
-        let takes_place = |new: &Session, old: &Session| {
-            new.is_heard
-                && new.began > old.began
-                && new.desired.teamspace.id == old.desired.teamspace.id
-                && (!old.was_proven || self.proven_phase(new).0 == Phase::Active)
-        };
-        let is_replaced = |old: &&Session| consumes().any(|new| takes_place(new, old));
-        consumes().filter(is_replaced).map(|session| session.desired.id).collect()
+        let mut provable = if others.is_empty() { services.clone() } else { others };
+        provable.sort_by_key(|(service, _)| !session.added.contains(service));
+        provable
     }
 
     /// Returns a session that is not over.
@@ -216,7 +255,7 @@ impl Sessions {
         }
     }
 
-    /// Finds the session that grants this port: one that works, and of several the youngest.
+    /// Finds the session that grants this port: of several the youngest.
     fn route_to(&self, teamspace: TeamspaceId, service: &ServiceRef, port: Port) -> Option<Route> {
         let grants = |session: &&Session| match &session.desired.wish {
             Wish::Consume { services, .. } => {
@@ -225,8 +264,7 @@ impl Sessions {
             }
             Wish::Intercept { .. } => false,
         };
-        let session =
-            self.all_live().filter(grants).max_by_key(|s| (s.phase == Phase::Active, s.began))?;
+        let session = self.all_live().filter(grants).max_by_key(|s| s.began)?;
         Some(Route {
             session: session.desired.id,
             service: service.clone(),
@@ -305,7 +343,10 @@ impl Sessions {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use fairlead_model::Patterns;
+    use std::time::SystemTime;
+
+    use fairlead_model::{GrantId, OrgId, UserId};
+    use fairlead_wire::{grant, key::Key};
     use laptop_ipc::daemon::Teamspace;
 
     use super::*;
@@ -401,29 +442,60 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_consumed_stays_until_a_wider_consume_is_proven_and_heard_of() {
-        let (teamspace, mut sessions) = (TeamspaceId::generate(), Sessions::new());
-        let [before, wider, widest] = [(); 3].map(|()| {
-            let session = consume(teamspace);
-            let id = session.desired.id;
-            sessions.insert(session);
-            id
-        });
-        sessions.insert(consume(TeamspaceId::generate()));
-        place(&mut sessions);
-        let leads_to = |sessions: &Sessions| {
-            sessions.route("127.72.1.2:80".parse().expect("address")).expect("routed").session
-        };
-        sessions.observe(before, Phase::Active, None);
-        assert_eq!(leads_to(&sessions), before, "what works carries on");
+    fn what_a_command_added_is_proven_before_the_session_is_active_again() {
+        let mut sessions = Sessions::new();
+        let session = consume(TeamspaceId::generate());
+        let (id, patterns) = (session.desired.id, session.patterns().cloned().expect("a consume"));
+        sessions.insert(session);
+        sessions.observe(id, Phase::Active, None);
+        let both: [ServiceRef; 2] =
+            ["shop/cart", "shop/frontend"].map(|s| s.parse().expect("valid"));
+        sessions.note_change(id, patterns.clone(), &both);
+        assert_eq!(sessions.view_of(id).expect("there").phase, Phase::Active, "nothing is new");
 
-        sessions.note_heard(wider);
-        assert_eq!(sessions.replaced(), [], "it may never work");
-        sessions.note_heard(widest);
-        assert_eq!(sessions.replaced(), [wider], "neither works, and the last word counts");
-        sessions.end(widest, Phase::Refused, None);
-        sessions.observe(wider, Phase::Active, None);
-        assert_eq!((sessions.replaced(), leads_to(&sessions)), (vec![before], wider));
+        sessions.note_change(id, patterns, &both[..1]);
+        assert_eq!(sessions.view_of(id).expect("there").phase, Phase::Preparing);
+        assert_eq!(sessions.provable(id)[0].0, both[1]);
+        sessions.note_heard(id);
+        assert_eq!(sessions.provable(id)[0].0, both[0], "it is like the others");
+    }
+
+    #[test]
+    fn a_grant_that_was_overtaken_changes_nothing() {
+        let mut sessions = Sessions::new();
+        let session = consume(TeamspaceId::generate());
+        let id = session.desired.id;
+        sessions.insert(session);
+        let (first, second) = (granted(&["shop/cart"]), granted(&["shop/cart", "shop/pay"]));
+        let late = Granted { jwt: first.jwt.clone(), ..granted(&[]) };
+        assert!(sessions.take(id, first));
+        assert!(sessions.take(id, second));
+        assert!(!sessions.take(id, late));
+        let names: Vec<_> = sessions.reached().iter().map(|r| r.service.to_string()).collect();
+        assert_eq!(names, ["shop/cart", "shop/pay"]);
+    }
+
+    /// A grant as the hub would mint it at this moment.
+    fn granted(services: &[&str]) -> Granted {
+        let service = |name: &&str| grant::GrantedService {
+            service: name.parse().expect("valid"),
+            ports: vec![port(80)],
+        };
+        let key = Key::generate().expect("made");
+        let jwt = grant::GrantSigner::new(&key).sign(&grant::Grant {
+            id: GrantId::generate(),
+            session: SessionId::generate(),
+            teamspace: TeamspaceId::generate(),
+            organization: OrgId::generate(),
+            user: UserId::generate(),
+            device: key.thumbprint(),
+            action: SessionKind::Consume,
+            services: services.iter().map(service).collect(),
+            policy_version: 1,
+            issued_at: SystemTime::now(),
+            expires_at: SystemTime::now(),
+        });
+        Granted::heard(jwt, &[])
     }
 
     #[test]

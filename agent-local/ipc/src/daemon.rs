@@ -42,6 +42,10 @@ pub enum Request {
     Leave {
         session: SessionId,
     },
+    /// Nobody waits any more to hear how what a command began goes: take it back.
+    GiveUp {
+        session: SessionId,
+    },
     LeaveIntercepts,
     LeaveAll,
     /// The account changed: somebody signed in or out.

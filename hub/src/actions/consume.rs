@@ -51,22 +51,8 @@ pub async fn begin(
     sessions::must_be_open(&teamspace)?;
     sessions::own_device(hub, caller, asked.device).await?;
     let catalogue = hub.store.scoped(caller.org).services(teamspace.id).await?;
-    let decided = decide_matching(caller, &asked.patterns, &catalogue, &teamspace.facts(), &facts);
-    let may_see = |service: &Service| {
-        decide(caller, SeeService { target: service.facts(&teamspace.facts()) }, &facts).is_ok()
-    };
-    let (permits, refused) = match decided.at_least_one() {
-        Ok(decided) => decided,
-        Err(refused) => {
-            let refused = sessions::only_visible(refused);
-            let unmatched = unmatched(&asked.patterns, &[], &catalogue, may_see);
-            return Err(none_allowed(hub, caller, &teamspace, refused, &unmatched).await);
-        }
-    };
-    let granted: Vec<_> = permits.iter().map(|permit| granted_by(permit.action())).collect();
-    hub.must_fit_one_grant(caller.org, &granted).await?;
-    let visible = sessions::only_visible(refused);
-    let unmatched = unmatched(&asked.patterns, &reached(&permits, &visible), &catalogue, may_see);
+    let Reach { permits, refused, unmatched } =
+        reach(hub, caller, &asked.patterns, &catalogue, &teamspace, &facts).await?;
     let beginning = Beginning {
         device: asked.device,
         teamspace: teamspace.id,
@@ -74,12 +60,48 @@ pub async fn begin(
     };
     let session = hub
         .store
-        .begin_consume(&permits, &visible, &asked.patterns, &beginning, hub.clock.now())
+        .begin_consume(&permits, &refused, &asked.patterns, &beginning, hub.clock.now())
         .await?;
     let services = hub.store.scoped(caller.org).granted(session.id).await?;
     let grant = hub.mint(&session, &services, facts.policies.version()).await?;
     tracing::info!(session = %session.id, teamspace = %teamspace.name, services = services.len(), "Consume began");
-    Ok(ConsumeBegun { session, grant, services, refused: visible, unmatched })
+    Ok(ConsumeBegun { session, grant, services, refused, unmatched })
+}
+
+/// What words bring: at least one service.
+pub(super) struct Reach {
+    pub(super) permits: Permits<Consume>,
+    /// As far as the caller may see it.
+    pub(super) refused: Vec<Refused<Consume>>,
+    pub(super) unmatched: Vec<Unmatched>,
+}
+
+/// Decides for every service that matches; an error when there is nothing to reach, or more than a grant can name.
+pub(super) async fn reach(
+    hub: &Hub,
+    caller: &Caller,
+    patterns: &Patterns,
+    catalogue: &[Service],
+    teamspace: &Teamspace,
+    facts: &Facts,
+) -> Result<Reach, ActionError> {
+    let decided = decide_matching(caller, patterns, catalogue, &teamspace.facts(), facts);
+    let may_see = |service: &Service| {
+        decide(caller, SeeService { target: service.facts(&teamspace.facts()) }, facts).is_ok()
+    };
+    let (permits, refused) = match decided.at_least_one() {
+        Ok(decided) => decided,
+        Err(refused) => {
+            let refused = sessions::only_visible(refused);
+            let unmatched = unmatched(patterns, &[], catalogue, may_see);
+            return Err(none_allowed(hub, caller, teamspace, refused, &unmatched).await);
+        }
+    };
+    let granted: Vec<_> = permits.iter().map(|permit| granted_by(permit.action())).collect();
+    hub.must_fit_one_grant(caller.org, &granted).await?;
+    let refused = sessions::only_visible(refused);
+    let unmatched = unmatched(patterns, &reached(&permits, &refused), catalogue, may_see);
+    Ok(Reach { permits, refused, unmatched })
 }
 
 /// Decides for every service of the catalogue that the patterns want.

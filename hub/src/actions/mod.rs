@@ -1,5 +1,7 @@
 //! What happens: facts, a decision, a record, and the consequences. All branching is here.
 
+mod absences;
+pub mod change;
 pub mod connections;
 pub mod consume;
 mod denials;
@@ -16,6 +18,7 @@ pub mod services;
 pub mod sessions;
 pub mod setup;
 pub mod teamspaces;
+mod turns;
 
 use std::{
     collections::HashMap,
@@ -26,7 +29,9 @@ use fairlead_model::OrgId;
 use hub_policy::{Caller, Denied, Facts, Policies};
 use hub_store::StoreError;
 
+pub use absences::Absences;
 pub use denials::RecentDenials;
+pub use turns::Turns;
 
 use crate::Hub;
 

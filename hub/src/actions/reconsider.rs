@@ -1,16 +1,21 @@
 //! Decides again about a live session: because something it was decided on has changed, or because its grant is to be
 //! renewed.
 //!
-//! A session that lost any of its services ends as a whole. To take one service out of a grant that a laptop already
-//! holds, the old grant would have to be recalled from every agent; an ended session is recalled by its name.
+//! A consume follows the catalogue: what is new is decided and added, what is gone is taken out. But one that lost any of
+//! its services by a policy ends as a whole. To take one service out of a grant that a laptop already holds, the old
+//! grant would have to be recalled from every agent; an ended session is recalled by its name. What is gone needs no
+//! recall, since nobody reaches what is not there; when it comes back it is decided again.
 
-use fairlead_model::{InterceptPort, Patterns, ServiceRef};
+use std::collections::BTreeSet;
+
+use fairlead_model::{InterceptPort, Patterns, ServiceRef, timers::GRANT_LIFE};
 use hub_policy::{
-    Caller, Decided, Facts, Permit,
+    Caller, Denied, Facts, Permit,
     actions::{Consume, Intercept},
-    decide,
+    decide, decide_each,
 };
-use hub_store::{Granted, Session, StoreError, Wanted};
+use hub_store::{Granted, Service, Session, StoreError, Wanted};
+use tokio::time::Instant;
 
 use super::{ActionError, consume};
 use crate::Hub;
@@ -18,10 +23,10 @@ use crate::Hub;
 /// What became of the session.
 #[derive(Debug)]
 pub enum Reconsidered {
-    /// It may go on; true when it may reach more than before.
+    /// It may go on; `changed` when what it may reach is not what it was.
     Stands {
         services: Vec<Granted>,
-        widened: bool,
+        changed: bool,
         policy_version: u64,
     },
     Ended {
@@ -29,8 +34,8 @@ pub enum Reconsidered {
     },
 }
 
-/// Decides again with everything as it is at this moment.
-pub async fn reconsider(hub: &Hub, session: &Session) -> Result<Reconsidered, ActionError> {
+/// Decides again with everything as it is at this moment. It takes a turn of the session.
+pub(super) async fn reconsider(hub: &Hub, session: &Session) -> Result<Reconsidered, ActionError> {
     let scope = hub.store.scoped(session.org);
     let Some(mut caller) = scope.caller_of(session.user).await? else {
         return end(hub, session, "the user is no longer a member").await;
@@ -69,41 +74,91 @@ async fn again_consume(
     let before = scope.granted(session.id).await?;
     let teamspace = session.teamspace_facts();
     let decided = consume::decide_matching(caller, patterns, &catalogue, &teamspace, facts);
-    if let Some(lost) = lost(&before, &decided) {
-        let reason = lost.denied.reason.clone();
-        hub.store
-            .unscoped("a policy took a service away from the session")
-            .end_session(session, &reason, Some(&lost.denied), hub.clock.now())
-            .await?;
-        return Ok(Reconsidered::Ended { reason });
+    let permitted = decided.permitted().iter().map(|permit| &permit.action().target.service);
+    let asked = Asked { caller, facts, catalogue: &catalogue, permitted: permitted.collect() };
+    if let Some(denied) = end_if_lost(hub, session, &asked).await? {
+        return Ok(Reconsidered::Ended { reason: denied.reason });
     }
-    let new: Vec<_> = decided
+    let gone = gone(hub, session, &before, &catalogue);
+    let mut added: Vec<_> = decided
         .permitted()
         .iter()
-        .filter(|permit| {
-            let Consume { target, ports } = permit.action();
-            !before.iter().any(|had| had.service == target.service && had.ports == *ports)
-        })
+        .filter(|permit| !before.contains(&consume::granted_by(permit.action())))
         .cloned()
         .collect();
-    if new.is_empty() {
-        return Ok(stands(before, facts));
-    }
-    if let Err(too_many) = hub.must_fit_one_grant(session.org, &with(&before, &new)).await {
+    if let Err(too_many) = hub.must_fit_one_grant(session.org, &with(&before, &added, &gone)).await
+    {
         tracing::warn!(session = %session.id, user = session.email, "New services are left out: {too_many}");
+        added.clear();
+    }
+    if added.is_empty() && gone.is_empty() {
         return Ok(stands(before, facts));
     }
-    hub.store.widen(session, &new, hub.clock.now()).await?;
+    hub.store.follow_catalogue(session, &added, &gone, hub.clock.now()).await?;
     let services = scope.granted(session.id).await?;
     let policy_version = facts.policies.version();
-    Ok(Reconsidered::Stands { services, widened: true, policy_version })
+    Ok(Reconsidered::Stands { services, changed: true, policy_version })
 }
 
-/// Returns what a session may reach once it is widened by `new`.
-fn with(before: &[Granted], new: &[Permit<Consume>]) -> Vec<Granted> {
-    let new: Vec<_> = new.iter().map(|permit| consume::granted_by(permit.action())).collect();
-    let stays = |had: &&Granted| !new.iter().any(|now| now.service == had.service);
-    before.iter().filter(stays).chain(&new).cloned().collect()
+/// Returns what the session had and what is no longer in the catalogue, for long enough.
+fn gone(
+    hub: &Hub,
+    session: &Session,
+    before: &[Granted],
+    catalogue: &[Service],
+) -> Vec<ServiceRef> {
+    let of = (session.org, session.teamspace);
+    let there: BTreeSet<_> = catalogue.iter().map(|service| &service.service).collect();
+    hub.absences.are_there(of, there.iter().copied());
+    let missing = before.iter().filter(|had| !there.contains(&had.service));
+    let missing: Vec<_> = missing.map(|had| had.service.clone()).collect();
+    hub.absences.gone(of, &missing, Instant::now())
+}
+
+/// What a session is looked at with.
+pub(super) struct Asked<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) facts: &'a Facts,
+    pub(super) catalogue: &'a [Service],
+    /// What was decided already.
+    pub(super) permitted: BTreeSet<&'a ServiceRef>,
+}
+
+/// Ends a consume of which its user may no longer have a service: one that it reaches, or one that a grant names which
+/// its laptop may still hold.
+pub(super) async fn end_if_lost(
+    hub: &Hub,
+    session: &Session,
+    asked: &Asked<'_>,
+) -> Result<Option<Denied>, ActionError> {
+    let Asked { caller, facts, catalogue, permitted } = asked;
+    let since = hub.clock.now() - GRANT_LIFE;
+    let held = hub.store.scoped(session.org).named_since(session.id, since).await?;
+    let held: BTreeSet<_> = held.iter().filter(|service| !permitted.contains(service)).collect();
+    // What is not there cannot be reached, and is decided when it comes back.
+    let there = catalogue.iter().filter(|service| held.contains(&service.service));
+    let teamspace = session.teamspace_facts();
+    let again = there.map(|service| Consume {
+        target: service.facts(&teamspace),
+        ports: service.tcp_ports().collect(),
+    });
+    let Some(lost) = decide_each(caller, again, facts).refused.into_iter().next() else {
+        return Ok(None);
+    };
+    hub.store
+        .unscoped("a policy took a service away from the session")
+        .end_session(session, &lost.denied.reason, Some(&lost.denied), hub.clock.now())
+        .await?;
+    Ok(Some(lost.denied))
+}
+
+/// Returns what a session may reach once it has followed the catalogue.
+fn with(before: &[Granted], added: &[Permit<Consume>], gone: &[ServiceRef]) -> Vec<Granted> {
+    let added: Vec<_> = added.iter().map(|permit| consume::granted_by(permit.action())).collect();
+    let stays = |had: &&Granted| {
+        !gone.contains(&had.service) && !added.iter().any(|now| now.service == had.service)
+    };
+    before.iter().filter(stays).chain(&added).cloned().collect()
 }
 
 /// An intercept as it was asked for.
@@ -139,18 +194,7 @@ async fn again_intercept(
 
 fn stands(services: Vec<Granted>, facts: &Facts) -> Reconsidered {
     let policy_version = facts.policies.version();
-    Reconsidered::Stands { services, widened: false, policy_version }
-}
-
-/// Returns the first service that the session had and may no longer have.
-fn lost<'d>(
-    before: &[Granted],
-    decided: &'d Decided<Consume>,
-) -> Option<&'d hub_policy::Refused<Consume>> {
-    decided
-        .refused
-        .iter()
-        .find(|refused| before.iter().any(|had| had.service == refused.action.target.service))
+    Reconsidered::Stands { services, changed: false, policy_version }
 }
 
 async fn end(hub: &Hub, session: &Session, reason: &str) -> Result<Reconsidered, ActionError> {

@@ -1,7 +1,7 @@
-//! Renewal: a grant lives a quarter of an hour, and is minted anew only while the decision still says yes.
+//! Grants of live sessions: one lives a quarter of an hour, and is minted anew only while the decision still says yes.
 
 use fairlead_wire::link::v1::{Grant, laptop_down};
-use hub_store::Session;
+use hub_store::{Granted, Session, Wanted};
 
 use super::{
     ActionError,
@@ -9,25 +9,59 @@ use super::{
 };
 use crate::Hub;
 
+/// When a fresh grant is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    Always,
+    /// When what the session may reach is not what it was.
+    IfChanged,
+}
+
 /// Decides again, and sends a fresh grant to the laptop if the session stands.
-pub async fn renew(hub: &Hub, session: &Session) -> Result<(), ActionError> {
-    let Reconsidered::Stands { services, policy_version, .. } = reconsider(hub, session).await?
-    else {
+pub async fn renew(hub: &Hub, session: &Session, sent: Sent) -> Result<(), ActionError> {
+    let _turn = hub.turns.of(session.id).await;
+    // Whoever had the turn before may have changed it.
+    let session = hub.store.scoped(session.org).session(session.id).await?;
+    if !session.is_live() {
         return Ok(());
+    }
+    match reconsider(hub, &session).await? {
+        Reconsidered::Stands { services, changed, policy_version } => {
+            if changed || sent == Sent::Always {
+                grant(hub, &session, &services, policy_version).await?;
+            }
+        }
+        Reconsidered::Ended { reason } => {
+            tracing::info!(session = %session.id, user = session.email, reason, "Session revoked");
+        }
+    }
+    Ok(())
+}
+
+/// Mints a grant, sends it to the laptop and returns it. It takes a turn of the session.
+pub(super) async fn grant(
+    hub: &Hub,
+    session: &Session,
+    services: &[Granted],
+    policy_version: u64,
+) -> Result<String, ActionError> {
+    let grant = hub.mint(session, services, policy_version).await?;
+    let patterns = match &session.wanted {
+        Wanted::Consume { patterns } => patterns.iter().map(ToString::to_string).collect(),
+        Wanted::Intercept { .. } => Vec::new(),
     };
-    let grant = hub.mint(session, &services, policy_version).await?;
-    let grant = Grant { session_id: session.id.to_string(), grant };
-    hub.links.tell_laptop(session.device, laptop_down::Message::Grant(grant));
+    let message = Grant { session_id: session.id.to_string(), grant: grant.clone(), patterns };
+    hub.links.tell_laptop(session.device, laptop_down::Message::Grant(message));
     hub.store
         .unscoped("the grant of a live session was renewed")
         .session_renewed(session, hub.clock.now())
         .await?;
-    Ok(())
+    Ok(grant)
 }
 
 /// Renews, for tasks that go on with the next session when one fails.
-pub(crate) async fn and_log(hub: &Hub, session: &Session) {
-    if let Err(error) = renew(hub, session).await {
-        tracing::warn!(%error, session = %session.id, "A grant could not be renewed");
+pub(crate) async fn and_log(hub: &Hub, session: &Session, sent: Sent) {
+    if let Err(error) = renew(hub, session, sent).await {
+        tracing::warn!(%error, session = %session.id, "A live session could not be decided again");
     }
 }

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(super) use self::views::Phase;
-use self::views::{InterceptPort, NewSession, Session, SessionBegun, SessionList};
+use self::views::{ConsumePatterns, InterceptPort, NewSession, Session, SessionBegun, SessionList};
 use super::{
     error::{ErrorBody, Problem},
     extract::{Asked, Body, Named},
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     Hub,
     actions::{
+        change::change as change_consume,
         consume::{self, ConsumeAsked},
         intercept::{self, InterceptAsked},
         sessions,
@@ -26,7 +27,10 @@ use crate::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
-    OpenApiRouter::new().routes(routes!(list, begin)).routes(routes!(show, end))
+    OpenApiRouter::new()
+        .routes(routes!(list, begin))
+        .routes(routes!(show, end))
+        .routes(routes!(change))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -114,6 +118,25 @@ async fn end(
 ) -> Result<StatusCode, Problem> {
     sessions::end(&hub, &caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Changes what a consume of the caller is about. It stays the same session, and open connections to what it still
+/// reaches go on.
+#[utoipa::path(
+    put, path = "/api/v1/sessions/{id}/patterns", tag = "sessions", operation_id = "change_consume",
+    params(("id" = Uuid, Path)), request_body = ConsumePatterns,
+    responses(
+        (status = 200, body = SessionBegun), PermittedIfSeen, (status = 400, body = ErrorBody), (status = 409, body = ErrorBody),
+    )
+)]
+async fn change(
+    State(hub): State<Hub>,
+    Authenticated(caller): Authenticated,
+    Named(id): Named<SessionId>,
+    Body(wanted): Body<ConsumePatterns>,
+) -> Result<Json<SessionBegun>, Problem> {
+    let patterns = read_patterns(&wanted.patterns)?;
+    Ok(Json(change_consume(&hub, &caller, id, patterns).await?.into()))
 }
 
 fn read_patterns(words: &[String]) -> Result<Patterns, Problem> {

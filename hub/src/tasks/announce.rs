@@ -149,7 +149,9 @@ impl Announcer {
         }
         for session in live.values().filter(|session| session.device == device) {
             match session.kind() {
-                SessionKind::Consume => renew::and_log(&self.hub, session).await,
+                SessionKind::Consume => {
+                    renew::and_log(&self.hub, session, renew::Sent::Always).await;
+                }
                 SessionKind::Intercept if begun.contains(&session.id) => {}
                 SessionKind::Intercept => {
                     for replica in self.hub.links.replicas(session.teamspace) {

@@ -29,6 +29,8 @@ pub(super) enum ToAnnounce {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ToReconsider {
     Organization(OrgId),
+    /// Its services have changed, or only what is shown of them.
+    Catalogue(OrgId, TeamspaceId),
     Teamspace(OrgId, TeamspaceId),
     Everything,
 }
@@ -91,7 +93,7 @@ impl Changes {
             Heard::Change(Change { org, noun, id }) => match noun {
                 Noun::Sessions => self.announce(ToAnnounce::Organization(org)).await,
                 Noun::Services => {
-                    self.reconsider(ToReconsider::Teamspace(org, TeamspaceId::from_uuid(id))).await;
+                    self.reconsider(ToReconsider::Catalogue(org, TeamspaceId::from_uuid(id))).await;
                 }
                 Noun::Teamspaces => {
                     let teamspace = TeamspaceId::from_uuid(id);

@@ -28,7 +28,7 @@ async fn renew_due(hub: &Hub, org: OrgId) -> Result<(), StoreError> {
     let due_before = hub.clock.now() - GRANT_RENEWAL;
     for session in hub.store.scoped(org).sessions(LIVE).await? {
         if session.renewed_at <= due_before && hub.links.is_laptop_connected(session.device) {
-            renew::and_log(hub, &session).await;
+            renew::and_log(hub, &session, renew::Sent::Always).await;
         }
     }
     Ok(())

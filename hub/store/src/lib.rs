@@ -56,7 +56,7 @@ pub use replicas::Replica;
 pub use schema::OtherSchema;
 pub use scope::{Scoped, Unscoped};
 pub use services::{PortOfService, Service};
-pub use session_changes::{Beginning, ONE_INTERCEPT};
+pub use session_changes::{Beginning, ConsumeChange, ONE_INTERCEPT};
 pub use sessions::{EndCause, Ended, Filter, Granted, Session, Wanted};
 pub use setup_links::{Founding, LinkPurpose, SetupLink};
 pub use teamspaces::{Enrolment, Teamspace};

@@ -139,28 +139,122 @@ impl Store {
         end(&self.pool, permit.org(), id, &how, entry, now).await
     }
 
-    /// Puts the services that a live session may now reach beside those it may already.
-    pub async fn widen(
+    /// Changes what a live consume is about: its words, and with them what it may reach.
+    pub async fn change_consume(
         &self,
         session: &Session,
-        permits: &[Permit<Consume>],
+        change: &ConsumeChange<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Some(first) = permits.first() else { return Ok(()) };
+        let ConsumeChange { permits, refused, patterns, gone, begun_from } = change;
+        let words: Vec<_> = patterns.iter().map(ToString::to_string).collect();
         let mut tx = self.pool.begin().await?;
-        for permit in permits {
-            let action = permit.action();
-            let decided = Decided::yes(&action.target.service, &action.ports, permit.decision());
+        sqlx::query!(
+            "update sessions set patterns = $3, begun_from = $4, renewed_at = $5
+             where org_id = $1 and id = $2",
+            session.org.as_uuid(),
+            session.id.as_uuid(),
+            &words,
+            *begun_from,
+            now.to_sqlx() as _,
+        )
+        .execute(&mut *tx)
+        .await?;
+        let services = allow(&mut tx, session, permits.iter(), now).await?;
+        for Refused { action, denied } in *refused {
+            let decided = Decided::no(&action.target.service, denied);
             remember(&mut tx, session.org, session.id, &decided, now).await?;
         }
-        let added: Vec<_> = permits.iter().map(|p| p.action().target.service.to_string()).collect();
-        let entry =
-            Entry::by(first, "session.widened", session.id).with(json!({ "services": added }));
+        take_out(&mut tx, session, gone, now).await?;
+        let refused: Vec<_> = refused.iter().map(|r| r.action.target.service.to_string()).collect();
+        let entry = Entry::by(permits.first(), "session.changed", session.id).with(json!({
+            "patterns": words, "services": services, "refused": refused,
+        }));
         audit::record(&mut tx, entry, now).await?;
         notify::tell(&mut tx, session.org, Noun::Sessions, session.id.as_uuid()).await?;
         tx.commit().await?;
         Ok(())
     }
+
+    /// Lets a live session follow the catalogue: what it may reach by now, and what is gone.
+    pub async fn follow_catalogue(
+        &self,
+        session: &Session,
+        added: &[Permit<Consume>],
+        gone: &[ServiceRef],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let services = allow(&mut tx, session, added.iter(), now).await?;
+        if let Some(first) = added.first() {
+            let entry = Entry::by(first, "session.widened", session.id)
+                .with(json!({ "services": services }));
+            audit::record(&mut tx, entry, now).await?;
+        }
+        if !gone.is_empty() {
+            take_out(&mut tx, session, gone, now).await?;
+            let services: Vec<_> = gone.iter().map(ToString::to_string).collect();
+            let entry = Entry::by_hub(session.org, "session.narrowed", session.id)
+                .with(json!({ "services": services, "user": session.email }));
+            audit::record(&mut tx, entry, now).await?;
+        }
+        notify::tell(&mut tx, session.org, Noun::Sessions, session.id.as_uuid()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// What a consume becomes.
+#[derive(Debug)]
+pub struct ConsumeChange<'c> {
+    pub permits: &'c Permits<Consume>,
+    pub refused: &'c [Refused<Consume>],
+    pub patterns: &'c Patterns,
+    /// What it had and is no longer about.
+    pub gone: &'c [ServiceRef],
+    pub begun_from: Option<&'c str>,
+}
+
+/// Remembers permits, and returns the names of their services.
+async fn allow<'p>(
+    connection: &mut PgConnection,
+    session: &Session,
+    permits: impl Iterator<Item = &'p Permit<Consume>>,
+    now: Timestamp,
+) -> Result<Vec<String>, StoreError> {
+    let mut services = Vec::new();
+    for permit in permits {
+        let action = permit.action();
+        let decided = Decided::yes(&action.target.service, &action.ports, permit.decision());
+        remember(connection, session.org, session.id, &decided, now).await?;
+        services.push(action.target.service.to_string());
+    }
+    Ok(services)
+}
+
+/// Takes services out of what a session may reach. That they were in it is remembered: a laptop may hold a grant that
+/// names them.
+async fn take_out(
+    connection: &mut PgConnection,
+    session: &Session,
+    services: &[ServiceRef],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let namespaces: Vec<_> = services.iter().map(|s| s.namespace.to_string()).collect();
+    let names: Vec<_> = services.iter().map(|s| s.name.to_string()).collect();
+    sqlx::query!(
+        "update session_services set ports = '{}', decided_at = $5
+         where org_id = $1 and session_id = $2 and allowed and cardinality(ports) > 0
+           and (namespace, name) in (select * from unnest($3::text[], $4::text[]))",
+        session.org.as_uuid(),
+        session.id.as_uuid(),
+        &namespaces,
+        &names,
+        now.to_sqlx() as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 impl Unscoped<'_> {

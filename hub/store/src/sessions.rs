@@ -6,6 +6,7 @@ use fairlead_model::{
 };
 use hub_policy::{TeamspaceFacts, TeamspaceName};
 use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
 use sqlx::types::Json;
 
 use crate::{Scoped, StoreError, Unscoped};
@@ -249,7 +250,8 @@ impl Scoped<'_> {
     pub async fn granted(&self, id: SessionId) -> Result<Vec<Granted>, StoreError> {
         let rows = sqlx::query!(
             "select namespace, name, ports from session_services
-             where org_id = $1 and session_id = $2 and allowed order by namespace, name",
+             where org_id = $1 and session_id = $2 and allowed and cardinality(ports) > 0
+             order by namespace, name",
             self.org.as_uuid(),
             id.as_uuid()
         )
@@ -265,6 +267,27 @@ impl Scoped<'_> {
                 })
             })
             .collect()
+    }
+
+    /// Lists the services that a grant may name which was minted after `since`: those that the session may reach, and
+    /// those that were taken out of it later than that.
+    pub async fn named_since(
+        &self,
+        id: SessionId,
+        since: Timestamp,
+    ) -> Result<Vec<ServiceRef>, StoreError> {
+        let rows = sqlx::query!(
+            "select namespace, name from session_services
+             where org_id = $1 and session_id = $2 and allowed
+               and (cardinality(ports) > 0 or decided_at >= $3)",
+            self.org.as_uuid(),
+            id.as_uuid(),
+            since.to_sqlx() as _,
+        )
+        .fetch_all(self.pool)
+        .await?;
+        let service = |namespace: &str, name: &str| ServiceRef::parse_parts(namespace, name);
+        rows.iter().map(|row| service(&row.namespace, &row.name).map_err(damaged)).collect()
     }
 }
 

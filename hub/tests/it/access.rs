@@ -125,6 +125,7 @@ impl Stage {
                 "kind": "intercept", "teamspace_id": teamspace, "device_id": device.unwrap_or(self.owner().laptop.id),
                 "service": "shop/cart", "ports": [{ "service_port": 80, "laptop_port": 3000 }],
             })),
+            "PUT /api/v1/sessions/{id}/patterns" => Some(json!({ "patterns": ["shop/*"] })),
             "POST /api/v1/devices" => {
                 let key = &self.cast[who].as_ref().unwrap_or(self.owner()).laptop.key;
                 let request = DeviceRequest::make_pem(key).expect("a request");

@@ -5,16 +5,17 @@ use std::time::Duration;
 use fairlead_hub::actions;
 use fairlead_model::Thumbprint;
 use fairlead_wire::{
-    grant::GrantVerifier,
+    grant::{GrantVerifier, GrantedService},
     link::v1::{Catalogue, CataloguePort, Phase, cluster_down, cluster_up},
 };
 use hub_policy::PolicyText;
 use hub_store::audit::Chain;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     peers::{Joined, service},
-    people::Person,
+    people::{Answer, Person},
     world::{World, eventually, within},
 };
 
@@ -391,24 +392,120 @@ async fn a_deleted_teamspace_ends_its_sessions() {
     assert_eq!(running.laptop.revoked().await.reason, "the teamspace was deleted");
 }
 
-#[tokio::test]
-async fn a_new_service_that_matches_is_added_to_the_grant() {
-    let mut running = running().await;
-    let world = &running.world;
-    running.staging.agent.reports(&["shop/cart", "shop/catalog", "pay/ledger"]).await;
-    let key: [u8; 32] = running.staging.reply.grant_key.clone().try_into().expect("32 bytes");
-    let verifier = GrantVerifier::new(&key, running.staging.id);
-    let device = running.ada.laptop.key.thumbprint();
-    let services = loop {
-        let grant = running.laptop.grant().await;
-        assert_eq!(grant.session_id, running.session);
-        let grant = verifier.verify(&grant.grant, world.now().into(), &device).expect("valid");
-        let services: Vec<_> = grant.services.iter().map(|s| s.service.to_string()).collect();
-        if services.len() > 1 {
-            break services;
+impl Running {
+    /// Waits for grants until one names these services, each with its ports, and returns the words it came with. None
+    /// before it may lack what `stays`.
+    async fn is_granted(&mut self, wanted: &[&str], stays: &str) -> Vec<String> {
+        let key: [u8; 32] = self.staging.reply.grant_key.clone().try_into().expect("32 bytes");
+        let verifier = GrantVerifier::new(&key, self.staging.id);
+        let device = self.ada.laptop.key.thumbprint();
+        loop {
+            let message = self.laptop.grant().await;
+            assert_eq!(message.session_id, self.session);
+            let grant = verifier.verify(&message.grant, self.world.now().into(), &device);
+            let granted: Vec<_> = grant.expect("valid").services.iter().map(in_words).collect();
+            assert!(granted.iter().any(|service| service.starts_with(stays)), "{granted:?}");
+            if granted == wanted {
+                return message.patterns;
+            }
         }
-    };
-    assert_eq!(services, ["shop/cart", "shop/catalog"]);
+    }
+
+    async fn is_about(&self, person: &Person, words: &[&str]) -> Answer {
+        let path = format!("/api/v1/sessions/{}/patterns", self.session);
+        person.ask(&self.world, Method::PUT, &path, Some(json!({ "patterns": words }))).await
+    }
+
+    async fn audited(&self, action: &str) -> Value {
+        let audit = self.olga.get(&self.world, "/api/v1/audit").await.with(200);
+        let mut entries = audit["entries"].as_array().expect("entries").clone();
+        entries.retain(|entry| entry["action"] == action);
+        entries.first().map(|entry| entry["detail"].clone()).unwrap_or_default()
+    }
+}
+
+fn in_words(granted: &GrantedService) -> String {
+    let ports: Vec<_> = granted.ports.iter().map(ToString::to_string).collect();
+    format!("{}:{}", granted.service, ports.join(","))
+}
+
+#[tokio::test]
+async fn a_consume_follows_the_catalogue() {
+    let mut running = running().await;
+    running.staging.agent.reports(&["shop/cart", "shop/catalog", "pay/ledger"]).await;
+    running.is_granted(&["shop/cart:80", "shop/catalog:80"], "shop/cart").await;
+    let mut changed = service("shop/catalog");
+    changed.ports[0].port = 8080;
+    let changed = Catalogue { full: false, changed: vec![changed], deleted: Vec::new() };
+    running.staging.agent.say(cluster_up::Message::Catalogue(changed)).await;
+    running.is_granted(&["shop/cart:80", "shop/catalog:8080"], "shop/cart").await;
+    running.staging.agent.reports(&["shop/cart", "pay/ledger"]).await;
+    running.is_granted(&["shop/cart:80"], "shop/cart").await;
+    assert_eq!(running.audited("session.narrowed").await["services"], json!(["shop/catalog"]));
+    running.staging.agent.reports(&["shop/cart", "shop/catalog"]).await;
+    running.is_granted(&["shop/cart:80", "shop/catalog:80"], "shop/cart").await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_deleted_and_made_again_stays_in_the_grant() {
+    let mut running = running().await;
+    running.staging.agent.reports(&[]).await;
+    running.staging.agent.reports(&["shop/cart"]).await;
+    running.staging.agent.reports(&["shop/cart", "shop/catalog"]).await;
+    running.is_granted(&["shop/cart:80", "shop/catalog:80"], "shop/cart").await;
+}
+
+#[tokio::test]
+async fn a_consume_is_changed_in_place_by_whoever_began_it() {
+    let mut running = running().await;
+    running.staging.agent.reports(&["shop/cart", "shop/catalog", "pay/ledger"]).await;
+    running.is_granted(&["shop/cart:80", "shop/catalog:80"], "shop/cart").await;
+    running.is_about(&running.olga, &["pay/*"]).await.with(404);
+    let words = ["shop/*", "pay/*", "!shop/catalog"];
+    let changed = running.is_about(&running.ada, &words).await.with(200);
+    assert_eq!(id_of(&changed), running.session);
+    assert_eq!(changed["session"]["patterns"], json!(words));
+    assert_eq!(names(&changed["services"]), ["pay/ledger", "shop/cart"]);
+    let heard = running.is_granted(&["pay/ledger:80", "shop/cart:80"], "shop/cart").await;
+    assert_eq!(heard, words, "whoever did not get the answer hears what it is about");
+    assert_eq!(running.audited("session.changed").await["patterns"], json!(words));
+
+    let refused = running.is_about(&running.ada, &["pay/leger"]).await;
+    assert_eq!(refused.hint(), "similar: `pay/ledger`");
+    refused.with(404);
+    let path = format!("/api/v1/sessions/{}", running.session);
+    let shown = running.ada.get(&running.world, &path).await.with(200);
+    assert_eq!((&shown["patterns"], &shown["ended_at"]), (&json!(words), &Value::Null));
+    running.ada.delete(&running.world, &path).await.with(204);
+    running.is_about(&running.ada, &words).await.with(409);
+}
+
+#[tokio::test]
+async fn what_was_just_given_up_and_is_then_forbidden_ends_the_session() {
+    let mut running = running().await;
+    running.staging.agent.reports(&["shop/cart", "shop/catalog"]).await;
+    running.is_granted(&["shop/cart:80", "shop/catalog:80"], "shop/cart").await;
+    running.is_about(&running.ada, &["shop/catalog"]).await.with(200);
+    // The laptop holds a grant that names it for up to a quarter of an hour.
+    let guard = r#"forbid(principal, action == Action::"consume", resource == Service::"staging/shop/cart");"#;
+    publish(&running.world, &running.olga, &[("freeze", guard)]).await;
+    assert!(running.both_ends_are_told().await.contains("`freeze`"));
+}
+
+#[tokio::test]
+async fn what_was_given_up_long_ago_may_be_forbidden() {
+    let mut running = running().await;
+    running.staging.agent.reports(&["shop/cart", "shop/catalog"]).await;
+    running.is_granted(&["shop/cart:80", "shop/catalog:80"], "shop/cart").await;
+    running.is_about(&running.ada, &["shop/*", "!shop/cart"]).await.with(200);
+    running.is_granted(&["shop/catalog:80"], "shop/ca").await;
+    running.world.sql(
+        "update session_services set decided_at = decided_at - interval '16 minutes' where name = 'cart'",
+    );
+    let guard = r#"forbid(principal, action == Action::"consume", resource == Service::"staging/shop/cart");"#;
+    publish(&running.world, &running.olga, &[("freeze", guard)]).await;
+    running.staging.agent.reports(&["shop/cart", "shop/catalog", "shop/frontend"]).await;
+    running.is_granted(&["shop/catalog:80", "shop/frontend:80"], "shop/catalog").await;
 }
 
 /// The task looks every ten seconds, on a machine that does other things too.

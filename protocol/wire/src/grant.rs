@@ -176,15 +176,24 @@ impl fmt::Debug for GrantVerifier {
     }
 }
 
-/// Returns the services that a grant names, whoever signed it and until whenever it is good.
+/// What a grant says to whoever cannot verify it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unverified {
+    /// Ids count up: of two grants of a session the later one has the greater.
+    pub id: GrantId,
+    pub services: Vec<GrantedService>,
+}
+
+/// Reads a grant, whoever signed it and until whenever it is good.
 ///
 /// For the laptop, which has no key to verify it by and shows what it was given. Nothing may be allowed by this.
-pub fn unverified_services(jwt: &str) -> Result<Vec<GrantedService>, GrantRefused> {
+pub fn unverified(jwt: &str) -> Result<Unverified, GrantRefused> {
     if jwt.len() > GRANT_MAX_BYTES {
         return Err(GrantRefused::TooLong);
     }
     let claims: Claims = insecure_decode_claims(jwt).map_err(|_| GrantRefused::Malformed)?;
-    claims.svc.into_iter().map(granted).collect()
+    let services = claims.svc.into_iter().map(granted).collect::<Result<_, _>>()?;
+    Ok(Unverified { id: claims.jti, services })
 }
 
 /// A grant as it stands in the JWT.
@@ -403,10 +412,11 @@ mod tests {
     #[test]
     fn whoever_cannot_verify_a_grant_reads_its_services_all_the_same() {
         let world = World::new();
-        assert_eq!(unverified_services(&world.jwt()), Ok(world.grant.services));
-        assert_eq!(unverified_services("no grant"), Err(GrantRefused::Malformed));
+        let Grant { id, services, .. } = world.grant.clone();
+        assert_eq!(unverified(&world.jwt()), Ok(Unverified { id, services }));
+        assert_eq!(unverified("no grant"), Err(GrantRefused::Malformed));
         let long = "a".repeat(GRANT_MAX_BYTES + 1);
-        assert_eq!(unverified_services(&long), Err(GrantRefused::TooLong));
+        assert_eq!(unverified(&long), Err(GrantRefused::TooLong));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod bad_input;
 mod by_hand;
 mod catalogue;
 mod console;
+mod consuming;
 mod deaths;
 mod developer;
 mod globex;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
 fn stories() -> Vec<Story> {
     let of = [
         developer::stories(),
+        consuming::stories(),
         // Before there is a second organization, when whoever signs in is asked for an address first.
         in_one_mode(console::stories()),
         in_one_mode(refused::stories()),

@@ -1,7 +1,5 @@
 //! `fairlead consume PATTERN…|list|clear`.
 
-use std::collections::HashSet;
-
 use fairlead_model::{Pattern, Patterns, SessionKind};
 use laptop_ipc::{
     FailureKind,
@@ -77,39 +75,11 @@ pub(super) async fn list(context: &Context<'_>) -> Result<(), CliError> {
     let sessions = context.parts.status().await?.sessions.into_iter();
     let consumes = sessions.filter(|session| session.kind == SessionKind::Consume);
     let services = consumes.flat_map(|Session { services, .. }| services);
-    context.output.show(&Consumed(each_once(services.collect())))
-}
-
-/// Lists a service once, though a consume that is not proven yet stands beside the one before it.
-fn each_once(mut reached: Vec<Reached>) -> Vec<Reached> {
-    let mut addresses = HashSet::new();
-    reached.retain(|reached| addresses.insert(reached.address));
-    reached
+    context.output.show(&Consumed(services.collect()))
 }
 
 pub(super) async fn clear(context: &Context<'_>) -> Result<(), CliError> {
     context.parts.ask_daemon(Request::ConsumeClear).await?;
     context.output.say("Nothing is consumed any more.");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-
-    #[test]
-    fn what_two_consumes_reach_is_listed_once() {
-        let reached = |service: &str, last| Reached {
-            service: service.parse().expect("valid"),
-            address: Ipv4Addr::new(127, 72, 1, last),
-            ports: Vec::new(),
-            refusal: None,
-        };
-        let (cart, api) = (reached("shop/cart", 2), reached("pay/api", 3));
-        let listed = each_once(vec![cart.clone(), api, cart]);
-        let names: Vec<_> = listed.iter().map(|reached| reached.service.to_string()).collect();
-        assert_eq!(names, ["shop/cart", "pay/api"]);
-    }
 }

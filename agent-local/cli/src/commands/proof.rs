@@ -51,7 +51,7 @@ pub(super) async fn wait(
         // The daemon takes an answer that was delivered for one that was heard.
         biased;
         answer = context.parts.ask_daemon(Request::AwaitProof { session: id, patience_ms }) => answer?,
-        _ = ctrl_c() => return Err(leave(context, id).await),
+        _ = ctrl_c() => return Err(give_up(context, id).await),
     };
     let seen = match answer {
         Answer::Awaited { session: Some(seen) } => seen,
@@ -64,12 +64,9 @@ pub(super) async fn wait(
     }
 }
 
-/// Ends an interrupted session, unless the daemon was faster.
-async fn leave(context: &Context<'_>, id: SessionId) -> CliError {
-    match context.parts.ask_daemon(Request::Leave { session: id }).await {
-        Err(CliError::Failure(failure)) if failure.kind == FailureKind::NotFound => {
-            CliError::Interrupted
-        }
+/// Has what an interrupted command began taken back, unless the daemon was faster.
+async fn give_up(context: &Context<'_>, id: SessionId) -> CliError {
+    match context.parts.ask_daemon(Request::GiveUp { session: id }).await {
         Ok(_) => CliError::Interrupted,
         Err(error) => error,
     }
@@ -83,8 +80,7 @@ pub(super) fn must_be_proven(session: &Session) -> Result<(), CliError> {
     let wanted = session.wanted.join(" ");
     let detail = session.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
     let end = match session.kind {
-        // `consume clear` would end what was consumed before, too.
-        SessionKind::Consume => format!("fairlead leave {}", session.id),
+        SessionKind::Consume => "fairlead consume clear".to_owned(),
         SessionKind::Intercept => format!("fairlead leave {wanted}"),
     };
     Err(CliError::new(

@@ -35,6 +35,13 @@ pub(super) enum NewSession {
     },
 }
 
+/// All the words that a consume is about from here on.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct ConsumePatterns {
+    /// `shop/cart`, `shop/cart:8080`, `shop/*`, `*/cart`, `*/*:80`, `!shop/payment`
+    pub(super) patterns: Vec<String>,
+}
+
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub(super) struct InterceptPort {
     #[schema(minimum = 1)]

@@ -268,6 +268,9 @@ pub struct Grant {
     pub session_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub grant: ::prost::alloc::string::String,
+    /// Consumes: the words that the session is about by now.
+    #[prost(string, repeated, tag = "3")]
+    pub patterns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// The laptop wants one more carrier for a session. The hub answers with a CarrierOffer to both ends, or refuses.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,0 +1,86 @@
+//! Changes what a consume is about, in place: other words, another set of services, a new grant for the same session.
+//! Its carriers stay, and with them every connection to what it still reaches.
+
+use std::collections::BTreeSet;
+
+use fairlead_model::{Patterns, ServiceRef, SessionId};
+use hub_policy::Caller;
+use hub_store::{ConsumeChange, Session, StoreError, Wanted};
+
+use super::{
+    ActionError,
+    consume::{self, ConsumeBegun, Reach},
+    reconsider::{Asked, end_if_lost},
+    renew, sessions, teamspaces,
+};
+use crate::Hub;
+
+/// Decides for every service that the new words match, as at the beginning of a session.
+pub async fn change(
+    hub: &Hub,
+    caller: &Caller,
+    id: SessionId,
+    patterns: Patterns,
+) -> Result<ConsumeBegun, ActionError> {
+    let _turn = hub.turns.of(id).await;
+    let session = own_live_consume(hub, caller, id).await?;
+    let facts = hub.facts(caller).await?;
+    let teamspace = teamspaces::visible(hub, caller, session.teamspace, &facts).await?;
+    sessions::must_be_open(&teamspace)?;
+    let scope = hub.store.scoped(caller.org);
+    let catalogue = scope.services(teamspace.id).await?;
+    // What policies took away since the last look ends the session as it would have then: the laptop holds a grant.
+    let asked =
+        Asked { caller, facts: &facts, catalogue: &catalogue, permitted: BTreeSet::default() };
+    if let Some(denied) = end_if_lost(hub, &session, &asked).await? {
+        return Err(denied.into());
+    }
+    let Reach { permits, refused, unmatched } =
+        consume::reach(hub, caller, &patterns, &catalogue, &teamspace, &facts).await?;
+    let stays =
+        |service: &ServiceRef| permits.iter().any(|p| p.action().target.service == *service);
+    let before = scope.granted(id).await?.into_iter().map(|granted| granted.service);
+    let gone: Vec<_> = before.filter(|service| !stays(service)).collect();
+    let begun_from = caller.from.map(|ip| ip.to_string());
+    let change = ConsumeChange {
+        permits: &permits,
+        refused: &refused,
+        patterns: &patterns,
+        gone: &gone,
+        begun_from: begun_from.as_deref(),
+    };
+    hub.store.change_consume(&session, &change, hub.clock.now()).await?;
+    let session = scope.session(id).await?;
+    let services = scope.granted(id).await?;
+    let grant = renew::grant(hub, &session, &services, facts.policies.version()).await?;
+    tracing::info!(session = %id, services = services.len(), "Consume changed");
+    Ok(ConsumeBegun { session, grant, services, refused, unmatched })
+}
+
+/// Finds a consume of the caller; anybody else's does not exist for this.
+async fn own_live_consume(
+    hub: &Hub,
+    caller: &Caller,
+    id: SessionId,
+) -> Result<Session, ActionError> {
+    let none = || ActionError::NotFound {
+        message: format!("you have no consume `{id}`"),
+        hint: Some("begin one: fairlead consume".to_owned()),
+    };
+    let session = match hub.store.scoped(caller.org).session(id).await {
+        Ok(session) => session,
+        Err(StoreError::NotFound { .. }) => return Err(none()),
+        Err(error) => return Err(error.into()),
+    };
+    let is_own = session.user == caller.actor.user();
+    if !is_own || !matches!(session.wanted, Wanted::Consume { .. }) {
+        return Err(none());
+    }
+    match &session.ended {
+        None => Ok(session),
+        Some(ended) => Err(ActionError::Conflict {
+            message: format!("the consume `{id}` is over: {}", ended.reason),
+            hint: Some("begin one: fairlead consume".to_owned()),
+        }),
+    }
+}
