@@ -116,6 +116,7 @@ impl Parts {
             inventory: inventory.clone(),
             first_uses,
             cuts: Cuts::default(),
+            connector: run.connector()?,
         };
         tokio::spawn(carriers.serve(asked_rx));
         let link = Link {
@@ -179,12 +180,18 @@ pub(crate) async fn restore(restore: Restore) -> anyhow::Result<()> {
 }
 
 async fn client() -> anyhow::Result<Client> {
-    let mut config = Config::infer().await.context(NO_API)?;
+    let config = Config::infer().await.context(NO_API)?;
+    Client::try_from(within_the_cluster(config)).context(NO_API)
+}
+
+fn within_the_cluster(mut config: Config) -> Config {
+    // HTTPS_PROXY is for the hub; kube would take it for the API's.
+    config.proxy_url = None;
     config.connect_timeout = Some(API_CONNECT);
     config.read_timeout = Some(API_SILENT);
     // Counted from the question, not from when a pooled connection fell idle.
     config.reset_reader_on_write = true;
-    Client::try_from(config).context(NO_API)
+    config
 }
 
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
@@ -197,4 +204,16 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
         }
         info!("Asked to stop");
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clusters_api_is_asked_without_the_hubs_proxy() {
+        let mut config = Config::new("https://10.96.0.1".parse().expect("an address"));
+        config.proxy_url = "http://proxy.corp:3128".parse().ok();
+        assert_eq!(within_the_cluster(config).proxy_url, None);
+    }
 }

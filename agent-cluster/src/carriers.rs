@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use fairlead_model::{SessionId, SessionKind, Thumbprint};
-use fairlead_tunnel::{Acceptor, Opener, PeerExpectation, connect::dial_relay};
+use fairlead_tunnel::{
+    Acceptor, Opener, PeerExpectation,
+    connect::{Connector, dial_relay},
+};
 use fairlead_wire::{link::v1::CarrierOffer, preface::Side, ticket::Ticket, words};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
@@ -30,6 +33,7 @@ pub(crate) struct Carriers {
     pub(crate) inventory: watch::Receiver<Inventory>,
     pub(crate) first_uses: FirstUses,
     pub(crate) cuts: Cuts,
+    pub(crate) connector: Connector,
 }
 
 /// What ends everything of a session; forgotten when nothing of it is left.
@@ -120,9 +124,9 @@ impl Carriers {
         {
             bail!("the hub does not want this session");
         }
-        let tcp = dial_relay(&offer.relay, &offer.ticket, Side::Cluster).await?;
+        let io = dial_relay(&offer.relay, &offer.ticket, Side::Cluster, &self.connector).await?;
         let (identity, peer) = (self.identity.borrow().tls.clone(), self.laptop(device));
-        let handshake = Acceptor::handshake(tcp, &identity, &peer).await;
+        let handshake = Acceptor::handshake(io, &identity, &peer).await;
         let (acceptor, driver) = handshake.context("the laptop did not prove itself")?;
         debug!(%session, "A carrier of a consume is up");
         let driver = tokio::spawn(driver);
@@ -147,9 +151,9 @@ impl Carriers {
         if !self.grants.becomes_wanted(is_it).await {
             bail!("the hub does not want this session");
         }
-        let tcp = dial_relay(&offer.relay, &offer.ticket, Side::Cluster).await?;
+        let io = dial_relay(&offer.relay, &offer.ticket, Side::Cluster, &self.connector).await?;
         let (identity, peer) = (self.identity.borrow().tls.clone(), self.laptop(device));
-        let handshake = Opener::handshake(tcp, &identity, &peer).await;
+        let handshake = Opener::handshake(io, &identity, &peer).await;
         let (opener, driver) = handshake.context("the laptop did not prove itself")?;
         debug!(%session, "A carrier of an intercept is up");
         let (cut, hold) = (self.cuts.of(session), self.holds.of(session));

@@ -4,7 +4,8 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use fairlead_model::Namespace;
+use fairlead_model::{InvalidProxySettings, Namespace, ProxySettings};
+use fairlead_tunnel::connect::{Connector, HubTrust, TrustError};
 
 use crate::names::Owner;
 
@@ -17,6 +18,22 @@ use crate::names::Owner;
 pub(crate) struct Command {
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+impl Command {
+    /// Reads the command line, and of the environment what has no flag.
+    pub(crate) fn read() -> Result<Self, InvalidProxySettings> {
+        let mut command = Self::parse();
+        if let Verb::Run(run) = &mut command.verb {
+            run.proxies = ProxySettings::read(variable)?;
+        }
+        Ok(command)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,6 +118,10 @@ pub(crate) struct Run {
     /// PEM of the authority that signed the hub's certificate, when the system does not know it.
     #[arg(long, env = "FAIRLEAD_HUB_CA_FILE")]
     pub(crate) hub_ca_file: Option<PathBuf>,
+    /// HTTPS_PROXY, ALL_PROXY and NO_PROXY: through whom the hub is dialled. No flags, since an address may hold a
+    /// password. The cluster's own API is always dialled directly.
+    #[arg(skip)]
+    pub(crate) proxies: ProxySettings,
     /// Read once, at enrolment; the file may be missing afterwards.
     #[arg(long, env = "FAIRLEAD_JOIN_TOKEN_FILE")]
     pub(crate) join_token_file: Option<PathBuf>,
@@ -110,6 +131,14 @@ pub(crate) struct Run {
     /// Where replicas hear each other.
     #[arg(long, env = "FAIRLEAD_PEER_PORT", default_value_t = 8082)]
     pub(crate) peer_port: u16,
+}
+
+impl Run {
+    /// Returns how the hub is dialled.
+    pub(crate) fn connector(&self) -> Result<Connector, TrustError> {
+        let trust = HubTrust::new(self.hub_ca_file.as_deref())?;
+        Ok(Connector::new(self.proxies.clone(), trust))
+    }
 }
 
 #[cfg(test)]

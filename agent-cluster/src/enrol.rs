@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow, bail};
 use fairlead_model::{OrgId, TeamspaceId, Token, TokenKind, timers};
 use fairlead_tunnel::{
     Backoff, TlsIdentity,
-    connect::{HubError, HubTrust, dial_hub},
+    connect::{HubError, dial_hub},
 };
 use fairlead_wire::{
     authority::TeamspaceAuthority,
@@ -213,8 +213,9 @@ async fn ask_hub(
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let kube_system =
         namespaces.get("kube-system").await.context("the namespace kube-system cannot be read")?;
-    let trust = HubTrust::new(run.hub_ca_file.as_deref())?;
-    let hub = dial_hub(&run.hub_url, &trust).await.map_err(|error| anyhow!(advise(&error, run)))?;
+    let connector = run.connector()?;
+    let hub =
+        dial_hub(&run.hub_url, &connector).await.map_err(|error| anyhow!(advise(&error, run)))?;
     let cluster_uid = kube_system.uid().unwrap_or_default();
     let signature = enrolment::sign(authority.key(), &token, &cluster_uid, hub.host());
     let request = EnrolRequest {
@@ -241,10 +242,13 @@ async fn ask_hub(
 pub(crate) fn advise(error: &HubError, run: &Run) -> String {
     let advice = match error {
         HubError::NotTrusted { .. } => {
-            "give the chart the certificate of the authority that signed it (hub.caCertificate)"
+            "give the chart the certificate of that authority (hub.caCertificate)"
         }
         HubError::Unreachable { .. } => {
             "check hub.url, and whether pods of this cluster may open connections to it (DNS, proxies, NetworkPolicies)"
+        }
+        HubError::Proxy(_) => {
+            "look at the chart's proxy.https, proxy.all and proxy.no, or at their Secret"
         }
         HubError::NotAtThisTime { .. } => "compare the clock of this node with the hub's",
         HubError::OtherName { .. } => "set hub.url to a name that its certificate carries",

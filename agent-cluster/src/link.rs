@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use fairlead_model::{SessionId, timers};
-use fairlead_tunnel::{
-    Backoff,
-    connect::{HubTrust, dial_hub},
-};
+use fairlead_tunnel::{Backoff, connect::dial_hub};
 use fairlead_wire::{
     challenge,
     link::v1::{
@@ -104,8 +101,7 @@ impl Link {
     }
 
     async fn open(&self) -> anyhow::Result<Open<Streaming<ClusterDown>>> {
-        let trust = HubTrust::new(self.run.hub_ca_file.as_deref())?;
-        let hub = dial_hub(&self.run.hub_url, &trust)
+        let hub = dial_hub(&self.run.hub_url, &self.run.connector()?)
             .await
             .map_err(|e| anyhow!(advise(&e, &self.run)))?;
         let (up_tx, up_rx) = mpsc::channel(UP_QUEUE);

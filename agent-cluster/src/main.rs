@@ -29,12 +29,17 @@ mod workload;
 
 use std::{io::Write, process::ExitCode};
 
-use clap::Parser;
-
 use config::{Command, Verb};
 
 fn main() -> ExitCode {
-    let command = Command::parse();
+    let command = match Command::read() {
+        Ok(command) => command,
+        Err(error) => {
+            log("info");
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("no other provider was installed before");

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fairlead_model::{TeamspaceId, Thumbprint};
+use fairlead_model::{ProxySettings, TeamspaceId, Thumbprint};
 use serde::{Deserialize, Serialize};
 
 use crate::{AccountError, HubUrl, files};
@@ -44,7 +44,23 @@ impl Accounts {
     #[must_use]
     pub fn at(&self, hub: &HubUrl) -> Account {
         let folder = self.folder.join("hubs").join(hub.folder_name());
-        Account { hub: hub.clone(), folder }
+        Account { hub: hub.clone(), folder, proxies: self.proxies_path() }
+    }
+
+    /// Returns through whom hubs are dialled: what the shell said in which the user signed in or started the daemon last.
+    /// The daemon has no other way to know.
+    pub fn proxies(&self) -> Result<ProxySettings, AccountError> {
+        Ok(files::read_json(&self.proxies_path())?.unwrap_or_default())
+    }
+
+    /// Keeps through whom hubs are dialled; says whether that is news.
+    pub fn keep_proxies(&self, proxies: &ProxySettings) -> Result<bool, AccountError> {
+        // A file that cannot be read is replaced by one that can.
+        if self.proxies().is_ok_and(|known| known == *proxies) {
+            return Ok(false);
+        }
+        files::write_json(&self.proxies_path(), proxies)?;
+        Ok(true)
     }
 
     /// Makes this the account that commands mean.
@@ -54,6 +70,10 @@ impl Accounts {
 
     fn current_path(&self) -> PathBuf {
         self.folder.join("hub.json")
+    }
+
+    fn proxies_path(&self) -> PathBuf {
+        self.folder.join("proxy.json")
     }
 }
 
@@ -75,6 +95,7 @@ pub struct SelectedTeamspace {
 pub struct Account {
     hub: HubUrl,
     folder: PathBuf,
+    proxies: PathBuf,
 }
 
 impl Account {
@@ -113,6 +134,11 @@ impl Account {
     #[must_use]
     pub fn ca_file(&self) -> Option<PathBuf> {
         Some(self.ca_path()).filter(|path| path.exists())
+    }
+
+    /// Returns through whom the hub is dialled.
+    pub fn proxies(&self) -> Result<ProxySettings, AccountError> {
+        Ok(files::read_json(&self.proxies)?.unwrap_or_default())
     }
 
     #[must_use]
@@ -245,6 +271,22 @@ mod tests {
         accounts.select(account.hub()).expect("written");
         assert!(matches!(accounts.current(), Err(AccountError::SignedOut)), "no tokens yet");
         assert_eq!(accounts.last_hub().expect("read").as_ref(), Some(account.hub()));
+    }
+
+    #[test]
+    fn proxies_are_kept_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, accounts, account) = account();
+        assert_eq!(account.proxies().expect("none"), ProxySettings::default());
+        let said = |name: &str| (name == "HTTPS_PROXY").then(|| "http://ada:p@proxy".to_owned());
+        let proxies = ProxySettings::read(said).expect("valid");
+        assert!(accounts.keep_proxies(&proxies).expect("kept"));
+        assert!(!accounts.keep_proxies(&proxies).expect("kept"), "no news");
+        assert_eq!(account.proxies().expect("kept"), proxies);
+        let file = fs::metadata(folder.path().join("proxy.json")).expect("there");
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+        assert!(accounts.keep_proxies(&ProxySettings::default()).expect("kept"));
+        assert_eq!(account.proxies().expect("kept"), ProxySettings::default());
     }
 
     #[test]

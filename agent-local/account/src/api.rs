@@ -1,10 +1,12 @@
 //! The REST calls, one method each.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use fairlead_model::{DeviceId, InterceptPort, Patterns, ServiceRef, SessionId, TeamspaceId};
+use fairlead_model::{
+    DeviceId, InterceptPort, Patterns, ProxySettings, ServiceRef, SessionId, TeamspaceId,
+};
 use fairlead_wire::key::Key;
-use reqwest::{Client, Method};
+use reqwest::Method;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -12,20 +14,19 @@ use crate::{
     Account, AccountError, Me, ServiceView, SessionBegun, SessionView, TeamspaceView,
     device::Certified,
     error::Refusal,
+    http::Http,
     tokens,
-    trust::{Authority, explain, http_builder},
+    trust::Authority,
     views::{BeginConsume, BeginIntercept},
 };
 
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// A catalogue of 5,000 services is far below.
 const BODY_MAX_BYTES: usize = 32 << 20;
 
 /// A hub as its signed-in user reaches it.
 #[derive(Debug, Clone)]
 pub struct Hub {
-    http: Client,
+    http: Http,
     account: Account,
     key: Arc<Key>,
 }
@@ -52,20 +53,17 @@ impl Hub {
     /// Makes the connections' settings; nothing is sent yet.
     pub fn new(account: Account) -> Result<Self, AccountError> {
         let extra = account.ca_file().as_deref().map(Authority::read).transpose()?;
-        Self::trusting(account, extra)
+        let proxies = account.proxies()?;
+        Self::reached(account, extra, proxies)
     }
 
-    /// Trusts this authority in place of the account's own.
-    pub(crate) fn trusting(
+    /// Trusts this authority, and dials through these proxies, in place of the account's own.
+    pub(crate) fn reached(
         account: Account,
         extra: Option<Authority>,
+        proxies: ProxySettings,
     ) -> Result<Self, AccountError> {
-        let http = http_builder(extra)
-            .connect_timeout(CONNECT_MAX)
-            .timeout(ANSWER_MAX)
-            .user_agent(concat!("fairlead/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .expect("the TLS settings are ours");
+        let http = Http::new(extra, proxies);
         let key = account.key()?;
         Ok(Self { http, account, key })
     }
@@ -79,7 +77,7 @@ impl Hub {
         &self.key
     }
 
-    pub(crate) const fn http(&self) -> &Client {
+    pub(crate) const fn http(&self) -> &Http {
         &self.http
     }
 
@@ -180,11 +178,11 @@ impl Hub {
     ) -> Result<Vec<u8>, AccountError> {
         let token = tokens::access_token(&self.http, &self.account, &self.key).await?;
         let mut request =
-            self.http.request(method, self.account.hub().join(path)).bearer_auth(token);
+            self.http.client().request(method, self.account.hub().join(path)).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
         }
-        let failed = |error| explain(self.account.hub(), &error);
+        let failed = |error| self.http.explain(self.account.hub(), &error);
         let mut answer = request.send().await.map_err(failed)?;
         let status = answer.status();
         let mut bytes = Vec::new();

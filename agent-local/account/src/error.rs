@@ -19,6 +19,8 @@ pub enum AccountError {
     NotTrusted { hub: HubUrl, why: Untrusted },
     #[error("could not reach {hub}: {why}")]
     Unreachable { hub: HubUrl, why: String },
+    #[error("could not reach {hub} through the proxy {why}")]
+    Proxy { hub: HubUrl, why: String },
     #[error("{}", .0.message)]
     Refused(Refusal),
     #[error("{hub} answered in a way that this version does not understand: {why}")]
@@ -62,8 +64,8 @@ impl Untrusted {
     fn remedy(&self, hub: &HubUrl) -> String {
         match self {
             Self::UnknownAuthority => format!(
-                "when your organization's own authority signed it, name that authority: \
-                 fairlead login {hub} --ca-file FILE"
+                "when your organization's own authority signed it, or that of a proxy which opens TLS on the way, \
+                 name it: fairlead login {hub} --ca-file FILE"
             ),
             Self::OtherHost => {
                 "use the name that the hub's operator gave you, not an address".to_owned()
@@ -160,6 +162,10 @@ impl From<AccountError> for Failure {
             E::NotTrusted { hub, why } => failure(K::HubUntrusted).hint(why.remedy(&hub)),
             E::Unreachable { .. } => failure(K::HubUnreachable)
                 .hint("check the address and your network, then try again"),
+            E::Proxy { .. } => failure(K::HubUnreachable).hint(
+                "it comes from HTTPS_PROXY or ALL_PROXY of the shell in which you ran `fairlead login` or `start` last; \
+                 hosts in NO_PROXY are reached without it",
+            ),
             E::Refused(refusal) => refusal.into_failure(),
             E::NotUnderstood { .. } => failure(K::HubFaulty)
                 .hint("compare `fairlead version` with the hub's: one of them may need an update"),

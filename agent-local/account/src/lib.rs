@@ -8,6 +8,7 @@ mod api;
 mod device;
 mod error;
 mod files;
+mod http;
 mod hub_url;
 mod login;
 mod tokens;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use fairlead_model::timers::LOGIN_ATTEMPT_LIFE;
+use fairlead_model::{ProxySettings, timers::LOGIN_ATTEMPT_LIFE};
 use fairlead_wire::dpop;
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -31,6 +31,8 @@ pub struct LoginAttempt {
     hub: Hub,
     /// Kept for the account only once it has led to a sign-in: an account that works must not lose its own.
     authority: Option<Authority>,
+    /// Kept likewise.
+    proxies: ProxySettings,
     listener: TcpListener,
     redirect: String,
     state: String,
@@ -45,20 +47,20 @@ pub struct SignedIn {
 }
 
 impl LoginAttempt {
-    /// Prepares a sign-in at `hub`, whose certificate may be signed by the authority in `ca_file`.
+    /// Prepares a sign-in at `hub`, whose certificate may be signed by the authority in `ca_file`, through `proxies`.
     pub async fn begin(
         accounts: &Accounts,
         hub: &HubUrl,
         ca_file: Option<&std::path::Path>,
+        proxies: ProxySettings,
     ) -> Result<Self, AccountError> {
         let account = accounts.at(hub);
         let authority = ca_file.map(Authority::read).transpose()?;
         let hub = {
             let _lock = account.lock().await?;
-            match authority.clone() {
-                Some(authority) => Hub::trusting(account, Some(authority))?,
-                None => Hub::new(account)?,
-            }
+            let kept = || account.ca_file().as_deref().map(Authority::read).transpose();
+            let trusted = authority.clone().map_or_else(kept, |authority| Ok(Some(authority)))?;
+            Hub::reached(account, trusted, proxies.clone())?
         };
         let no_port = |error: std::io::Error| AccountError::LoginFailed {
             why: format!("no port for the browser's answer: {error}"),
@@ -68,6 +70,7 @@ impl LoginAttempt {
         Ok(Self {
             hub,
             authority,
+            proxies,
             listener,
             redirect: format!("http://127.0.0.1:{port}/callback"),
             state: random(),
@@ -79,8 +82,9 @@ impl LoginAttempt {
     /// Asks the hub whether it is there and trusted, before a browser shows a worse message.
     pub async fn check_hub(&self) -> Result<(), AccountError> {
         let hub = self.hub.account().hub();
-        let answer = self.hub.http().get(hub.join("/api/v1/version")).send().await;
-        answer.map(drop).map_err(|error| crate::trust::explain(hub, &error))
+        let http = self.hub.http();
+        let answer = http.client().get(hub.join("/api/v1/version")).send().await;
+        answer.map(drop).map_err(|error| http.explain(hub, &error))
     }
 
     /// Returns what the browser must open.
@@ -186,6 +190,7 @@ impl LoginAttempt {
         if let Some(authority) = &self.authority {
             account.keep_ca(&authority.pem)?;
         }
+        accounts.keep_proxies(&self.proxies)?;
         accounts.select(account.hub())?;
         Ok(SignedIn { me, device })
     }
@@ -238,7 +243,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let accounts = Accounts::new(folder.path().to_owned());
         let hub = "https://hub.example.com".parse().expect("valid");
-        let attempt = LoginAttempt::begin(&accounts, &hub, None).await.expect("begun");
+        let attempt = LoginAttempt::begin(&accounts, &hub, None, ProxySettings::default())
+            .await
+            .expect("begun");
         (folder, attempt)
     }
 
@@ -260,7 +267,8 @@ mod tests {
         let other = folder.path().join("other.pem");
         std::fs::write(&other, params.self_signed(&key).expect("signed").pem()).expect("written");
         let accounts = Accounts::new(folder.path().to_owned());
-        let attempt = LoginAttempt::begin(&accounts, account.hub(), Some(&other)).await;
+        let direct = ProxySettings::default();
+        let attempt = LoginAttempt::begin(&accounts, account.hub(), Some(&other), direct).await;
         attempt.expect("begun").check_hub().await.expect_err("there is no such hub");
         let kept = std::fs::read(account.ca_file().expect("kept")).expect("read");
         assert_eq!(kept, b"the right one");

@@ -5,11 +5,10 @@ use std::time::SystemTime;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use fairlead_wire::{dpop, key::Key};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::{Account, AccountError, error::Refusal, files, trust::explain};
+use crate::{Account, AccountError, error::Refusal, files, http::Http};
 
 pub(crate) const CLIENT_ID: &str = "fairlead-cli";
 /// A token about to expire may be dead on arrival.
@@ -51,7 +50,7 @@ impl Tokens {
 
 /// Returns an access token that is good for a while, renewing it when it is not.
 pub(crate) async fn access_token(
-    http: &Client,
+    http: &Http,
     account: &Account,
     key: &Key,
 ) -> Result<String, AccountError> {
@@ -99,7 +98,7 @@ fn not_renewed(account: &Account, refusal: TokenRefusal) -> Result<AccountError,
 
 /// Exchanges an authorization code.
 pub(crate) async fn redeem(
-    http: &Client,
+    http: &Http,
     account: &Account,
     key: &Key,
     form: &[(&str, &str)],
@@ -111,13 +110,13 @@ pub(crate) async fn redeem(
 }
 
 /// Tells the hub that the sign-in is over. The tokens are forgotten here in any case.
-pub(crate) async fn revoke(http: &Client, account: &Account) -> Result<(), AccountError> {
+pub(crate) async fn revoke(http: &Http, account: &Account) -> Result<(), AccountError> {
     let tokens = files::read_json::<Tokens>(&account.tokens_path())?;
     account.forget_sign_in()?;
     let Some(tokens) = tokens else { return Ok(()) };
     let form = [("client_id", CLIENT_ID), ("token", tokens.refresh.as_str())];
-    let answer = http.post(account.hub().join("/oauth/revoke")).form(&form).send().await;
-    let answer = answer.map_err(|error| explain(account.hub(), &error))?;
+    let answer = http.client().post(account.hub().join("/oauth/revoke")).form(&form).send().await;
+    let answer = answer.map_err(|error| http.explain(account.hub(), &error))?;
     if answer.status().is_success() {
         return Ok(());
     }
@@ -134,17 +133,17 @@ enum AskError {
 }
 
 async fn ask(
-    http: &Client,
+    http: &Http,
     account: &Account,
     key: &Key,
     form: &[(&str, &str)],
 ) -> Result<Tokens, AskError> {
     let url: Url = account.hub().join("/oauth/token");
-    let unreachable = |error| AskError::Unanswered(explain(account.hub(), &error));
+    let unreachable = |error| AskError::Unanswered(http.explain(account.hub(), &error));
     let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
     let proof = dpop::prove(key, "POST", url.as_str(), &id, SystemTime::now());
-    let answer =
-        http.post(url).header("DPoP", proof).form(form).send().await.map_err(unreachable)?;
+    let request = http.client().post(url).header("DPoP", proof).form(form);
+    let answer = request.send().await.map_err(unreachable)?;
     let status = answer.status();
     let body = answer.bytes().await.map_err(unreachable)?;
     if status.is_success() {
@@ -184,18 +183,18 @@ mod tests {
     use crate::Accounts;
 
     /// Returns what a hub's end of TLS needs, and a client that trusts it.
-    fn loopback_tls() -> (Arc<rustls::ServerConfig>, Client) {
+    fn loopback_tls() -> (Arc<rustls::ServerConfig>, Http) {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let certificate = made.cert.der().clone();
         let trusted = reqwest::Certificate::from_der(&certificate).expect("DER");
-        let client = Client::builder().tls_certs_only([trusted]).http1_only().build();
+        let client = reqwest::Client::builder().tls_certs_only([trusted]).http1_only().build();
         let server = rustls::ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key.into())
             .expect("they fit");
-        (Arc::new(server), client.expect("built"))
+        (Arc::new(server), Http::of(client.expect("built")))
     }
 
     /// A hub that loses its first answer, and says of both requests what they were.

@@ -6,7 +6,7 @@ use reqwest::ClientBuilder;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use crate::{AccountError, HubUrl, error::Untrusted};
+use crate::{AccountError, error::Untrusted};
 
 /// The extra authority of a hub, as the developer named it: its file's bytes, which hold a certificate.
 #[derive(Debug, Clone)]
@@ -39,19 +39,8 @@ pub(crate) fn http_builder(extra: Option<Authority>) -> ClientBuilder {
     reqwest::Client::builder().tls_backend_preconfigured(tls)
 }
 
-/// Says whether a request failed because of the certificate, or because nothing answered.
-pub(crate) fn explain(hub: &HubUrl, error: &reqwest::Error) -> AccountError {
-    let hub = hub.clone();
-    match certificate_error(error) {
-        Some(why) => AccountError::NotTrusted { hub, why },
-        None if error.is_timeout() => {
-            AccountError::Unreachable { hub, why: "no answer in time".to_owned() }
-        }
-        None => AccountError::Unreachable { hub, why: innermost(error) },
-    }
-}
-
-fn certificate_error(error: &reqwest::Error) -> Option<Untrusted> {
+/// Returns what was wrong with the certificate, where that is why a request failed.
+pub(crate) fn certificate_error(error: &reqwest::Error) -> Option<Untrusted> {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
         // An io::Error hides its inner error from `source`.
@@ -86,15 +75,6 @@ fn untrusted(why: &CertificateError) -> Untrusted {
         | CertificateError::NotValidYetContext { .. } => Untrusted::NotAtThisTime,
         other => Untrusted::Otherwise(other.to_string()),
     }
-}
-
-/// Returns the last word of a chain of causes, which is the one that tells a person something.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut last: &dyn Error = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]

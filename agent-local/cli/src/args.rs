@@ -79,7 +79,7 @@ Examples:
     #[command(after_help = "\
 The daemon runs as you. A small supervisor runs as root: it adds names to /etc/hosts and redirects
 to nftables, and takes both back. Without a running supervisor, `fairlead start` starts one with
-sudo.")]
+sudo. What this shell says about proxies (HTTPS_PROXY, ALL_PROXY, NO_PROXY) counts from now on.")]
     Start,
     /// End all sessions, give everything back, and stop the daemon
     Stop,

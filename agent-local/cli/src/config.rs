@@ -1,6 +1,9 @@
-//! The only reader of the environment: where a user's files lie, and whether colour is wanted.
+//! The only reader of the environment: where a user's files lie, through whom hubs are dialled, and whether colour is
+//! wanted.
 
 use std::{ffi::OsString, path::PathBuf};
+
+use fairlead_model::{InvalidProxySettings, ProxySettings};
 
 /// Where the user's things lie, by the XDG rules.
 #[derive(Debug, Clone)]
@@ -24,6 +27,11 @@ fn under_home(variable: &str, otherwise: &str) -> PathBuf {
     let base = read(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || PathBuf::from(read("HOME").unwrap_or_else(|| "/".into())).join(otherwise);
     base.unwrap_or_else(home).join("fairlead")
+}
+
+/// Returns what this shell says about proxies.
+pub(crate) fn proxies() -> Result<ProxySettings, InvalidProxySettings> {
+    ProxySettings::read(|variable| read(variable)?.into_string().ok())
 }
 
 /// Says whether colour may be used at all.

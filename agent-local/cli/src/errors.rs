@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
 };
 
+use fairlead_model::InvalidProxySettings;
 use laptop_account::AccountError;
 use laptop_ipc::{Failure, FailureKind};
 
@@ -42,6 +43,15 @@ pub(crate) enum CliError {
 impl From<AccountError> for CliError {
     fn from(error: AccountError) -> Self {
         Self::Failure(error.into())
+    }
+}
+
+impl From<InvalidProxySettings> for CliError {
+    fn from(error: InvalidProxySettings) -> Self {
+        let variable = error.variable.clone();
+        let hint =
+            format!("set it right, or take it away: unset {variable} {}", variable.to_lowercase());
+        Self::new(FailureKind::Input, error.to_string(), hint)
     }
 }
 

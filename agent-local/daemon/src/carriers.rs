@@ -8,7 +8,8 @@ use fairlead_model::{
 };
 use fairlead_tunnel::{
     HandshakeError, OpenFailed, Opener, PeerExpectation, TlsIdentity,
-    connect::{RelayError, dial_relay},
+    connect::{Connector, HubTrust, RelayError, TrustError, dial_relay},
+    connection::Connection,
     tls::TlsConfigError,
 };
 use fairlead_wire::{
@@ -18,7 +19,6 @@ use laptop_account::{AccountError, Pins};
 use laptop_ipc::{Failure, FailureKind, daemon::Teamspace};
 use rustls_pki_types::CertificateDer;
 use tokio::{
-    net::TcpStream,
     sync::watch,
     time::{interval, sleep},
 };
@@ -46,6 +46,8 @@ pub(crate) enum CarrierError {
     Account(#[from] AccountError),
     #[error(transparent)]
     Tls(#[from] TlsConfigError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error(transparent)]
     Relay(#[from] RelayError),
     #[error(transparent)]
@@ -124,7 +126,7 @@ async fn open_for_consume(
     let offer = keeper.offers.ask(id, "").await?;
     let replica = offer.replica.clone();
     let half = dial(keeper, id, offer).await?;
-    let (opener, driver) = Opener::handshake(half.tcp, &half.identity, &half.expectation).await?;
+    let (opener, driver) = Opener::handshake(half.io, &half.identity, &half.expectation).await?;
     tokio::spawn(driver);
     let grant_rx = keeper.sessions().live(id).map(|session| session.grant.subscribe());
     let mut grant_rx = grant_rx.ok_or(CarrierError::BadOffer("its session is over"))?;
@@ -192,7 +194,7 @@ async fn hold(
 
 /// One half of a carrier, paired by the relay, before TLS.
 pub(crate) struct Half {
-    pub(crate) tcp: TcpStream,
+    pub(crate) io: Connection,
     pub(crate) identity: TlsIdentity,
     pub(crate) expectation: PeerExpectation,
 }
@@ -209,10 +211,12 @@ pub(crate) async fn dial(
     let account = keeper.accounts.current()?;
     let (certificate, key) = trusted(&account.pins(), &teamspace, &offer)?;
     let expectation = PeerExpectation::replica(certificate, &key)?;
+    let trust = HubTrust::new(account.ca_file().as_deref())?;
+    let connector = Connector::new(account.proxies()?, trust);
     let device = laptop_account::Hub::new(account)?.device().await?;
     let identity = TlsIdentity::new(vec![device.certificate], &device.key)?;
-    let tcp = dial_relay(&offer.relay, &ticket, Side::Laptop).await?;
-    Ok(Half { tcp, identity, expectation })
+    let io = dial_relay(&offer.relay, &ticket, Side::Laptop, &connector).await?;
+    Ok(Half { io, identity, expectation })
 }
 
 /// Returns the teamspace's certificate as offered, if its key is the one that is pinned.

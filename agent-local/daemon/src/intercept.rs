@@ -139,7 +139,7 @@ async fn serve_carrier(
     let replica = offer.replica.clone();
     let half = dial(keeper, id, offer).await?;
     let (mut acceptor, driver) =
-        Acceptor::handshake(half.tcp, &half.identity, &half.expectation).await?;
+        Acceptor::handshake(half.io, &half.identity, &half.expectation).await?;
     tokio::spawn(driver);
     let handle = acceptor.handle().clone();
     {

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use fairlead_model::timers::{LINK_DEAD, LINK_HEARTBEAT};
 use fairlead_tunnel::{
     Backoff,
-    connect::{HubTrust, dial_hub},
+    connect::{Connector, HubTrust, dial_hub},
 };
 use fairlead_wire::{
     challenge,
@@ -164,8 +164,9 @@ impl LinkTask {
         let dial = |error: &dyn std::error::Error| LinkLost::Dial(with_causes(error));
         let address = account.hub().to_string();
         let trust = HubTrust::new(account.ca_file().as_deref()).map_err(|error| dial(&error))?;
+        let connector = Connector::new(account.proxies()?, trust);
         let device = Hub::new(account)?.device().await?;
-        let channel = dial_hub(&address, &trust).await.map_err(|error| dial(&error))?;
+        let channel = dial_hub(&address, &connector).await.map_err(|error| dial(&error))?;
         let (up_tx, up_rx) = mpsc::channel(QUEUE);
         let refused = |status: tonic::Status| LinkLost::Refused(status.message().to_owned());
         let welcomed = async {

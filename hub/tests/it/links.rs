@@ -1,7 +1,10 @@
 //! Links and carriers: who is welcomed, what both ends are told, and that bytes pass from one to the other.
 
 use fairlead_model::SessionId;
-use fairlead_tunnel::connect;
+use fairlead_tunnel::{
+    connect::{self, Connector},
+    connection::Connection,
+};
 use fairlead_wire::{
     challenge,
     key::Key,
@@ -13,7 +16,6 @@ use fairlead_wire::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time,
 };
 use tonic::Code;
@@ -28,11 +30,12 @@ fn ticket(offer: &CarrierOffer) -> Ticket {
 }
 
 /// Dials the relay from both ends at once, as they do.
-async fn both_dial(laptop: &CarrierOffer, cluster: &CarrierOffer) -> (TcpStream, TcpStream) {
+async fn both_dial(laptop: &CarrierOffer, cluster: &CarrierOffer) -> (Connection, Connection) {
     let (laptop_ticket, cluster_ticket) = (ticket(laptop), ticket(cluster));
+    let direct = Connector::default();
     let (near, far) = tokio::join!(
-        connect::dial_relay(&laptop.relay, &laptop_ticket, Side::Laptop),
-        connect::dial_relay(&cluster.relay, &cluster_ticket, Side::Cluster),
+        connect::dial_relay(&laptop.relay, &laptop_ticket, Side::Laptop, &direct),
+        connect::dial_relay(&cluster.relay, &cluster_ticket, Side::Cluster, &direct),
     );
     (near.expect("paired"), far.expect("paired"))
 }
@@ -76,7 +79,9 @@ async fn a_ticket_is_good_once_and_for_one_side() {
     laptop.asks_for_a_carrier(session, 1).await;
     let near = laptop.carrier().await.expect("offered");
     let far = staging.agent.carrier().await;
-    let other_side = connect::dial_relay(&near.relay, &ticket(&near), Side::Cluster).await;
+    let other_side =
+        connect::dial_relay(&near.relay, &ticket(&near), Side::Cluster, &Connector::default())
+            .await;
     assert!(other_side.is_err(), "a laptop's ticket opened the cluster's side");
 
     laptop.asks_for_a_carrier(session, 2).await;
@@ -84,7 +89,8 @@ async fn a_ticket_is_good_once_and_for_one_side() {
     let far_again = staging.agent.carrier().await;
     assert_ne!(far.ticket, far_again.ticket);
     let _pair = both_dial(&near, &far_again).await;
-    let replayed = connect::dial_relay(&near.relay, &ticket(&near), Side::Laptop).await;
+    let replayed =
+        connect::dial_relay(&near.relay, &ticket(&near), Side::Laptop, &Connector::default()).await;
     assert!(replayed.is_err(), "a ticket was good twice");
 }
 

@@ -4,7 +4,9 @@
 //! or `new`. No I/O lives here, no SQL, no protocol encoding beyond plain strings.
 
 mod id;
+mod path;
 mod pattern;
+mod proxy;
 mod secret;
 mod service;
 mod session;
@@ -15,7 +17,11 @@ pub use id::{
     CarrierId, DeviceId, GrantId, GroupId, InvalidId, JoinTokenId, OrgId, SessionId, TeamspaceId,
     UserId,
 };
+pub use path::{CarrierPath, Transport};
 pub use pattern::{InvalidPattern, Pattern, Patterns};
+pub use proxy::{
+    InvalidProxy, InvalidProxySettings, NoProxy, ProxyKind, ProxySettings, ProxyUrl, host_and_port,
+};
 pub use secret::{InvalidToken, Token, TokenKind};
 pub use service::{
     InvalidName, InvalidPort, Namespace, Port, Protocol, ServiceName, ServicePort, ServiceRef,

@@ -1,25 +1,83 @@
-//! Dialling out: to the relay for a carrier, to the hub for a link.
+//! Dialling out: to the relay for a carrier, to the hub for a link; directly, or through the proxy that the settings name
+//! for that host.
 //!
-//! Errors tell apart what a person must do something different about: nobody answers there, the certificate is not
-//! trusted, it is made out to another name, a clock is wrong.
+//! Errors tell apart what a person must do something different about: nobody answers there, the proxy does not let us
+//! through, the certificate is not trusted, it is made out to another name, a clock is wrong.
 
+mod http_proxy;
 mod hub;
+mod proxy;
 mod relay;
+mod socks;
 mod trust;
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use fairlead_model::timers::CONNECT;
+use fairlead_model::{ProxySettings, host_and_port, timers::CONNECT};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
 };
 
 pub use hub::{HubChannel, HubError, dial_hub};
+pub use proxy::ProxyError;
 pub use relay::{RelayError, dial_relay};
 pub use trust::{HubTrust, TrustError, why_not_trusted};
 
-use crate::socket::tune_for_wan;
+use crate::{connection::Connection, socket::tune_for_wan};
+
+/// How this program dials out. Clones share it. By default it dials directly, and trusts nobody's certificate.
+#[derive(Clone, Debug, Default)]
+pub struct Connector {
+    proxies: Arc<ProxySettings>,
+    trust: HubTrust,
+}
+
+impl Connector {
+    #[must_use]
+    pub fn new(proxies: ProxySettings, trust: HubTrust) -> Self {
+        Self { proxies: Arc::new(proxies), trust }
+    }
+
+    /// Dials directly, whatever the host.
+    #[must_use]
+    pub fn direct(trust: HubTrust) -> Self {
+        Self::new(ProxySettings::default(), trust)
+    }
+
+    pub(crate) const fn trust(&self) -> &HubTrust {
+        &self.trust
+    }
+
+    /// Connects to `host:port`, by the way that the settings say.
+    pub(crate) async fn dial(&self, host: &str, port: u16) -> Result<Dialled, DialError> {
+        match self.proxies.towards(host, port) {
+            None => {
+                let tcp = dial_tcp(&host_and_port(host, port)).await?;
+                Ok(Dialled { io: Box::new(tcp), proxy: None })
+            }
+            Some(proxy) => {
+                let io = proxy::dial_through(proxy, &self.trust, host, port).await?;
+                Ok(Dialled { io, proxy: Some(proxy.place()) })
+            }
+        }
+    }
+}
+
+/// A connection to where was dialled, and the proxy it goes through.
+pub(crate) struct Dialled {
+    pub(crate) io: Connection,
+    pub(crate) proxy: Option<String>,
+}
+
+/// Why nothing came of dialling.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    #[error(transparent)]
+    Network(#[from] io::Error),
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+}
 
 /// Connects to the first address of `host:port` that answers.
 async fn dial_tcp(host_and_port: &str) -> io::Result<TcpStream> {

@@ -1,69 +1,19 @@
 //! Dialling a hub: whatever is wrong is told apart, because a person has to do something different about each.
 
-use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
+#[path = "made/mod.rs"]
+mod made;
 
-use fairlead_tunnel::connect::{HubError, HubTrust, dial_hub, why_not_trusted};
-use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ServerConfig, crypto::aws_lc_rs};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::{
-    io::AsyncReadExt,
-    net::{TcpListener, TcpStream},
-};
-use tokio_rustls::TlsAcceptor;
+use std::{io::Write as _, net::SocketAddr, time::Duration};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority() -> Authority {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("made")).expect("signed")
-}
-
-fn certificate_for(name: &str) -> CertificateParams {
-    CertificateParams::new(vec![name.to_owned()]).expect("a name")
-}
-
-/// Answers TLS and HTTP/2 on loopback with a certificate of these contents.
-async fn hub(authority: &Authority, params: CertificateParams) -> SocketAddr {
-    let key = KeyPair::generate().expect("made");
-    let certificate = params.signed_by(&key, authority).expect("signed");
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("supported")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .expect("fits");
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let (listener, acceptor) = (listener().await, TlsAcceptor::from(Arc::new(config)));
-    let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(tls) = acceptor.accept(tcp).await else { return };
-                let Ok(mut http) = h2::server::handshake(tls).await else { return };
-                while http.accept().await.is_some() {}
-            });
-        }
-    });
-    address
-}
-
-async fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").await.expect("a free port")
-}
-
-fn trust_in(authority: &Authority) -> HubTrust {
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(authority.pem().as_bytes()).expect("written");
-    HubTrust::new(Some(file.path())).expect("read")
-}
+use fairlead_tunnel::connect::{Connector, HubError, HubTrust, dial_hub, why_not_trusted};
+use made::{authority, certificate_for, hub, listener, speaking, trust_in};
+use tokio::{io::AsyncReadExt, net::TcpStream};
 
 async fn dial(host: &str, address: SocketAddr, trust: &HubTrust) -> Result<String, HubError> {
     let address = format!("https://{host}:{}", address.port());
-    dial_hub(&address, trust).await.map(|channel| channel.host().to_owned())
+    dial_hub(&address, &Connector::direct(trust.clone()))
+        .await
+        .map(|channel| channel.host().to_owned())
 }
 
 #[tokio::test]
@@ -127,6 +77,17 @@ async fn what_speaks_no_tls_is_no_hub() {
     });
     let refused = dial("localhost", address, &trust_in(&authority())).await;
     assert!(matches!(refused, Err(HubError::NotAHub { .. })), "{refused:?}");
+}
+
+/// As a proxy that opens TLS may do: some choose HTTP/1.1, some nothing.
+#[tokio::test]
+async fn who_does_not_speak_http_2_is_told_apart() {
+    let authority = authority();
+    for protocols in [&[b"http/1.1".as_slice()][..], &[]] {
+        let hub = speaking(protocols, &authority, certificate_for("localhost")).await;
+        let refused = dial("localhost", hub, &trust_in(&authority)).await;
+        assert!(matches!(refused, Err(HubError::NoHttp2 { .. })), "{refused:?}");
+    }
 }
 
 #[test]

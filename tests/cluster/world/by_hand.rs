@@ -13,11 +13,12 @@ use std::{
 
 use anyhow::{Context, anyhow, bail, ensure};
 use fairlead_lab::Host;
-use fairlead_model::{Pattern, Patterns, ServiceRef, SessionId};
+use fairlead_model::{Pattern, Patterns, ProxySettings, ServiceRef, SessionId};
 use fairlead_tests::{Browser, HUB_URL, TEAMSPACE, World};
 use fairlead_tunnel::{
     HandshakeError, OpenFailed, Opener, PeerExpectation, TlsIdentity,
-    connect::{HubTrust, RelayError, dial_hub, dial_relay},
+    connect::{Connector, HubTrust, RelayError, dial_hub, dial_relay},
+    connection::Connection,
 };
 use fairlead_wire::{
     challenge,
@@ -32,7 +33,7 @@ use fairlead_wire::{
 };
 use laptop_account::{Accounts, Device, Hub, LoginAttempt, SessionBegun};
 use rustls_pki_types::CertificateDer;
-use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -67,7 +68,8 @@ impl<'w> LaptopByHand<'w> {
         let (url_tx, url_rx) = channel();
         let signing_in = begin(self.world, async move || {
             let hub = HUB_URL.parse()?;
-            let attempt = LoginAttempt::begin(&accounts, &hub, Some(&ca)).await?;
+            let attempt =
+                LoginAttempt::begin(&accounts, &hub, Some(&ca), ProxySettings::default()).await?;
             url_tx.send(attempt.url().to_string())?;
             attempt.finish(&accounts).await?;
             Ok(())
@@ -136,7 +138,7 @@ impl Linked {
         let hub = Hub::new(accounts.current()?)?;
         let device = hub.device().await?;
         let trust = HubTrust::new(hub.account().ca_file().as_deref())?;
-        let channel = dial_hub(HUB_URL, &trust).await?;
+        let channel = dial_hub(HUB_URL, &Connector::direct(trust)).await?;
         let (up_tx, up_rx) = mpsc::channel(16);
         let mut links = LaptopLinksClient::new(channel.channel());
         let down = links.open(ReceiverStream::new(up_rx)).await?.into_inner();
@@ -235,18 +237,18 @@ impl Linked {
 }
 
 /// Dials the relay with the ticket of an offer, as one side or the other.
-pub(crate) async fn to_relay(offer: &CarrierOffer, side: Side) -> Result<TcpStream, RelayError> {
+pub(crate) async fn to_relay(offer: &CarrierOffer, side: Side) -> Result<Connection, RelayError> {
     let ticket = Ticket::from_slice(&offer.ticket).expect("the hub's tickets are tickets");
-    dial_relay(&offer.relay, &ticket, side).await
+    dial_relay(&offer.relay, &ticket, side, &Connector::default()).await
 }
 
 /// Begins a carrier as the end that opens streams.
 pub(crate) async fn handshake(
-    tcp: TcpStream,
+    io: Connection,
     identity: &TlsIdentity,
     expected: &PeerExpectation,
 ) -> Result<Opener, HandshakeError> {
-    let (opener, driver) = Opener::handshake(tcp, identity, expected).await?;
+    let (opener, driver) = Opener::handshake(io, identity, expected).await?;
     tokio::spawn(driver);
     Ok(opener)
 }

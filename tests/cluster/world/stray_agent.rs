@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use fairlead_lab::{Host, tools};
 use fairlead_model::{Token, TokenKind};
 use fairlead_tests::{HUB_URL, Said, World, say, within};
-use fairlead_tunnel::connect::{HubTrust, dial_hub};
+use fairlead_tunnel::connect::{Connector, HubTrust, dial_hub};
 use fairlead_wire::{
     authority::TeamspaceAuthority,
     enrolment,
@@ -152,7 +152,7 @@ impl<'w> Teamspace<'w> {
 fn enrols(world: &World, join_token: String) -> anyhow::Result<()> {
     let ca = world.hub_ca();
     by_hand::on_the_laptop(world, async move || {
-        let hub = dial_hub(HUB_URL, &HubTrust::new(Some(&ca))?).await?;
+        let hub = dial_hub(HUB_URL, &Connector::direct(HubTrust::new(Some(&ca))?)).await?;
         let now = SystemTime::now();
         let authority = TeamspaceAuthority::create(Key::generate()?, now)?;
         let token = Token::parse_as(TokenKind::Join, &join_token)?;

@@ -6,7 +6,7 @@ use laptop_account::{HubUrl, LoginAttempt, SignedIn};
 use laptop_ipc::{FailureKind, daemon::Request};
 
 use super::Context;
-use crate::errors::CliError;
+use crate::{config, errors::CliError};
 
 pub(super) async fn run(
     context: &Context<'_>,
@@ -18,7 +18,7 @@ pub(super) async fn run(
         Some(hub) => hub,
         None => context.accounts.last_hub()?.ok_or_else(no_hub)?,
     };
-    let attempt = LoginAttempt::begin(&context.accounts, &hub, ca_file).await?;
+    let attempt = LoginAttempt::begin(&context.accounts, &hub, ca_file, config::proxies()?).await?;
     attempt.check_hub().await?;
     let url = attempt.url();
     if open_browser && webbrowser::open(url.as_str()).is_ok() {

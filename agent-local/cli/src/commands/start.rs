@@ -11,10 +11,12 @@ use laptop_ipc::FailureKind;
 use nix::unistd::Uid;
 use tokio::process::Command;
 
-use super::Context;
-use crate::errors::CliError;
+use super::{Context, login::tell_daemon};
+use crate::{config, errors::CliError};
 
 pub(super) async fn run(context: &Context<'_>) -> Result<(), CliError> {
+    // The daemon does not see this shell: the supervisor starts it.
+    let has_other_proxies = context.accounts.keep_proxies(&config::proxies()?)?;
     let was_running = match context.parts.start_daemon(&context.folders).await? {
         Some(was_running) => was_running,
         None => {
@@ -31,6 +33,9 @@ pub(super) async fn run(context: &Context<'_>) -> Result<(), CliError> {
     } else {
         "Daemon started."
     });
+    if was_running && has_other_proxies {
+        tell_daemon(context).await?;
+    }
     if context.accounts.current().is_err() {
         context.output.say("Next: fairlead login https://YOUR-HUB");
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fairlead_model::Phase;
+use laptop_account::Account;
 use laptop_ipc::{
     FailureKind,
     daemon::{Answer, Laptop, Link, PATIENCE_MAX, Request, Status},
@@ -16,6 +17,9 @@ use crate::{errors::CliError, output::Shown, parts::unexpected};
 #[derive(Serialize)]
 struct StatusView {
     user: Option<String>,
+    /// Through whom the hub is dialled, without the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
     #[serde(flatten)]
     status: Status,
 }
@@ -24,10 +28,11 @@ impl Shown for StatusView {
     fn to_text(&self) -> String {
         let user = self.user.as_deref().unwrap_or("nobody");
         let mut text = format!(
-            "daemon  running (pid {}, version {})\nhub     {}\nlaptop  {}\n",
+            "daemon  running (pid {}, version {})\nhub     {}\n{}laptop  {}\n",
             self.status.pid,
             self.status.version,
             link(&self.status.hub, user),
+            self.proxy.as_ref().map(|proxy| format!("proxy   {proxy}\n")).unwrap_or_default(),
             laptop(&self.status.laptop),
         );
         text.push('\n');
@@ -107,6 +112,14 @@ fn verdict(status: &Status) -> Result<(), CliError> {
 
 fn show(context: &Context<'_>, status: Status) -> Result<(), CliError> {
     let account = context.accounts.current().ok();
+    let proxy = account.as_ref().and_then(proxy_of);
     let profile = account.and_then(|account| account.profile().ok().flatten());
-    context.output.show(&StatusView { user: profile.map(|profile| profile.email), status })
+    context.output.show(&StatusView { user: profile.map(|profile| profile.email), proxy, status })
+}
+
+fn proxy_of(account: &Account) -> Option<String> {
+    let hub = account.hub().join("/");
+    let proxies = account.proxies().ok()?;
+    let proxy = proxies.towards(hub.host_str()?, hub.port_or_known_default()?)?;
+    Some(proxy.to_string())
 }

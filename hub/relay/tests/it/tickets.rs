@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fairlead_model::timers::{PREFACE, TICKET_LIFE};
-use fairlead_tunnel::connect::RelayError;
+use fairlead_tunnel::{connect::RelayError, connection::Connection};
 use fairlead_wire::{preface::Side, ticket::Ticket};
 use hub_relay::Limits;
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::world::{PATIENCE, World, in_time};
 
-fn refused(result: Result<TcpStream, RelayError>) -> bool {
+fn refused(result: Result<Connection, RelayError>) -> bool {
     matches!(result, Err(RelayError::Refused))
 }
 

@@ -8,7 +8,8 @@ use std::{
 use fairlead_model::{CarrierId, DeviceId, OrgId, Port, SessionId, Thumbprint, UserId};
 use fairlead_tunnel::{
     Acceptor, Copied, Incoming, Opener, PeerExpectation, TlsIdentity, both_ways,
-    connect::{RelayError, dial_relay},
+    connect::{Connector, RelayError, dial_relay},
+    connection::Connection as Wire,
 };
 use fairlead_wire::{
     authority::{DeviceRequest, OrganizationAuthority, TeamspaceAuthority},
@@ -92,12 +93,12 @@ impl World {
         (meta, self.relay.offer(meta).expect("offered"))
     }
 
-    pub(crate) async fn dial(&self, ticket: &Ticket, side: Side) -> Result<TcpStream, RelayError> {
-        dial_relay(&self.address, ticket, side).await
+    pub(crate) async fn dial(&self, ticket: &Ticket, side: Side) -> Result<Wire, RelayError> {
+        dial_relay(&self.address, ticket, side, &Connector::default()).await
     }
 
     /// Returns the two ends of a joined carrier, laptop first, with nothing said on them yet.
-    pub(crate) async fn joined(&self) -> (CarrierMeta, TcpStream, TcpStream) {
+    pub(crate) async fn joined(&self) -> (CarrierMeta, Wire, Wire) {
         self.joined_through(&self.address, &self.address).await
     }
 
@@ -105,11 +106,12 @@ impl World {
         &self,
         from_laptop: &str,
         from_cluster: &str,
-    ) -> (CarrierMeta, TcpStream, TcpStream) {
+    ) -> (CarrierMeta, Wire, Wire) {
         let (meta, offer) = self.offer();
+        let direct = Connector::default();
         let (laptop, cluster) = tokio::join!(
-            dial_relay(from_laptop, &offer.laptop, Side::Laptop),
-            dial_relay(from_cluster, &offer.cluster, Side::Cluster),
+            dial_relay(from_laptop, &offer.laptop, Side::Laptop, &direct),
+            dial_relay(from_cluster, &offer.cluster, Side::Cluster, &direct),
         );
         (meta, laptop.expect("joined"), cluster.expect("joined"))
     }
@@ -123,8 +125,8 @@ impl World {
     pub(crate) async fn consume_over(
         &self,
         meta: CarrierMeta,
-        laptop: TcpStream,
-        cluster: TcpStream,
+        laptop: Wire,
+        cluster: Wire,
     ) -> Carrier {
         let (laptop_id, replica_id) = (self.laptop(), self.replica());
         let (replica, device) = (self.expects_replica(), self.expects_device());

@@ -2,16 +2,20 @@
 
 use std::{io, sync::Arc};
 
-use fairlead_model::timers::{HANDSHAKE, LINK_DEAD, LINK_HEARTBEAT};
+use fairlead_model::{
+    host_and_port,
+    timers::{HANDSHAKE, LINK_DEAD, LINK_HEARTBEAT},
+};
 use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
 use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, sync::Mutex, time::timeout};
+use tokio::{sync::Mutex, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
-use super::{HubTrust, TrustError, dial_tcp, timed_out, why_not_trusted};
+use super::{Connector, DialError, ProxyError, TrustError, timed_out, why_not_trusted};
+use crate::connection::Connection;
 
 const ALPN: &[u8] = b"h2";
 
@@ -21,7 +25,12 @@ pub enum HubError {
     BadAddress(String),
     #[error("the hub at {host} cannot be reached")]
     Unreachable { host: String, source: io::Error },
-    #[error("the certificate of {host} is signed by an authority that this machine does not trust")]
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    #[error(
+        "the certificate of {host} is signed by an authority that this machine does not trust: the hub's own, or that \
+         of a proxy which opens TLS on the way"
+    )]
     NotTrusted { host: String },
     #[error("the certificate at {host} is made out to another name{}", listed(names))]
     OtherName { host: String, names: Vec<String> },
@@ -33,6 +42,11 @@ pub enum HubError {
     BadCertificate { host: String, source: io::Error },
     #[error("what answers at {host} does not speak TLS as a hub does")]
     NotAHub { host: String, source: io::Error },
+    #[error(
+        "{host} does not speak HTTP/2 with this machine: whatever opens TLS on the way must let it pass, or leave {host} \
+         alone"
+    )]
+    NoHttp2 { host: String },
     #[error(transparent)]
     Trust(#[from] TrustError),
 }
@@ -64,17 +78,20 @@ impl HubChannel {
 }
 
 /// Connects to the hub at `https://host[:port]`, for a link.
-pub async fn dial_hub(address: &str, trust: &HubTrust) -> Result<HubChannel, HubError> {
-    let (host, port) = host_and_port(address)?;
-    let config = Arc::new(trust.tls_config(&[ALPN])?);
-    let tls = secure(&host, port, config).await?;
+pub async fn dial_hub(address: &str, connector: &Connector) -> Result<HubChannel, HubError> {
+    let (host, port) = hub_at(address)?;
+    let (tls, _) = secure(&host, port, ALPN, connector).await?;
+    if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return Err(HubError::NoHttp2 { host });
+    }
     let channel = speak_grpc(&host, port, tls)
         .await
         .map_err(|source| HubError::NotAHub { host: host.clone(), source })?;
     Ok(HubChannel { channel, host })
 }
 
-fn host_and_port(address: &str) -> Result<(String, u16), HubError> {
+/// Reads the address of a hub: host, without brackets, and port.
+pub(super) fn hub_at(address: &str) -> Result<(String, u16), HubError> {
     let bad = || HubError::BadAddress(address.to_owned());
     let url = Url::parse(address).map_err(|_| bad())?;
     if url.scheme() != "https" {
@@ -85,20 +102,26 @@ fn host_and_port(address: &str) -> Result<(String, u16), HubError> {
     Ok((host, url.port_or_known_default().ok_or_else(bad)?))
 }
 
-async fn secure(
+/// Connects to the hub and agrees on TLS with it, offering one protocol; says through which proxy.
+pub(super) async fn secure(
     host: &str,
     port: u16,
-    config: Arc<rustls::ClientConfig>,
-) -> Result<TlsStream<TcpStream>, HubError> {
+    protocol: &[u8],
+    connector: &Connector,
+) -> Result<(TlsStream<Connection>, Option<String>), HubError> {
     let unreachable = |source| HubError::Unreachable { host: host.to_owned(), source };
+    let config = Arc::new(connector.trust().tls_config(&[protocol])?);
     let name =
         ServerName::try_from(host.to_owned()).map_err(|_| HubError::BadAddress(host.to_owned()))?;
-    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let tcp = dial_tcp(&format!("{bracketed}:{port}")).await.map_err(unreachable)?;
-    timeout(HANDSHAKE, TlsConnector::from(config).connect(name, tcp))
+    let dialled = connector.dial(host, port).await.map_err(|error| match error {
+        DialError::Network(source) => unreachable(source),
+        DialError::Proxy(error) => error.into(),
+    })?;
+    let tls = timeout(HANDSHAKE, TlsConnector::from(config).connect(name, dialled.io))
         .await
         .map_err(|_| unreachable(timed_out(HANDSHAKE)))?
-        .map_err(|error| tls_error(host, error))
+        .map_err(|error| tls_error(host, error))?;
+    Ok((tls, dialled.proxy))
 }
 
 fn tls_error(host: &str, error: io::Error) -> HubError {
@@ -120,13 +143,19 @@ fn tls_error(host: &str, error: io::Error) -> HubError {
             | CertificateError::NotValidYetContext { .. },
         ) => HubError::NotAtThisTime { host },
         Some(_) => HubError::BadCertificate { host, source: error },
+        None if speaks_another_protocol(&error) => HubError::NoHttp2 { host },
         None => HubError::NotAHub { host, source: error },
     }
 }
 
-async fn speak_grpc(host: &str, port: u16, tls: TlsStream<TcpStream>) -> io::Result<Channel> {
-    let authority = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let endpoint = Endpoint::from_shared(format!("https://{authority}:{port}"))
+fn speaks_another_protocol(error: &io::Error) -> bool {
+    use rustls::{AlertDescription::NoApplicationProtocol, Error};
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(tls, Some(Error::AlertReceived(NoApplicationProtocol)))
+}
+
+async fn speak_grpc(host: &str, port: u16, tls: TlsStream<Connection>) -> io::Result<Channel> {
+    let endpoint = Endpoint::from_shared(format!("https://{}", host_and_port(host, port)))
         .map_err(io::Error::other)?
         .http2_keep_alive_interval(LINK_HEARTBEAT)
         .keep_alive_timeout(LINK_DEAD.saturating_sub(LINK_HEARTBEAT))
@@ -148,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_address_is_https_with_a_host() {
-        let read = |address| host_and_port(address).ok();
+        let read = |address| hub_at(address).ok();
         assert_eq!(read("https://hub.example.com"), Some(("hub.example.com".into(), 443)));
         assert_eq!(read("https://hub.example.com:8443/"), Some(("hub.example.com".into(), 8443)));
         assert_eq!(read("https://[::1]:8443"), Some(("::1".into(), 8443)));

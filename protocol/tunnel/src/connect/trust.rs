@@ -21,9 +21,15 @@ pub enum TrustError {
     Provider(#[source] rustls::Error),
 }
 
-/// The authorities that may sign a hub's certificate.
+/// The authorities that may sign a hub's certificate; by default none.
 #[derive(Clone, Debug)]
 pub struct HubTrust(Arc<RootCertStore>);
+
+impl Default for HubTrust {
+    fn default() -> Self {
+        Self(Arc::new(RootCertStore::empty()))
+    }
+}
 
 impl HubTrust {
     /// Trusts the system's authorities, and those in the PEM file `extra` where one is given.
