@@ -51,6 +51,30 @@ fn replicas_are_spread_over_nodes_whether_or_not_these_know_a_zone() {
 }
 
 #[test]
+fn only_the_agent_is_told_of_a_proxy_and_a_password_stays_in_its_secret() {
+    let plain = ["--set", "proxy.https=http://proxy:3128", "--set", "proxy.existingSecret=corp"];
+    for (name, pod) in Objects::of_agent(&plain).pods() {
+        let variables = list(&pod["containers"][0]["env"]).iter();
+        let proxies: Vec<_> = variables
+            .filter(|variable| text(&variable["name"]).ends_with("_PROXY"))
+            .map(|variable| (text(&variable["name"]), &variable["value"], &variable["valueFrom"]))
+            .collect();
+        if name != "fairlead-agent" {
+            assert_eq!(proxies, [], "{name}");
+            continue;
+        }
+        let kept = |key| json!({"secretKeyRef": {"name": "corp", "key": key, "optional": true}});
+        let expected = [
+            ("ALL_PROXY", json!(null), kept("ALL_PROXY")),
+            ("HTTPS_PROXY", json!("http://proxy:3128"), json!(null)),
+            ("NO_PROXY", json!(null), kept("NO_PROXY")),
+        ];
+        let expected: Vec<_> = expected.iter().map(|(name, v, from)| (*name, v, from)).collect();
+        assert_eq!(proxies, expected);
+    }
+}
+
+#[test]
 fn only_the_agent_runs_under_the_account_that_reads_the_teamspace_key() {
     for (name, pod) in Objects::of_agent(&[]).pods() {
         let account = if name == "fairlead-agent" { name } else { "fairlead-agent-janitor" };
