@@ -1,0 +1,5 @@
+//! See `src/ipc.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fairlead_fuzz::ipc(bytes));
