@@ -127,7 +127,8 @@ fn told(name: &str, stories: &[Story], out: &mut impl Write) -> anyhow::Result<(
     }
     ensure!(!stories.is_empty(), "no story of `{name}` has a name like that; see --list");
     let cluster = Cluster::ours(proxy_mode)?;
-    let world = World::up(&WorldOptions { name: name.to_owned(), cluster })?;
+    let world =
+        World::up(&WorldOptions { name: format!("{name}-{}", proxy_mode.name()), cluster })?;
     let begun = Instant::now();
     let (mut told, mut failed, mut cleared) = (0, Vec::new(), Ok(()));
     for story in &stories {

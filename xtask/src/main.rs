@@ -2,9 +2,11 @@
 
 mod apt;
 mod bench;
+mod beside;
 mod check;
 mod console;
 mod demo;
+mod fuzz;
 mod generate;
 mod lab;
 mod setup;
@@ -38,6 +40,8 @@ enum Verb {
     Bench(bench::Bench),
     /// Runs the tests: all of them, or the suites that are named
     Test(test::Test),
+    /// Hands the parsers bytes that a machine makes up
+    Fuzz(fuzz::Fuzz),
     /// Checks formatting, lints, dependencies, documentation and generated files
     Check,
     /// Makes every generated file anew
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Verb::Demo(demo) => demo::run(&demo),
         Verb::Bench(bench) => bench::run(&bench),
         Verb::Test(test) => test::run(&test),
+        Verb::Fuzz(fuzz) => fuzz::run(&fuzz),
         Verb::Check => check::run(),
         Verb::Gen(gen_) => generate::run(&gen_),
     };

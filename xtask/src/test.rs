@@ -1,7 +1,8 @@
 //! `test [SUITE…]`: the suites, from the fast ones to those that need a cluster.
 
 use crate::{
-    console,
+    beside::Beside,
+    console, fuzz,
     setup::{self, Area},
     stage::Stages,
     workspace::{cargo, is_root, output, run as run_command},
@@ -37,6 +38,8 @@ enum Suite {
     Scenarios,
     /// What needs root in a network namespace: the laptop's side
     Laptop,
+    /// A minute of made-up bytes for each parser
+    Fuzz,
     /// The same stories on a real cluster, with kube-proxy in both modes
     Cluster,
 }
@@ -45,14 +48,23 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
     let asked = if test.suites.is_empty() { Suite::value_variants() } else { &test.suites };
     let meant = Meant::of(test, asked)?;
     let mut stages = Stages::default();
+    // With what the cluster suites leave of the processor.
+    let mut fuzzing = None;
     for suite in Suite::value_variants().iter().filter(|suite| asked.contains(suite)) {
         match suite {
-            Suite::Unit | Suite::Web if test.only.is_some() => {}
+            Suite::Unit | Suite::Web | Suite::Fuzz if test.only.is_some() => {}
             Suite::Unit => stages.run("unit", unit),
             Suite::Web => stages.run("web", web),
             Suite::Scenarios | Suite::Laptop => one_target(&mut stages, &meant, suite),
+            Suite::Fuzz => stages.run("fuzz", || {
+                fuzzing = Some(fuzz::beside()?);
+                Ok(())
+            }),
             Suite::Cluster => cluster(&mut stages, &meant, test.proxy_mode),
         }
+    }
+    if let Some(fuzzing) = fuzzing {
+        stages.run("fuzz (end)", || fuzzing.end());
     }
     Ok(stages.close())
 }
@@ -61,7 +73,7 @@ impl Suite {
     /// Returns the test programs that this suite runs as root; names of tests belong to them.
     fn targets(self) -> &'static [&'static str] {
         match self {
-            Self::Unit | Self::Web => &[],
+            Self::Unit | Self::Web | Self::Fuzz => &[],
             Self::Scenarios => &["scenarios"],
             Self::Laptop => &["laptop"],
             Self::Cluster => &["guard", "cluster", "world", "blind"],
@@ -140,26 +152,41 @@ fn one_target(stages: &mut Stages, meant: &Meant<'_>, suite: &Suite) {
     }
 }
 
+/// The lab itself is the same in both of kube-proxy's modes: it is looked at in one. A world waits more than it computes,
+/// so that where both modes are asked for, the second one goes on beside the first.
 fn cluster(stages: &mut Stages, meant: &Meant<'_>, only_mode: Option<ProxyMode>) {
-    for target in meant.among(&["guard"]) {
-        stages.run(target, || as_root(meant, &[target], None));
+    for target in meant.among(&["guard", "cluster"]) {
+        let mode = only_mode.filter(|_| target == "cluster").map(ProxyMode::name);
+        stages.run(target, || as_root(meant, &[target], mode));
     }
-    let modes = [ProxyMode::Iptables, ProxyMode::Nftables].into_iter();
-    for mode in modes.filter(|mode| only_mode.is_none_or(|wanted| wanted == *mode)) {
-        // The lab itself is the same in both modes: where both are run, it is looked at in one.
-        let is_second = only_mode.is_none() && mode == ProxyMode::Nftables;
-        let targets = meant.among(if is_second { &["world"] } else { &["cluster", "world"] });
-        if !targets.is_empty() {
-            let name = format!("cluster ({})", mode.name());
-            stages.run(&name, || {
-                prepare_browser()?;
-                as_root(meant, &targets, Some(mode.name()))
-            });
-        }
+    if meant.targets.contains(&"world") {
+        worlds(stages, meant, only_mode);
     }
     for target in meant.among(&["blind"]) {
         stages.run(target, || blind(meant));
     }
+}
+
+fn worlds(stages: &mut Stages, meant: &Meant<'_>, only_mode: Option<ProxyMode>) {
+    let first = only_mode.unwrap_or(ProxyMode::Iptables).name();
+    let mut beside = None;
+    stages.run(&format!("world ({first})"), || {
+        prepare_browser()?;
+        build_programs()?;
+        if only_mode.is_none() {
+            let mut world = tests(meant, &["world"], Some(mode(ProxyMode::Nftables.name())), &[]);
+            cargo_as_root(&mut world)?;
+            beside = Some(Beside::begin("world (nftables)", vec![world])?);
+        }
+        run_as_root(meant, &["world"], Some(mode(first)), &[])
+    });
+    if let Some(world) = beside {
+        stages.run(world.name(), || world.end());
+    }
+}
+
+fn mode(name: &str) -> (&str, &Path) {
+    ("FAIRLEAD_PROXY_MODE", Path::new(name))
 }
 
 /// One story of the world is told in a browser.
@@ -205,10 +232,13 @@ fn programs_folder(target: &Path) -> anyhow::Result<PathBuf> {
 
 /// Builds every program of the workspace and runs test targets as root. One test at a time: they share a world.
 fn as_root(meant: &Meant<'_>, targets: &[&str], proxy_mode: Option<&str>) -> anyhow::Result<()> {
+    build_programs()?;
+    run_as_root(meant, targets, proxy_mode.map(mode), &[])
+}
+
+fn build_programs() -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
-    run_command(&mut cargo(["build", "--workspace", "--bins"]))?;
-    let mode = proxy_mode.map(|mode| ("FAIRLEAD_PROXY_MODE", Path::new(mode)));
-    run_as_root(meant, targets, mode, &[])
+    run_command(&mut cargo(["build", "--workspace", "--bins"]))
 }
 
 /// Runs test targets as root on the programs that are there.
@@ -218,6 +248,15 @@ fn run_as_root(
     variable: Option<(&str, &Path)>,
     features: &[&str],
 ) -> anyhow::Result<()> {
+    run_command(cargo_as_root(&mut tests(meant, targets, variable, features))?)
+}
+
+fn tests(
+    meant: &Meant<'_>,
+    targets: &[&str],
+    variable: Option<(&str, &Path)>,
+    features: &[&str],
+) -> Command {
     let mut cargo = cargo(["test", "--no-fail-fast", "--package", "fairlead-tests"]);
     cargo.args(features.iter().flat_map(|feature| ["--features", feature]));
     for target in targets {
@@ -227,7 +266,7 @@ fn run_as_root(
     if let Some((name, value)) = variable {
         cargo.env(name, value);
     }
-    run_command(cargo_as_root(&mut cargo)?)
+    cargo
 }
 
 /// Has cargo run the test program as root, and nothing else: what it builds stays the user's.
