@@ -9,4 +9,5 @@ mod deaths;
 mod hosts;
 mod hub;
 mod machine;
+mod run;
 mod users;

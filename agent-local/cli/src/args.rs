@@ -1,6 +1,6 @@
 //! The command line: every verb, its arguments, and the help that teaches it.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, os::fd::RawFd, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueHint};
 use fairlead_model::{Pattern, ServiceRef};
@@ -154,6 +154,20 @@ service answers within 20 s the exit code is 70: the consume goes on trying."
         #[command(flatten)]
         of: OfTeamspace,
     },
+    /// Run one program that reaches services by their names; nothing on this machine changes
+    #[command(
+        override_usage = "fairlead run --consume <PATTERN>... [OPTIONS] -- <PROGRAM> [ARGUMENT]...",
+        after_help = "\
+Examples:
+  fairlead run --consume 'shop/*' -- npm test
+  fairlead run --consume shop/db pay/api:8443 -- ./server
+  fairlead run --consume shop/frontend --remap -- curl http://frontend.shop:8080/
+
+Needs neither root nor a running daemon. Only the program and what it starts see the names (Linux:
+user and mount namespaces). It has your terminal, your uid and your network; its exit code is this
+command's. Ports below 1024 are root's: with --remap 80 is 8080, 443 is 8443, and so on."
+    )]
+    Run(Run),
     /// Take over a service's traffic on a port of this laptop
     #[command(
         args_conflicts_with_subcommands = true,
@@ -218,9 +232,43 @@ Examples:
   fairlead completion bash > ~/.local/share/bash-completion/completions/fairlead
   fairlead completion zsh > ~/.zfunc/_fairlead")]
     Completion { shell: clap_complete::Shell },
+    /// Become the program of `run`
+    #[command(hide = true)]
+    Inside(Inside),
     /// Print the reference of all commands in Markdown
     #[command(hide = true)]
     Reference,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// What to reach
+    #[arg(long = "consume", required = true, num_args = 1.., value_name = "PATTERN")]
+    pub(crate) patterns: Vec<Pattern>,
+    /// How many seconds to wait until a service has answered
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=45))]
+    pub(crate) timeout: u64,
+    /// Take other ports where a service's own cannot be had, and say which
+    #[arg(long)]
+    pub(crate) remap: bool,
+    #[command(flatten)]
+    pub(crate) of: OfTeamspace,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// What the second process of `run` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inside {
+    /// Descriptor of the hosts file that the program shall see; without it, only see whether that can be done
+    #[arg(long)]
+    pub(crate) hosts: Option<RawFd>,
+    /// A name of it, and where it must lead
+    #[arg(long, num_args = 2, value_names = ["NAME", "ADDRESS"])]
+    pub(crate) proof: Vec<String>,
+    #[arg(last = true)]
+    pub(crate) program: Vec<OsString>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -300,6 +348,17 @@ mod tests {
         );
         let args = Args::try_parse_from(["fairlead", "consume", "list"]).expect("valid");
         assert!(matches!(args.verb, Verb::Consume { verb: Some(ConsumeVerb::List), .. }));
+    }
+
+    #[test]
+    fn what_the_program_is_told_is_not_taken_for_ours() {
+        let words = ["fairlead", "run", "--consume", "shop/*", "!shop/pay", "--", "ls", "--remap"];
+        let args = Args::try_parse_from(words).expect("valid");
+        let Verb::Run(run) = args.verb else { panic!("{args:?}") };
+        assert_eq!((run.patterns.len(), run.remap), (2, false));
+        assert_eq!(run.program, ["ls", "--remap"]);
+        Args::try_parse_from(["fairlead", "run", "--", "ls"]).expect_err("nothing to reach");
+        Args::try_parse_from(["fairlead", "run", "--consume", "shop/*"]).expect_err("no program");
     }
 
     #[test]

@@ -1,9 +1,17 @@
-//! The only reader of the environment: where a user's files lie, through whom hubs are dialled, and whether colour is
-//! wanted.
+//! The only reader of the environment: where a user's files lie, through whom hubs are dialled, what a program of `run` finds
+//! there, and whether colour is wanted.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
 use fairlead_model::{InvalidProxySettings, ProxySettings};
+
+/// Programs heed one spelling or the other.
+const PROXIES: [&str; 6] =
+    ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+const EXCEPTIONS: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// Where the user's things lie, by the XDG rules.
 #[derive(Debug, Clone)]
@@ -34,6 +42,30 @@ pub(crate) fn proxies() -> Result<ProxySettings, InvalidProxySettings> {
     ProxySettings::read(|variable| read(variable)?.into_string().ok())
 }
 
+/// Returns the proxies' exceptions with these added, by the names of the variables; none where no proxy is set.
+pub(crate) fn past_proxies(names: &[String]) -> Vec<(&'static str, String)> {
+    let is_proxied = PROXIES.iter().any(|variable| read(variable).is_some());
+    let exceptions = EXCEPTIONS.iter().filter(|_| is_proxied);
+    exceptions.map(|variable| (*variable, with_exceptions(read(variable), names))).collect()
+}
+
+fn with_exceptions(before: Option<OsString>, names: &[String]) -> String {
+    let before = before.and_then(|value| value.into_string().ok());
+    before
+        .iter()
+        .map(String::as_str)
+        .chain(names.iter().map(String::as_str))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// Says whether a program may be found: it is named by its path, or a folder of the PATH has it.
+pub(crate) fn is_in_path(program: &OsStr) -> bool {
+    let has_it = |folder: PathBuf| folder.join(program).exists();
+    let path = read("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    program.as_encoded_bytes().contains(&b'/') || std::env::split_paths(&path).any(has_it)
+}
+
 /// Says whether colour may be used at all.
 pub(crate) fn colour_is_welcome() -> bool {
     read("NO_COLOR").is_none() && read("TERM").is_none_or(|term| term != "dumb")
@@ -42,4 +74,16 @@ pub(crate) fn colour_is_welcome() -> bool {
 #[expect(clippy::disallowed_methods, reason = "this is the file that reads the environment")]
 fn read(variable: &str) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_of_before_stay() {
+        let names = [".shop".to_owned(), "cart".to_owned()];
+        assert_eq!(with_exceptions(Some("10.0.0.0/8".into()), &names), "10.0.0.0/8,.shop,cart");
+        assert_eq!(with_exceptions(None, &names), ".shop,cart");
+    }
 }

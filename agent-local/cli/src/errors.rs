@@ -26,6 +26,8 @@ Exit codes:
   80  the daemon does not run       81  the supervisor does not run or failed
   82  daemon or supervisor are of another version
   90  not everything could be taken back
+ 126  the program of `run` could not be started
+ 127  the program of `run` was not found
  130  interrupted";
 
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,11 @@ pub(crate) enum CliError {
     Output(#[from] io::Error),
     #[error("interrupted")]
     Interrupted,
+    /// Another process of ours has said what and why.
+    #[error("already said")]
+    Said(FailureKind),
+    #[error("`{program}` could not be started: {source}")]
+    NotStarted { program: String, source: io::Error },
 }
 
 impl From<AccountError> for CliError {
@@ -68,7 +75,7 @@ impl CliError {
         match self {
             Self::Failure(failure) => failure.hint.as_deref(),
             Self::NoDaemon => Some("start it: fairlead start"),
-            Self::Output(_) | Self::Interrupted => None,
+            Self::Output(_) | Self::Interrupted | Self::Said(_) | Self::NotStarted { .. } => None,
         }
     }
 
@@ -79,7 +86,10 @@ impl CliError {
             Self::Output(_) => 1,
             Self::NoDaemon => 80,
             Self::Interrupted => 130,
-            Self::Failure(failure) => match failure.kind {
+            // As shells have it.
+            Self::NotStarted { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
+            Self::NotStarted { .. } => 126,
+            Self::Said(kind) | Self::Failure(Failure { kind, .. }) => match kind {
                 FailureKind::Internal => 1,
                 FailureKind::Input => 20,
                 FailureKind::Denied => 30,
@@ -102,7 +112,7 @@ impl CliError {
 /// Writes the error to stderr and returns its code.
 pub(crate) fn report(error: &CliError) -> ExitCode {
     let code = error.exit_code();
-    if code != 0 {
+    if code != 0 && !matches!(error, CliError::Said(_)) {
         let mut stderr = io::stderr().lock();
         let [label, hint] = labels(stderr.is_terminal() && colour_is_welcome());
         // Nobody is left to tell when stderr is closed.
@@ -154,7 +164,10 @@ mod tests {
             FailureKind::Internal,
         ];
         let failures = kinds.map(|kind| CliError::Failure(Failure::new(kind, "")));
-        for error in failures.into_iter().chain([CliError::NoDaemon, CliError::Interrupted]) {
+        let not_started = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied]
+            .map(|kind| CliError::NotStarted { program: "ls".to_owned(), source: kind.into() });
+        let others = [CliError::NoDaemon, CliError::Interrupted].into_iter().chain(not_started);
+        for error in failures.into_iter().chain(others) {
             assert!(documented.contains(&error.exit_code()), "{error:?}");
         }
     }

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod config;
 mod errors;
+mod inside;
 mod output;
 mod parts;
 mod reference;
@@ -12,7 +13,7 @@ mod target;
 
 use std::process::ExitCode;
 
-use args::Args;
+use args::{Args, Verb};
 use clap::Parser as _;
 use output::Output;
 
@@ -21,6 +22,11 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(usage) => return errors::report_usage(&usage),
     };
+    if let Verb::Inside(inside) = args.verb {
+        // Before there is any other thread: a process with two cannot have a user namespace of its own.
+        return inside::run(&inside)
+            .map_or_else(|error| errors::report(&error), |()| ExitCode::SUCCESS);
+    }
     let output = Output::new(args.output);
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

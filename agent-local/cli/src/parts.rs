@@ -1,12 +1,15 @@
 //! Talking to the other parts of Fairlead on this machine: the daemon and the supervisor.
 
 use std::{
-    io,
-    path::Path,
+    env, io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use laptop_ipc::{Failure, FailureKind, FrameError, RunFolder, daemon, peer_of, supervisor};
+use laptop_ipc::{
+    Failure, FailureKind, FrameError, RunFolder, daemon, lone_socket, peer_of, supervisor,
+};
 use nix::unistd::Uid;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
@@ -19,11 +22,14 @@ use crate::{config::Folders, errors::CliError};
 /// The longest honest answer: a session that begins at a slow hub.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 const START_MAX: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The parts as this user reaches them.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     run_folder: RunFolder,
+    /// Of a daemon that runs without a supervisor.
+    lone_socket: PathBuf,
     uid: u32,
 }
 
@@ -34,8 +40,8 @@ enum NotThere {
 }
 
 impl Parts {
-    pub(crate) fn new(run_folder: RunFolder) -> Self {
-        Self { run_folder, uid: Uid::current().as_raw() }
+    pub(crate) fn new(run_folder: RunFolder, state: &Path) -> Self {
+        Self { run_folder, lone_socket: lone_socket(state), uid: Uid::current().as_raw() }
     }
 
     pub(crate) const fn run_folder(&self) -> &RunFolder {
@@ -46,13 +52,54 @@ impl Parts {
         &self,
         request: daemon::Request,
     ) -> Result<daemon::Answer, CliError> {
-        let socket = self.run_folder.daemon_socket(self.uid);
-        let reply: Result<daemon::Reply, NotThere> = ask(&socket, self.uid, request).await;
-        match reply {
-            Ok(reply) => Ok(reply?),
-            Err(NotThere::Silent) => Err(CliError::NoDaemon),
-            Err(NotThere::Failed(failure)) => Err(failure.into()),
+        for socket in [&self.run_folder.daemon_socket(self.uid), &self.lone_socket] {
+            let reply: Result<daemon::Reply, NotThere> = ask(socket, self.uid, &request).await;
+            match reply {
+                Ok(reply) => return Ok(reply?),
+                Err(NotThere::Silent) => {}
+                Err(NotThere::Failed(failure)) => return Err(failure.into()),
+            }
         }
+        Err(CliError::NoDaemon)
+    }
+
+    /// Asks the daemon; where none runs it starts one that needs no supervisor and ends when it is not needed.
+    pub(crate) async fn ask_any_daemon(
+        &self,
+        folders: &Folders,
+        request: daemon::Request,
+    ) -> Result<daemon::Answer, CliError> {
+        let deadline = Instant::now() + START_MAX;
+        let mut started = None;
+        loop {
+            match self.ask_daemon(request.clone()).await {
+                Err(CliError::NoDaemon) if Instant::now() < deadline => {}
+                Err(CliError::NoDaemon) => return Err(silent(folders)),
+                answer => return answer,
+            }
+            let is_ending = |child: &mut Child| child.try_wait().is_ok_and(|end| end.is_some());
+            // One that another command started may have been faster; one that ends right now leaves room.
+            if started.as_mut().is_none_or(is_ending) {
+                started = Some(self.start_lone_daemon(folders)?);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn start_lone_daemon(&self, folders: &Folders) -> Result<Child, CliError> {
+        let program = env::current_exe().unwrap_or_default().with_file_name("fairlead-daemon");
+        let mut command = Command::new(&program);
+        command.arg("--alone").arg("--run-dir").arg(self.run_folder.path());
+        command.arg("--config-dir").arg(&folders.config).arg("--state-dir").arg(&folders.state);
+        command.env_clear().current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().map_err(|error| {
+            CliError::new(
+                FailureKind::Internal,
+                format!("could not start {}: {error}", program.display()),
+                "it is installed beside the fairlead command",
+            )
+        })
     }
 
     /// Asks the supervisor; `None` when none runs.
@@ -78,34 +125,35 @@ impl Parts {
 
     /// Has the supervisor start the daemon, and waits until the daemon answers. `None` without a supervisor.
     pub(crate) async fn start_daemon(&self, folders: &Folders) -> Result<Option<bool>, CliError> {
-        let log = folders.state.join("daemon.log");
-        let folders = supervisor::DaemonFolders {
+        let own = supervisor::DaemonFolders {
             config: folders.config.clone(),
             state: folders.state.clone(),
         };
-        let was_running = match self.ask_supervisor(supervisor::Request::Start(folders)).await? {
+        let was_running = match self.ask_supervisor(supervisor::Request::Start(own)).await? {
             Some(supervisor::Answer::Started { was_running, .. }) => was_running,
             Some(other) => return Err(unexpected(&other)),
             None => return Ok(None),
         };
         let deadline = Instant::now() + START_MAX;
         loop {
-            match self.status().await {
+            // One that `fairlead run` started serves as well, and shall not end with its programs.
+            match self.ask_daemon(daemon::Request::Stay).await {
                 Ok(_) => return Ok(Some(was_running)),
-                Err(CliError::NoDaemon) if Instant::now() < deadline => {
-                    sleep(Duration::from_millis(20)).await;
-                }
-                Err(CliError::NoDaemon) => {
-                    return Err(CliError::new(
-                        FailureKind::Supervisor,
-                        "the daemon was started and does not answer",
-                        format!("its log says why: {}", log.display()),
-                    ));
-                }
+                Err(CliError::NoDaemon) if Instant::now() < deadline => sleep(LOOK_EVERY).await,
+                Err(CliError::NoDaemon) => return Err(silent(folders)),
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+fn silent(folders: &Folders) -> CliError {
+    let log = folders.state.join("daemon.log");
+    CliError::new(
+        FailureKind::Supervisor,
+        "the daemon was started and does not answer",
+        format!("its log says why: {}", log.display()),
+    )
 }
 
 async fn ask<Q, A>(socket: &Path, owner: u32, request: Q) -> Result<A, NotThere>

@@ -15,7 +15,12 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{consume, intercept, keeper::Keeper, proof};
+use crate::{
+    consume, intercept,
+    keeper::Keeper,
+    program::{self, Wanted},
+    proof,
+};
 
 const CONVERSATIONS_MAX: usize = 32;
 const QUESTION_MAX: Duration = Duration::from_secs(5);
@@ -41,15 +46,13 @@ pub(crate) async fn serve(listener: UnixListener, keeper: Arc<Keeper>, uid: u32)
 }
 
 async fn hold(mut stream: UnixStream, keeper: &Arc<Keeper>, uid: u32) {
-    let is_ours = peer_of(&stream).is_ok_and(|peer| peer.uid == uid || peer.uid == 0);
-    if !is_ours {
-        return;
-    }
+    let peer = peer_of(&stream).ok().filter(|peer| peer.uid == uid || peer.uid == 0);
+    let Some(peer) = peer else { return };
     let Ok(Ok(call)) = timeout(QUESTION_MAX, laptop_ipc::read::<AnyCall>(&mut stream)).await else {
         return;
     };
     let reply = match call.understood() {
-        Ok(request) => answer(request, keeper).await,
+        Ok(request) => answer(request, keeper, peer.pid).await,
         Err(failure) => Err(failure),
     };
     deliver(stream, keeper, &reply).await;
@@ -67,7 +70,11 @@ async fn deliver(mut stream: UnixStream, keeper: &Keeper, reply: &Reply) {
             keeper.sessions().note_heard(session.id);
         }
         (
-            Ok(Answer::Begun { session, .. } | Answer::Awaited { session: Some(session) }),
+            Ok(
+                Answer::Begun { session, .. }
+                | Answer::Running { session, .. }
+                | Answer::Awaited { session: Some(session) },
+            ),
             Err(_),
         ) => leave_unheard(keeper, session.id).await,
         _ => {}
@@ -91,7 +98,7 @@ async fn leave_unheard(keeper: &Keeper, id: SessionId) {
     }
 }
 
-async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
+async fn answer(request: Request, keeper: &Arc<Keeper>, pid: i32) -> Reply {
     match request {
         Request::Status => {
             // What is said was true a moment ago, not five seconds ago.
@@ -105,6 +112,9 @@ async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
         }
         Request::Consume { hub, teamspace, patterns } => {
             consume::begin(keeper, &hub, teamspace, patterns).await
+        }
+        Request::Run { hub, teamspace, patterns, remap } => {
+            program::begin(keeper, Wanted { hub, teamspace, patterns, remap }, pid).await
         }
         Request::ConsumeClear => consume::clear(keeper).await,
         Request::Intercept { hub, teamspace, service, ports } => {
@@ -136,6 +146,10 @@ async fn answer(request: Request, keeper: &Arc<Keeper>) -> Reply {
         Request::LeaveAll => {
             let _acting = keeper.acting.lock().await;
             Ok(Answer::Left { sessions: keeper.leave_all().await? })
+        }
+        Request::Stay => {
+            keeper.stay();
+            Ok(Answer::Done)
         }
         Request::AccountChanged => {
             keeper.link.account_changed();
@@ -195,7 +209,7 @@ mod tests {
             patterns: Patterns::new(vec![word.parse().expect("valid")]).expect("valid"),
         };
         // There is no supervisor, so no name can follow: as good as refused.
-        answer(wants("pay/api"), &keeper).await.expect_err("no supervisor");
+        answer(wants("pay/api"), &keeper, 0).await.expect_err("no supervisor");
         assert_eq!(is_about(), ["shop/*"], "what was there before");
 
         for (answers, is_heard) in [(false, false), (true, true)] {
@@ -224,9 +238,9 @@ mod tests {
         let (_folder, keeper) = stage::keeper();
         let id = stage::consume(&keeper, TeamspaceId::generate());
         let ask = |patience_ms| Request::AwaitProof { session: id, patience_ms };
-        let Ok(Answer::Awaited { session }) = answer(ask(1), &keeper).await else { panic!() };
+        let Ok(Answer::Awaited { session }) = answer(ask(1), &keeper, 0).await else { panic!() };
         assert_eq!(session.expect("there").phase, Phase::Preparing);
-        let (awaited, ()) = tokio::join!(answer(ask(u64::MAX), &keeper), async {
+        let (awaited, ()) = tokio::join!(answer(ask(u64::MAX), &keeper, 0), async {
             keeper.observe(id, Phase::Preparing, Some("dialling".to_owned()));
             tokio::task::yield_now().await;
             keeper.observe(id, Phase::Active, None);
@@ -237,7 +251,7 @@ mod tests {
         let Ok(Answer::Awaited { session }) = awaited else { panic!() };
         assert_eq!(session.expect("there").phase, Phase::Active);
         keeper.forget(id);
-        let Ok(Answer::Awaited { session }) = answer(ask(u64::MAX), &keeper).await else {
+        let Ok(Answer::Awaited { session }) = answer(ask(u64::MAX), &keeper, 0).await else {
             panic!()
         };
         assert_eq!(session, None);
@@ -249,7 +263,8 @@ mod tests {
         let id = stage::consume(&keeper, TeamspaceId::generate());
         let ask = Request::AwaitProof { session: id, patience_ms: u64::MAX };
         let denied = Failure::new(FailureKind::Denied, "the agent does not accept the grant");
-        let (awaited, ()) = tokio::join!(answer(ask, &keeper), keeper.refuse(id, denied.clone()));
+        let (awaited, ()) =
+            tokio::join!(answer(ask, &keeper, 0), keeper.refuse(id, denied.clone()));
         let Ok(Answer::Awaited { session: Some(session) }) = awaited else { panic!() };
         assert_eq!((session.phase, session.failure), (Phase::Refused, Some(denied)));
         assert_eq!(keeper.before(), [], "a daemon that comes after this one does not try again");

@@ -1,4 +1,4 @@
-//! What the daemon is told: flags only. The supervisor starts it with an empty environment.
+//! What the daemon is told: flags only. Whoever starts it gives it an empty environment.
 
 use std::path::PathBuf;
 
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Folder of sessions and of the log
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: PathBuf,
+    /// Run without a supervisor, for the programs of `fairlead run`, and end after the last of them
+    #[arg(long)]
+    pub(crate) alone: bool,
     /// Log to stderr, for troubleshooting
     #[arg(long)]
     pub(crate) foreground: bool,

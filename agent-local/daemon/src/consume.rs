@@ -2,14 +2,12 @@
 
 use std::{net::SocketAddrV4, sync::Arc};
 
-use fairlead_model::{
-    Pattern, Patterns, Phase, ServiceRef, SessionId, SessionKind, timers::LAPTOP_QUEUE,
-};
+use fairlead_model::{Pattern, Patterns, Phase, ServiceRef, SessionId, timers::LAPTOP_QUEUE};
 use fairlead_tunnel::{
     Copied, Ending, OpenFailed, Opener, Stream, both_ways, socket::abort_on_close,
 };
 use fairlead_wire::open::OpenRequest;
-use laptop_account::{AccountError, Hub, Refusal, SessionBegun, UnmatchedPattern};
+use laptop_account::{AccountError, Hub, Refusal, RefusedService, SessionBegun, UnmatchedPattern};
 use laptop_ipc::{
     Failure, FailureKind,
     daemon::{Answer, Refused, Teamspace},
@@ -140,17 +138,22 @@ async fn answer(
     proof::prove_once(keeper).await;
     let ended = || Failure::new(FailureKind::Conflict, "the consume has just ended");
     let session = keeper.sessions().view_of(id).ok_or_else(ended)?;
-    let refused = begun.refused.into_iter().map(|r| Refused {
+    let warnings = begun.unmatched.iter().map(slip).collect();
+    let refused = refused_of(begun.refused);
+    Ok(Answer::Begun { session, refused, warnings, notes: Vec::new() })
+}
+
+pub(crate) fn refused_of(refused: Vec<RefusedService>) -> Vec<Refused> {
+    let refused = refused.into_iter().map(|r| Refused {
         service: r.service,
         reason: r.reason,
         policies: r.policies,
     });
-    let warnings = begun.unmatched.iter().map(slip).collect();
-    Ok(Answer::Begun { session, refused: refused.collect(), warnings, notes: Vec::new() })
+    refused.collect()
 }
 
 /// Says which words brought nothing, which may be a slip of the pen.
-fn slip(word: &UnmatchedPattern) -> String {
+pub(crate) fn slip(word: &UnmatchedPattern) -> String {
     let similar: Vec<_> = word.similar.iter().map(|name| format!("`{name}`")).collect();
     let meant = match similar[..] {
         [] => String::new(),
@@ -159,10 +162,14 @@ fn slip(word: &UnmatchedPattern) -> String {
     format!("{}{meant}; it is added when it appears", word.reason)
 }
 
-/// Ends every consume.
+/// Ends every consume, but not what single programs have.
 pub(crate) async fn clear(keeper: &Arc<Keeper>) -> Result<Answer, Failure> {
     let _acting = keeper.acting.lock().await;
-    let consumes = keeper.sessions().live_of(SessionKind::Consume);
+    let consumes: Vec<_> = {
+        let sessions = keeper.sessions();
+        let consumes = sessions.all_live().filter(|session| session.is_of_everybody());
+        consumes.map(|session| session.desired.id).collect()
+    };
     keeper.leave_each(consumes).await?;
     Ok(Answer::Done)
 }
@@ -171,7 +178,7 @@ pub(crate) async fn clear(keeper: &Arc<Keeper>) -> Result<Answer, Failure> {
 fn before(keeper: &Keeper, teamspace: &Teamspace) -> Option<(SessionId, Patterns)> {
     let sessions = keeper.sessions();
     let here = sessions.all_live().filter(|s| s.desired.teamspace.id == teamspace.id);
-    let consumes = here.filter(|session| session.kind() == SessionKind::Consume);
+    let consumes = here.filter(|session| session.is_of_everybody());
     let consume = consumes.max_by_key(|session| session.began)?;
     Some((consume.desired.id, consume.patterns().cloned()?))
 }
@@ -248,9 +255,10 @@ async fn receive(
     // Somebody may have found the listener's own port; nothing is offered there.
     let route = destination.and_then(|to| keeper.sessions().route(to));
     match route {
-        Some(route) => carry(&keeper, tcp, route, slot).await,
+        Some(route) => carry(&keeper, tcp, route).await,
         None => abort_on_close(&tcp),
     }
+    drop(slot);
 }
 
 async fn answer_canary(keeper: &Keeper, mut tcp: TcpStream) {
@@ -259,7 +267,7 @@ async fn answer_canary(keeper: &Keeper, mut tcp: TcpStream) {
 }
 
 /// Carries one connection. Without a carrier it waits a little and then fails visibly.
-async fn carry(keeper: &Keeper, tcp: TcpStream, mut route: Route, _slot: OwnedSemaphorePermit) {
+pub(crate) async fn carry(keeper: &Keeper, tcp: TcpStream, mut route: Route) {
     match open(&mut route).await {
         Ok(stream) => {
             let copied = both_ways(stream, tcp).await;

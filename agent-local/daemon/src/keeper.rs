@@ -3,7 +3,10 @@
 //!
 //! It begins no carriers and hears no link; both use it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use fairlead_model::{
     Phase, SessionId, SessionKind,
@@ -28,6 +31,7 @@ use crate::{
     footprint::Footprint,
     granted::Granted,
     link::LinkHandle,
+    listeners::Places,
     offers::Offers,
     session::{Origin, Session},
     sessions::Sessions,
@@ -43,6 +47,9 @@ pub(crate) struct Keeper {
     footprint: Footprint,
     stopping: Arc<Notify>,
     sessions: Arc<Mutex<Sessions>>,
+    /// Where services are for single programs.
+    pub(crate) places: Places,
+    stays: AtomicBool,
     /// One command at a time changes what should be.
     pub(crate) acting: AsyncMutex<()>,
     /// Known to this process only: who receives it has reached our listener.
@@ -55,6 +62,7 @@ impl Keeper {
         desired: Desired,
         footing: Footing,
         link: LinkHandle,
+        places: Places,
         stopping: Arc<Notify>,
     ) -> Self {
         let sessions = Arc::new(Mutex::new(Sessions::new()));
@@ -68,6 +76,8 @@ impl Keeper {
             footing,
             stopping,
             sessions,
+            places,
+            stays: AtomicBool::new(false),
             acting: AsyncMutex::new(()),
             canary_word: *SessionId::generate().as_uuid().as_bytes(),
         }
@@ -238,6 +248,15 @@ impl Keeper {
 
     pub(crate) fn stop(&self) {
         self.stopping.notify_one();
+    }
+
+    /// Takes note that somebody wants this daemon though no session lives.
+    pub(crate) fn stay(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stays(&self) -> bool {
+        self.stays.load(Ordering::Relaxed)
     }
 
     /// Changes what is seen of a live session, and tells the hub about our own consumes.

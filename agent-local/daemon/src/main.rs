@@ -1,6 +1,7 @@
 //! The laptop daemon: one per user, unprivileged. It keeps the link to the hub, the carriers to the cluster, and the
 //! sessions that should be; it changes nothing of the machine, the supervisor does that for it.
 
+mod alone;
 mod attempts;
 mod carriers;
 mod commands;
@@ -14,12 +15,15 @@ mod hearing;
 mod intercept;
 mod keeper;
 mod link;
+mod listeners;
 mod names;
 mod offers;
 mod original;
 mod orphans;
+mod owner;
 mod ports;
 mod probe;
+mod program;
 mod proof;
 mod restore;
 mod run;

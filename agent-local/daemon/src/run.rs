@@ -13,19 +13,22 @@ use std::{
 use anyhow::Context as _;
 use fairlead_model::timers::DAEMON_FAREWELL;
 use laptop_account::Accounts;
-use laptop_ipc::{RunFolder, supervisor::DaemonFolders};
-use nix::unistd::Uid;
+use laptop_ipc::{RunFolder, files_lock, lone_socket, supervisor::DaemonFolders};
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::{Uid, setsid},
+};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
     sync::Notify,
     time::timeout,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
-    commands, config::Args, consume, desired::Desired, footing::Footing, hearing, keeper::Keeper,
-    link, proof, restore,
+    alone, commands, config::Args, consume, desired::Desired, footing::Footing, hearing,
+    keeper::Keeper, link, listeners::Places, proof, restore,
 };
 
 /// Tells the supervisor that starting again would change nothing.
@@ -37,12 +40,24 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     make_folder(&args.state_dir)?;
     begin_log(&args)?;
+    if args.alone {
+        // The terminal that it was started from may close.
+        if let Err(error) = setsid() {
+            debug!("It stays in its session: {error}");
+        }
+    }
     let run_folder = RunFolder::new(args.run_dir.clone());
     let uid = Uid::current().as_raw();
-    let Some(_lock) = take_lock(&run_folder.daemon_lock(uid), LOCK_PATIENCE)? else {
-        warn!("Another daemon of this user is running");
-        return Ok(ExitCode::from(EXIT_ANOTHER_RUNS));
-    };
+    let of_user = (!args.alone).then(|| run_folder.daemon_lock(uid));
+    let mut locks = Vec::new();
+    for lock in of_user.into_iter().chain([files_lock(&args.state_dir)]) {
+        let Some(lock) = take_lock(&lock, LOCK_PATIENCE)? else {
+            warn!("Another daemon of this user is running");
+            return Ok(ExitCode::from(EXIT_ANOTHER_RUNS));
+        };
+        locks.push(lock);
+    }
+    take_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(&args, &run_folder, uid))?;
     // What still copies bytes has had its farewell.
@@ -51,7 +66,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<()> {
-    let socket = run_folder.daemon_socket(uid);
+    let socket =
+        if args.alone { lone_socket(&args.state_dir) } else { run_folder.daemon_socket(uid) };
     // We hold the lock: whatever stands here is stale.
     drop(fs::remove_file(&socket));
     let listener = UnixListener::bind(&socket)
@@ -62,13 +78,18 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
     let (footing, listeners) = Footing::begin(run_folder.supervisor_socket(), folders);
     let stopping = Arc::new(Notify::new());
     let (link, said_rx) = link::begin(accounts.clone());
-    let keeper = Arc::new(Keeper::new(accounts, desired, footing, link, Arc::clone(&stopping)));
+    let places = Places::read(&args.state_dir.join("addresses.json"))?;
+    let keeper = Keeper::new(accounts, desired, footing, link, places, Arc::clone(&stopping));
+    let keeper = Arc::new(keeper);
 
     restore::take_up(&keeper);
     tokio::spawn(hearing::follow_link(keeper.clone(), said_rx));
     tokio::spawn(consume::accept_each(keeper.clone(), listeners));
     tokio::spawn(proof::prove_laptop(keeper.clone()));
     restore::put_names_back(&keeper).await;
+    if args.alone {
+        tokio::spawn(alone::end_when_unused(keeper.clone()));
+    }
     tokio::spawn(commands::serve(listener, keeper.clone(), uid));
     info!(version = env!("CARGO_PKG_VERSION"), "Daemon is running");
 
@@ -84,6 +105,15 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
     }
     drop(fs::remove_file(&socket));
     Ok(())
+}
+
+/// Takes as many descriptors as the user may have: a program may want a listener for each of thousands of ports.
+fn take_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!("The number of descriptors stays as it is: {error}");
+    }
 }
 
 fn make_folder(path: &Path) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     desired::{DesiredSession, Wish},
     granted::Granted,
+    program::Program,
 };
 
 /// A task that ends with its handle.
@@ -72,6 +73,8 @@ pub(crate) struct Session {
     pub(crate) added: BTreeSet<ServiceRef>,
     /// The grant that an agent accepted last.
     pub(crate) shown: String,
+    /// Its names are for one program, not for everybody.
+    pub(crate) program: Option<Program>,
     /// The user has left; only what is under way goes on for a moment.
     pub(crate) is_leaving: bool,
 }
@@ -96,6 +99,7 @@ impl Session {
             before: None,
             added: BTreeSet::new(),
             shown: String::new(),
+            program: None,
             is_leaving: false,
         }
     }
@@ -148,6 +152,11 @@ impl Session {
             is_changed = true;
         }
         is_changed
+    }
+
+    /// Says whether it is a consume whose names are everybody's on this machine.
+    pub(crate) fn is_of_everybody(&self) -> bool {
+        self.kind() == SessionKind::Consume && self.program.is_none()
     }
 
     pub(crate) const fn patterns(&self) -> Option<&Patterns> {

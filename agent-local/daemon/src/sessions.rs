@@ -196,6 +196,7 @@ impl Sessions {
         session.detail = detail;
         session.ended = Some(Instant::now());
         session.task = None;
+        session.program = None;
         for opener in session.openers.send_replace(Vec::new()) {
             opener.close();
         }
@@ -215,15 +216,17 @@ impl Sessions {
         self.live(id).map_or(0, |s| s.taken.values().map(CarrierHandle::streams).sum())
     }
 
+    /// Returns what another daemon shall go on with. What a program has ends with this one: its listeners do.
     pub(crate) fn desired(&self) -> Vec<DesiredSession> {
-        self.all_live().map(|session| session.desired.clone()).collect()
+        let kept = self.all_live().filter(|session| session.program.is_none());
+        kept.map(|session| session.desired.clone()).collect()
     }
 
     /// Returns what the footprint should be.
     pub(crate) fn reached(&self) -> Vec<Reached> {
         let mut intercepted = BTreeSet::new();
         let mut consumes = Vec::new();
-        for session in self.all_live() {
+        for session in self.all_live().filter(|session| session.program.is_none()) {
             let teamspace = session.desired.teamspace.id;
             match &session.desired.wish {
                 Wish::Consume { patterns, services } => {
@@ -256,10 +259,17 @@ impl Sessions {
     }
 
     /// Finds the session that grants this port: of several the youngest.
-    fn route_to(&self, teamspace: TeamspaceId, service: &ServiceRef, port: Port) -> Option<Route> {
+    fn route_to(
+        &self,
+        teamspace: TeamspaceId,
+        service: &ServiceRef,
+        port: Port,
+        is_of_programs: bool,
+    ) -> Option<Route> {
         let grants = |session: &&Session| match &session.desired.wish {
             Wish::Consume { services, .. } => {
-                session.desired.teamspace.id == teamspace
+                session.program.is_some() == is_of_programs
+                    && session.desired.teamspace.id == teamspace
                     && services.iter().any(|(s, ports)| s == service && ports.contains(&port))
             }
             Wish::Intercept { .. } => false,
@@ -276,7 +286,17 @@ impl Sessions {
     /// Returns where a redirected connection leads at this moment.
     pub(crate) fn route(&self, destination: SocketAddrV4) -> Option<Route> {
         let (teamspace, service, port) = self.routes.get(&destination)?;
-        self.route_to(*teamspace, service, *port)
+        self.route_to(*teamspace, service, *port, false)
+    }
+
+    /// Returns where a connection to a listener of programs leads at this moment.
+    pub(crate) fn route_of_programs(
+        &self,
+        teamspace: TeamspaceId,
+        service: &ServiceRef,
+        port: Port,
+    ) -> Option<Route> {
+        self.route_to(teamspace, service, port, true)
     }
 
     /// Returns one name and the address it must lead to, as a sample for the proof.
@@ -301,7 +321,10 @@ impl Sessions {
                 let wanted = patterns.iter().map(ToString::to_string).collect();
                 let live = services.iter().filter(|_| session.is_live());
                 let placed = live.filter_map(|(service, _)| {
-                    let (address, ports) = self.addresses.get(&(teamspace.id, service.clone()))?;
+                    let (address, ports) = match &session.program {
+                        Some(program) => program.places.get(service)?,
+                        None => self.addresses.get(&(teamspace.id, service.clone()))?,
+                    };
                     let refusal = session.refusals.get(service).cloned();
                     let (service, ports) = (service.clone(), ports.clone());
                     Some(daemon::Reached { service, address: *address, ports, refusal })
@@ -332,8 +355,8 @@ impl Sessions {
 
     /// A consume is active only while its names lead here, too.
     fn proven_phase(&self, session: &Session) -> (Phase, Option<String>) {
-        match (&self.laptop, session.kind(), session.phase) {
-            (Laptop::Broken { reason }, SessionKind::Consume, Phase::Active) => {
+        match (&self.laptop, session.is_of_everybody(), session.phase) {
+            (Laptop::Broken { reason }, true, Phase::Active) => {
                 (Phase::Preparing, Some(reason.clone()))
             }
             _ => (session.phase, session.detail.clone()),

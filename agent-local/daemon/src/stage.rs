@@ -20,12 +20,18 @@ use laptop_ipc::supervisor::DaemonFolders;
 use tokio::sync::Notify;
 
 use crate::{
-    desired::Desired, footing::Footing, intercept, keeper::Keeper, link, session::Origin,
-    sessions::tests,
+    desired::Desired, footing::Footing, intercept, keeper::Keeper, link, listeners::Places,
+    session::Origin, sessions::tests,
 };
 
 /// Returns a keeper that is signed in nowhere.
 pub(crate) fn keeper() -> (tempfile::TempDir, Arc<Keeper>) {
+    let (folder, keeper, _) = keeper_that_stops();
+    (folder, keeper)
+}
+
+/// Returns one with what it is told when it shall stop.
+pub(crate) fn keeper_that_stops() -> (tempfile::TempDir, Arc<Keeper>, Arc<Notify>) {
     let folder = tempfile::tempdir().expect("folder");
     let here = folder.path().to_owned();
     let accounts = Accounts::new(here.clone());
@@ -33,8 +39,10 @@ pub(crate) fn keeper() -> (tempfile::TempDir, Arc<Keeper>) {
     let (footing, _) = Footing::begin(here.join("no.sock"), folders);
     let (link, _) = link::begin(accounts.clone());
     let desired = Desired::new(here.join("sessions.json"));
-    let keeper = Keeper::new(accounts, desired, footing, link, Arc::new(Notify::new()));
-    (folder, Arc::new(keeper))
+    let places = Places::read(&here.join("addresses.json")).expect("none yet");
+    let stopping = Arc::new(Notify::new());
+    let keeper = Keeper::new(accounts, desired, footing, link, places, Arc::clone(&stopping));
+    (folder, Arc::new(keeper), stopping)
 }
 
 /// Keeps a consume of `shop/cart` and `shop/frontend`.

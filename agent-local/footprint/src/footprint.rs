@@ -202,9 +202,9 @@ impl Footprint {
                 redirects.push(Redirect { uid: *uid, listener: wanted.listener, services });
             }
         }
-        let entries = names.into_iter().map(|(address, (service, is_home))| {
-            HostEntry::new(address, names_of(&service, is_home)).expect("made of DNS labels")
-        });
+        let entries = names
+            .into_iter()
+            .map(|(address, (service, is_home))| entry_of(&service, is_home, address));
         Ok((entries.collect(), redirects))
     }
 
@@ -237,6 +237,12 @@ fn seen(paths: &Paths) -> Vec<Change> {
         seen.push(Change::HostsSection { path: paths.hosts.clone() });
     }
     seen
+}
+
+/// Returns the line of a service: its names, and where they lead.
+#[must_use]
+pub fn entry_of(service: &ServiceRef, is_home: bool, address: Ipv4Addr) -> HostEntry {
+    HostEntry::new(address, names_of(service, is_home)).expect("made of DNS labels")
 }
 
 fn names_of(service: &ServiceRef, is_home: bool) -> Vec<String> {

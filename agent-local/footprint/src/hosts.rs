@@ -65,6 +65,19 @@ pub fn without_section(file: &[u8]) -> Vec<u8> {
     [before, after].concat()
 }
 
+/// Returns the hosts file as one program shall see it: these entries, and whatever is reached by everybody as well.
+#[must_use]
+pub fn with_entries_first(file: &[u8], entries: &[HostEntry]) -> Vec<u8> {
+    let of_everybody: Vec<u8> =
+        lines(file).filter(|line| is_ours(line)).flatten().copied().collect();
+    let mut theirs = with_section(&without_section(file), entries);
+    if !theirs.is_empty() && !theirs.ends_with(b"\n") {
+        theirs.push(b'\n');
+    }
+    theirs.extend(of_everybody);
+    theirs
+}
+
 /// Says whether any line of the file is ours.
 #[must_use]
 pub fn has_section(file: &[u8]) -> bool {
@@ -164,6 +177,21 @@ mod tests {
 
     fn text(file: &[u8]) -> String {
         String::from_utf8(file.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_program_sees_its_own_entries_before_those_of_everybody() {
+        let entry = |last, name: &str| {
+            HostEntry::new(Ipv4Addr::new(127, 72, 1, last), [name.to_owned()]).expect("valid")
+        };
+        let file =
+            with_section(b"127.0.0.1 localhost\n", &[entry(1, "cart.shop"), entry(2, "pay.shop")]);
+        let own = [entry(9, "cart.shop"), entry(8, "localhost")];
+        let seen = String::from_utf8(with_entries_first(&file, &own)).expect("text");
+        let at = |text: &str| seen.find(text).unwrap_or_else(|| panic!("{text} is not in {seen}"));
+        assert!(at("127.72.1.9 cart.shop") < at("127.72.1.1 cart.shop"), "{seen}");
+        assert!(at("127.72.1.2 pay.shop") > 0 && !seen.contains("127.72.1.8"), "{seen}");
+        assert!(seen.starts_with("127.0.0.1 localhost\n"), "{seen}");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! What is changed is known in advance: a marked section of the hosts file and one nftables table. Each module has a
 //! pure half that says what should stand there and a thin half that puts it there. [`Footprint`] joins them under
 //! the journal's rule: what we are about to change is on disk before it is changed.
+//!
+//! Daemon and command take of it only what changes nothing: which address a service has, and which lines name it, for
+//! the names of one program.
 
 mod addresses;
 mod footprint;
@@ -15,8 +18,11 @@ mod repairs;
 mod whole_file;
 
 pub use addresses::{AddressError, Addresses, CANARY, Key, LAST, NETWORK};
-pub use footprint::{Footprint, FootprintError, Paths, Wanted};
-pub use hosts::{HostEntry, InvalidHostName, MARK, has_section, with_section, without_section};
+pub use footprint::{Footprint, FootprintError, Paths, Wanted, entry_of};
+pub use hosts::{
+    HostEntry, InvalidHostName, MARK, has_section, with_entries_first, with_section,
+    without_section,
+};
 pub use hosts_file::{HostsError, HostsFile};
 pub use journal::{Change, Journal, JournalError};
 pub use redirect::{Nft, Redirect, RedirectError, ruleset};

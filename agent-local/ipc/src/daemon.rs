@@ -28,6 +28,15 @@ pub enum Request {
     },
     /// Reach nothing.
     ConsumeClear,
+    /// Reach these services for the process that asks, at listeners of the daemon's own: no name and no redirect of the
+    /// machine. It ends with that process.
+    Run {
+        hub: String,
+        teamspace: Teamspace,
+        patterns: Patterns,
+        /// Take another port where a service's own cannot be had.
+        remap: bool,
+    },
     Intercept {
         hub: String,
         teamspace: Teamspace,
@@ -48,6 +57,8 @@ pub enum Request {
     },
     LeaveIntercepts,
     LeaveAll,
+    /// Go on when no program of `Run` is left: somebody wants the daemon for itself.
+    Stay,
     /// The account changed: somebody signed in or out.
     AccountChanged,
     /// End every session, give everything back, and exit.
@@ -74,6 +85,13 @@ pub enum Answer {
         #[serde(default)]
         notes: Vec<String>,
     },
+    /// The services of a `Run`, in the order of their names.
+    Running {
+        session: Session,
+        refused: Vec<Refused>,
+        warnings: Vec<String>,
+        names: Vec<RunName>,
+    },
     /// The session as it is; `None` when somebody left it meanwhile.
     Awaited {
         session: Option<Session>,
@@ -82,6 +100,23 @@ pub enum Answer {
         sessions: Vec<SessionId>,
     },
     Done,
+}
+
+/// Where the names of a service lead for one program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunName {
+    pub service: ServiceRef,
+    pub address: Ipv4Addr,
+    /// Whether the bare name leads there, too.
+    pub is_home: bool,
+    /// The service's ports that are elsewhere, and where.
+    pub moved: Vec<Moved>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    pub from: Port,
+    pub to: Port,
 }
 
 /// A service that matched and was not allowed, with the reason as the hub gave it.

@@ -16,7 +16,7 @@ pub use frame::{
     write, write_blocking,
 };
 pub use peer::{Peer, peer_of};
-pub use run_folder::RunFolder;
+pub use run_folder::{RunFolder, files_lock, lone_socket};
 
 use serde::{Deserialize, Serialize};
 

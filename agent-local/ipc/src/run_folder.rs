@@ -1,4 +1,5 @@
-//! Where the sockets are: `/run/fairlead`, one folder per user in it.
+//! Where the sockets are: `/run/fairlead`, one folder per user in it. A daemon that no supervisor started has its own
+//! beside its state, since nobody made it a folder there.
 
 use std::path::{Path, PathBuf};
 
@@ -45,4 +46,16 @@ impl RunFolder {
     pub fn daemon_lock(&self, uid: u32) -> PathBuf {
         self.of_user(uid).join("daemon.lock")
     }
+}
+
+/// Returns the socket of a daemon that runs without a supervisor.
+#[must_use]
+pub fn lone_socket(state: &Path) -> PathBuf {
+    state.join("daemon.sock")
+}
+
+/// Returns what any daemon of these files holds: two of them would end each other's sessions.
+#[must_use]
+pub fn files_lock(state: &Path) -> PathBuf {
+    state.join("daemon.lock")
 }

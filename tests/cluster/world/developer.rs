@@ -3,7 +3,9 @@
 use std::io;
 
 use anyhow::ensure;
-use fairlead_tests::{Story, World, end_callers, has_key, say, show, within};
+use fairlead_tests::{
+    Story, TEAMSPACE, World, answered_by, end_callers, has_key, say, show, within,
+};
 
 use crate::intercepting::{CART, INTERCEPT, LEAVE, PATIENCE, PORT, scene, while_intercepting};
 
@@ -18,6 +20,7 @@ pub(crate) fn stories() -> Vec<Story> {
         Story::new("every line of the show holds", |world| show(world, &mut io::stderr())),
         Story::new("a pod may be deleted while it is consumed", a_pod_is_deleted).of_the_owner(),
         Story::new("plain TCP, headless and gRPC services are consumed by name", tcp_and_grpc),
+        Story::new("a program that is run reaches services, and nothing else does", one_program),
         Story::new("who may not consume reaches nothing and hears why", may_not_consume),
         Story::new("one command takes several ports, or leaves one to the pods", several_ports),
         Story::new("leaving all gives every service back and goes on consuming", leaving_all),
@@ -62,6 +65,31 @@ fn tcp_and_grpc(world: &World) -> anyhow::Result<()> {
     let answer = ada.asks(&format!("http://127.0.0.1:{PORT}/"))?;
     let name = answer["calls"][0]["answer"]["answered_by"]["name"].to_string();
     ensure!(name.contains("recommend-"), "{answer}");
+    ada.fairlead(&["stop"])?.ok()?;
+    Ok(())
+}
+
+fn one_program(world: &World) -> anyhow::Result<()> {
+    let ada = world.ada();
+    if ada.fairlead(&["whoami"])?.code != Some(0) {
+        ada.signs_in()?;
+    }
+    // No daemon and no supervisor's help: what `run` needs it brings.
+    let url = "http://frontend.shop:8080/";
+    let run = ["run", "-t", TEAMSPACE, "--remap", "--consume", "shop/frontend", "--"];
+    let get = ["curl", "--silent", "--show-error", "--fail", "--max-time", "10", url];
+    let said = ada.fairlead(&[&run[..], &get[..]].concat())?.ok()?;
+    ensure!(answered_by(&said.json()?)?.starts_with("frontend-"), "{said}");
+    ensure!(said.stderr.contains("frontend.shop:80 is frontend.shop:8080"), "{said}");
+    ensure!(ada.asks(url).is_err(), "the name leads somewhere outside");
+
+    // Beside the names of everybody, too.
+    ada.gets_ready()?;
+    ada.fairlead(&["consume", "shop/*"])?.ok()?;
+    let cart = ["curl", "--silent", "--fail", "--max-time", "10", "http://cart.shop/"];
+    let said = ada.fairlead(&[&run[..], &cart[..]].concat())?.ok()?;
+    ensure!(answered_by(&said.json()?)?.starts_with("cart-"), "{said}");
+    ada.asks("http://frontend.shop")?;
     ada.fairlead(&["stop"])?.ok()?;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod list;
 mod login;
 mod logout;
 mod proof;
+mod run;
 mod services;
 mod start;
 mod status;
@@ -53,7 +54,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
     let context = Context {
         output,
         accounts: Accounts::new(folders.config.clone()),
-        parts: Parts::new(RunFolder::new(args.places.run_dir)),
+        parts: Parts::new(RunFolder::new(args.places.run_dir), &folders.state),
         folders,
     };
     let context = &context;
@@ -78,6 +79,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Verb::Consume { verb: Some(ConsumeVerb::List), .. } => consume::list(context).await,
         Verb::Consume { verb: Some(ConsumeVerb::Clear), .. } => consume::clear(context).await,
         Verb::Consume { verb: None, patterns, of } => consume::begin(context, patterns, of).await,
+        Verb::Run(run) => run::run(context, run).await,
         Verb::Intercept { verb: Some(InterceptVerb::List), .. } => list::intercepts(context).await,
         Verb::Intercept { verb: None, target, ports, of } => {
             let target = target.expect("clap requires it without a verb");
@@ -88,6 +90,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Verb::Cleanup { dry_run } => cleanup::run(context, dry_run).await,
         Verb::Version => version::run(context).await,
         Verb::Completion { shell } => completion::run(context, shell),
+        Verb::Inside(_) => unreachable!("main does it before anything else"),
         Verb::Reference => output.raw(reference::markdown().as_bytes()),
     }
 }

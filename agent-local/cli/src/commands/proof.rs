@@ -5,7 +5,7 @@ use std::time::Duration;
 use fairlead_model::{Phase, SessionId, SessionKind};
 use laptop_ipc::{
     FailureKind,
-    daemon::{Answer, Refused, Request, Session},
+    daemon::{Answer, Refused, Request, RunName, Session},
 };
 use tokio::signal::ctrl_c;
 
@@ -22,6 +22,32 @@ pub(super) struct Begun {
     pub(super) refused: Vec<Refused>,
     pub(super) warnings: Vec<String>,
     pub(super) notes: Vec<String>,
+}
+
+/// What the daemon says of a consume that it has just begun for this process.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) session: Session,
+    pub(super) refused: Vec<Refused>,
+    pub(super) warnings: Vec<String>,
+    pub(super) names: Vec<RunName>,
+}
+
+/// Has the daemon begin a consume for this process, with which it ends.
+pub(super) async fn begin_run(
+    context: &Context<'_>,
+    request: Request,
+) -> Result<Running, CliError> {
+    let answer = tokio::select! {
+        answer = context.parts.ask_any_daemon(&context.folders, request) => answer?,
+        _ = ctrl_c() => return Err(CliError::Interrupted),
+    };
+    match answer {
+        Answer::Running { session, refused, warnings, names } => {
+            Ok(Running { session, refused, warnings, names })
+        }
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// Has the daemon begin a session. After Ctrl-C the daemon leaves what nobody heard of.
