@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::{
     apply::leases,
-    carriers::{Carriers, Cuts},
+    carriers::{CarriedSessions, Carriers},
     config::{Place, Restore, Run},
     enrol::{self, Enrolled},
     grants::Grants,
@@ -31,6 +31,8 @@ use crate::{
 
 /// Words of the hub that wait to be acted on.
 const ASKED_QUEUE: usize = 256;
+/// Sessions for which the hub is to be asked for a further carrier. Who finds it full asks again.
+const FURTHER_QUEUE: usize = 64;
 /// kube-proxy sends new connections for so long after an endpoint has left.
 const PROXIES_FOLLOW: Duration = Duration::from_millis(1500);
 const NO_API: &str = "the cluster's API cannot be reached: is this a pod with a service account?";
@@ -96,6 +98,7 @@ impl Parts {
         let (observed_tx, observed_rx) = watch::channel(Observed::new());
         let (originals_tx, originals_rx) = watch::channel(Counts::new());
         let (asked_tx, asked_rx) = mpsc::channel(ASKED_QUEUE);
+        let (further_tx, further_rx) = mpsc::channel(FURTHER_QUEUE);
         let (first_uses, first_use_rx) = FirstUses::queue();
         let holds = Holds::default();
 
@@ -115,7 +118,8 @@ impl Parts {
             holds: holds.clone(),
             inventory: inventory.clone(),
             first_uses,
-            cuts: Cuts::default(),
+            carried: CarriedSessions::default(),
+            further: further_tx,
             connector: run.connector()?,
         };
         tokio::spawn(carriers.serve(asked_rx));
@@ -128,6 +132,7 @@ impl Parts {
             workloads: Workloads::follow(client.clone(), inventory.clone()),
             observed: observed_rx,
             first_uses: first_use_rx,
+            further: further_rx,
             wanted: wanted_tx,
             asked: asked_tx,
             linked: linked_tx,

@@ -1,5 +1,6 @@
 //! Carriers: the hub offers one, this replica dials the relay, and both ends prove who they are. What travels on it
-//! belongs to `consume.rs` or to `intercept`; here it is only made, and cut when its session is revoked.
+//! belongs to `consume.rs` or to `intercept`; here it is only made, and cut when its session is revoked. Of an intercept
+//! this replica opens the streams, so it asks for further carriers where there is bulk.
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    consume::Consume, enrol::ReplicaKey, grants::Grants, intercept::holds::Holds, link::Asked,
-    report::FirstUses, watch::Inventory,
+    consume::{Consume, Used},
+    enrol::ReplicaKey,
+    grants::Grants,
+    intercept::{holds::Holds, lanes::Kind},
+    link::Asked,
+    report::FirstUses,
+    watch::Inventory,
 };
 
 /// Makes and cuts carriers; wired up in `assemble.rs`.
@@ -32,31 +38,40 @@ pub(crate) struct Carriers {
     pub(crate) holds: Holds,
     pub(crate) inventory: watch::Receiver<Inventory>,
     pub(crate) first_uses: FirstUses,
-    pub(crate) cuts: Cuts,
+    pub(crate) carried: CarriedSessions,
+    /// Sessions that want a further carrier; the hub is asked.
+    pub(crate) further: mpsc::Sender<SessionId>,
     pub(crate) connector: Connector,
 }
 
-/// What ends everything of a session; forgotten when nothing of it is left.
+/// What all carriers of a session share; forgotten when the last of them has ended.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cuts(Arc<Mutex<BTreeMap<SessionId, Weak<CancellationToken>>>>);
+pub(crate) struct CarriedSessions(Arc<Mutex<BTreeMap<SessionId, Weak<CarriedSession>>>>);
 
-impl Cuts {
-    /// Returns the token of `session`; whoever carries something of it keeps the token as long.
-    fn of(&self, session: SessionId) -> Arc<CancellationToken> {
-        let mut cuts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cuts.retain(|_, cut| cut.strong_count() > 0);
-        let known = cuts.get(&session).and_then(Weak::upgrade);
-        known.filter(|cut| !cut.is_cancelled()).unwrap_or_else(|| {
-            let cut = Arc::new(CancellationToken::new());
-            cuts.insert(session, Arc::downgrade(&cut));
-            cut
+#[derive(Debug, Default)]
+struct CarriedSession {
+    /// Ends everything of it.
+    cut: CancellationToken,
+    used: Arc<Used>,
+}
+
+impl CarriedSessions {
+    /// Returns what is shared of `session`; whoever carries something of it keeps this as long.
+    fn of(&self, session: SessionId) -> Arc<CarriedSession> {
+        let mut carried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        carried.retain(|_, session| session.strong_count() > 0);
+        let known = carried.get(&session).and_then(Weak::upgrade);
+        known.filter(|session| !session.cut.is_cancelled()).unwrap_or_else(|| {
+            let new = Arc::new(CarriedSession::default());
+            carried.insert(session, Arc::downgrade(&new));
+            new
         })
     }
 
     fn cut(&self, session: SessionId) {
-        let mut cuts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cut) = cuts.remove(&session).as_ref().and_then(Weak::upgrade) {
-            cut.cancel();
+        let mut carried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = carried.remove(&session).as_ref().and_then(Weak::upgrade) {
+            session.cut.cancel();
         }
     }
 }
@@ -68,6 +83,7 @@ struct Offer {
     ticket: Ticket,
     relay: String,
     device: Thumbprint,
+    lane: Kind,
 }
 
 impl Offer {
@@ -78,6 +94,7 @@ impl Offer {
             ticket: Ticket::from_slice(&offer.ticket)?,
             relay: offer.relay.clone(),
             device: words::thumbprint(&offer.device_thumbprint).ok()?,
+            lane: if offer.further { Kind::Further } else { Kind::First },
         })
     }
 }
@@ -98,7 +115,7 @@ impl Carriers {
                 },
                 Asked::Revoked { session, reason } => {
                     info!(%session, reason, "A session was revoked");
-                    self.cuts.cut(session);
+                    self.carried.cut(session);
                 }
             }
         }
@@ -130,36 +147,44 @@ impl Carriers {
         let (acceptor, driver) = handshake.context("the laptop did not prove itself")?;
         debug!(%session, "A carrier of a consume is up");
         let driver = tokio::spawn(driver);
-        let cut = self.cuts.of(session);
+        let carried = self.carried.of(session);
         let consume = Consume {
             session,
             device,
             grants: self.grants,
             inventory: self.inventory,
             first_uses: self.first_uses,
+            used: Arc::clone(&carried.used),
         };
-        consume.serve(acceptor, &cut).await;
+        consume.serve(acceptor, &carried.cut).await;
         driver.abort();
         Ok(())
     }
 
     async fn carry_intercept(self, offer: Offer) -> anyhow::Result<()> {
-        let (session, device) = (offer.session, offer.device);
+        let (session, device, kind) = (offer.session, offer.device, offer.lane);
         let is_it = |wanted: &crate::wanted::Wanted| {
             wanted.intercepts.get(&session).is_some_and(|intercept| intercept.device == device)
         };
         if !self.grants.becomes_wanted(is_it).await {
             bail!("the hub does not want this session");
         }
+        let hold = self.holds.of(session);
+        if kind == Kind::Further && !hold.may_grow() {
+            bail!(
+                "there are as many carriers as there may be, or none beside which it could stand"
+            );
+        }
         let io = dial_relay(&offer.relay, &offer.ticket, Side::Cluster, &self.connector).await?;
         let (identity, peer) = (self.identity.borrow().tls.clone(), self.laptop(device));
         let handshake = Opener::handshake(io, &identity, &peer).await;
         let (opener, driver) = handshake.context("the laptop did not prove itself")?;
         debug!(%session, "A carrier of an intercept is up");
-        let (cut, hold) = (self.cuts.of(session), self.holds.of(session));
+        let carried = self.carried.of(session);
         tokio::select! {
-            () = hold.carry(opener, driver) => {}
-            () = cut.cancelled() => {}
+            () = hold.carry(opener, driver, kind) => {}
+            () = hold.grow(&self.further), if kind == Kind::First => {}
+            () = carried.cut.cancelled() => {}
         }
         Ok(())
     }
@@ -175,14 +200,14 @@ mod tests {
 
     #[test]
     fn a_session_that_is_over_is_forgotten() {
-        let cuts = Cuts::default();
+        let sessions = CarriedSessions::default();
         let (one, other) = (SessionId::generate(), SessionId::generate());
-        let (first, second) = (cuts.of(one), cuts.of(one));
+        let (first, second) = (sessions.of(one), sessions.of(one));
         drop(first);
-        cuts.cut(one);
-        assert!(second.is_cancelled());
-        assert!(!cuts.of(one).is_cancelled(), "what comes after a cut is not cut");
-        let _kept = cuts.of(other);
-        assert_eq!(cuts.0.lock().expect("not poisoned").len(), 1);
+        sessions.cut(one);
+        assert!(second.cut.is_cancelled());
+        assert!(!sessions.of(one).cut.is_cancelled(), "what comes after a cut is not cut");
+        let _kept = sessions.of(other);
+        assert_eq!(sessions.0.lock().expect("not poisoned").len(), 1);
     }
 }

@@ -28,6 +28,17 @@ const GRANTS_ARRIVING_MAX: usize = 4;
 /// A clock that is set is noticed within this time.
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
+/// What a session has used already, on whichever of its carriers: each service is reported once.
+#[derive(Debug, Default)]
+pub(crate) struct Used(Mutex<BTreeSet<(ServiceRef, Port)>>);
+
+impl Used {
+    /// Says whether this is the first use.
+    fn begins(&self, service: &ServiceRef, port: Port) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((service.clone(), port))
+    }
+}
+
 /// One carrier of one consume session, from its first grant to its end.
 pub(crate) struct Consume {
     pub(crate) session: SessionId,
@@ -35,6 +46,7 @@ pub(crate) struct Consume {
     pub(crate) grants: Grants,
     pub(crate) inventory: watch::Receiver<Inventory>,
     pub(crate) first_uses: FirstUses,
+    pub(crate) used: Arc<Used>,
 }
 
 impl Consume {
@@ -42,7 +54,6 @@ impl Consume {
     pub(crate) async fn serve(self, mut acceptor: Acceptor, ends: &CancellationToken) {
         let mut grant = None::<Grant>;
         let streams = ends.child_token();
-        let used = Arc::new(Mutex::new(BTreeSet::new()));
         let handle = acceptor.handle().clone();
         // A grant arrives piece by piece; meanwhile streams go on, and the carrier may be cut.
         let mut arriving = JoinSet::new();
@@ -70,7 +81,7 @@ impl Consume {
                 }
                 Some(Incoming::Grant(shown)) => shown.refuse("too many grants at once"),
                 Some(Incoming::Open(offer)) => {
-                    self.open(offer, grant.as_ref(), &used, streams.clone());
+                    self.open(offer, grant.as_ref(), streams.clone());
                 }
                 None => break,
             }
@@ -94,13 +105,7 @@ impl Consume {
     }
 
     /// Decides about one stream and carries it in a task of its own.
-    fn open(
-        &self,
-        offer: StreamOffered,
-        grant: Option<&Grant>,
-        used: &Arc<Mutex<BTreeSet<(ServiceRef, Port)>>>,
-        ends: CancellationToken,
-    ) {
+    fn open(&self, offer: StreamOffered, grant: Option<&Grant>, ends: CancellationToken) {
         let request = offer.request().clone();
         let Some(grant) = grant.filter(|grant| grant.is_live(SystemTime::now())) else {
             return offer.refuse(Refusal::NotAllowed, "no grant was shown on this carrier");
@@ -115,12 +120,7 @@ impl Consume {
                 Err((refusal, reason)) => return offer.refuse(refusal, reason),
             };
         // A probe is no use: nobody asked for the service.
-        let is_first = !request.probe
-            && used
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert((request.service.clone(), request.port));
-        if is_first {
+        if !request.probe && self.used.begins(&request.service, request.port) {
             let (session, service, port) = (self.session, request.service.clone(), request.port);
             self.first_uses.tell(FirstUse { session, service, port });
         }
@@ -293,6 +293,7 @@ mod tests {
             grants: Grants::new(&enrolled, wanted_rx),
             inventory: watch::channel(Inventory::of(services, Vec::new())).1,
             first_uses: FirstUses::queue().0,
+            used: Arc::default(),
         };
         let now = SystemTime::now();
         let grant = Grant {

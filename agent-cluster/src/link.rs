@@ -9,8 +9,9 @@ use fairlead_tunnel::{Backoff, connect::dial_hub};
 use fairlead_wire::{
     challenge,
     link::v1::{
-        CarrierOffer, ClusterDown, ClusterUp, Heartbeat, Hello, cluster_down::Message as Down,
-        cluster_links_client::ClusterLinksClient, cluster_up::Message as Up,
+        CarrierOffer, ClusterDown, ClusterUp, FurtherCarrier, Heartbeat, Hello,
+        cluster_down::Message as Down, cluster_links_client::ClusterLinksClient,
+        cluster_up::Message as Up,
     },
 };
 use tokio::{
@@ -60,6 +61,8 @@ pub(crate) struct Link {
     pub(crate) workloads: Workloads,
     pub(crate) observed: watch::Receiver<Observed>,
     pub(crate) first_uses: mpsc::Receiver<FirstUse>,
+    /// Sessions that want a further carrier.
+    pub(crate) further: mpsc::Receiver<SessionId>,
     pub(crate) wanted: watch::Sender<Option<Arc<Wanted>>>,
     pub(crate) asked: mpsc::Sender<Asked>,
     /// Whether a link stands.
@@ -171,6 +174,8 @@ impl<S: Words> Open<S> {
         // Counted from what was heard last, whatever else happens meanwhile.
         let mut silent_at = soon();
         link.observed.mark_changed();
+        // Whoever asked while there was no link has asked too early, and asks again.
+        while link.further.try_recv().is_ok() {}
         loop {
             let step = tokio::select! {
                 heard = hear(&mut self.down, silent_at) => match heard {
@@ -190,6 +195,9 @@ impl<S: Words> Open<S> {
                 Ok(()) = link.originals.changed() => { stale = true; Ok(()) }
                 Ok(()) = link.workloads.news.changed() => { stale = true; Ok(()) }
                 Ok(()) = link.observed.changed() => self.tell_observed(link),
+                Some(session) = link.further.recv() => {
+                    self.say(Up::FurtherCarrier(FurtherCarrier { session_id: session.to_string() }))
+                }
                 Some(first_use) = link.first_uses.recv() => self.say(Up::FirstUse(first_use_to_wire(&first_use))),
             };
             if let Err(error) = step {
@@ -294,6 +302,7 @@ mod tests {
             workloads: Workloads::unknown(),
             observed: watch::channel(Observed::new()).1,
             first_uses: mpsc::channel(1).1,
+            further: mpsc::channel(1).1,
             wanted: watch::Sender::new(None),
             asked: mpsc::channel(1).0,
             linked: watch::Sender::new(true),

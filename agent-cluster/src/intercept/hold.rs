@@ -1,7 +1,7 @@
-//! Whether the laptop of an intercept is there: the beat over its carrier, *away*, and the grace after which it is
+//! Whether the laptop of an intercept is there: the beat over its carriers, *away*, and the grace after which it is
 //! lost. Requests ask here for a way to the laptop; when there is none they go to the pods.
 //!
-//! Each replica has its own carrier and sees for itself. Replicas tell each other what they see (`peers.rs`), and
+//! Each replica has carriers of its own (`lanes.rs`) and sees for itself: the laptop is there while one of them answers. Replicas tell each other what they see (`peers.rs`), and
 //! the writer ends an intercept when no replica has seen the laptop for the grace. An intercept that was ended stays
 //! ended: a laptop that returns later has to ask the hub again.
 
@@ -16,19 +16,22 @@ use std::{
 
 use fairlead_model::{Port, ServiceRef, SessionId, timers};
 use fairlead_tunnel::{
-    carrier::Driver,
+    carrier::{CarrierHandle, Driver},
     opener::{OpenFailed, Opener},
+    pool::{self, CARRIERS_MAX, GROW_AGAIN},
     stream::Stream,
 };
-use fairlead_wire::open::OpenRequest;
+use fairlead_wire::open::{OpenRequest, Refused};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::AbortHandle,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
+
+use super::lanes::{self, Kind, Lane};
 
 /// A laptop that asked for an intercept has this long to bring its first carrier.
 const FIRST_CARRIER: Duration = timers::TICKET_LIFE;
@@ -95,28 +98,12 @@ pub(crate) struct Hold {
 #[derive(Debug)]
 struct Inner {
     seen: watch::Sender<HoldSeen>,
-    lane: watch::Sender<Option<Lane>>,
+    lanes: watch::Sender<Vec<Lane>>,
     /// Cuts everything; `ended` comes first and only lets nothing new begin.
     over: CancellationToken,
     ended: AtomicBool,
     /// Rung at every change of `seen`.
     news: Arc<Notify>,
-}
-
-/// The way to the laptop that is in use.
-#[derive(Clone)]
-struct Lane {
-    opener: Opener,
-    /// Ends the carrier itself.
-    ends: CancellationToken,
-    /// Cuts the streams under way; renewed when the laptop goes away, because it may come back on the same carrier.
-    cut: CancellationToken,
-}
-
-impl std::fmt::Debug for Lane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lane")
-    }
 }
 
 /// A connection the laptop took, and the token that ends it when the laptop is away or the session over.
@@ -129,7 +116,7 @@ impl Hold {
     pub(crate) fn new(session: SessionId, news: Arc<Notify>) -> Self {
         let inner = Inner {
             seen: watch::Sender::new(HoldSeen::waiting()),
-            lane: watch::Sender::new(None),
+            lanes: watch::Sender::new(Vec::new()),
             over: CancellationToken::new(),
             ended: AtomicBool::new(false),
             news,
@@ -150,20 +137,62 @@ impl Hold {
         changed
     }
 
-    /// Takes a new carrier into use; it replaces the one before. Ends with the carrier, and dropped it ends the carrier:
-    /// a laptop whose beat nobody asks for is not seen.
-    pub(crate) async fn carry(&self, opener: Opener, driver: Driver) {
+    /// Takes a new carrier into use; a first one takes the place of the first one before. Ends with the carrier, and
+    /// dropped it ends the carrier: a laptop whose beat nobody asks for is not seen.
+    pub(crate) async fn carry(&self, opener: Opener, driver: Driver, kind: Kind) {
         let ends = self.inner.over.child_token();
-        let lane = Lane { opener: opener.clone(), cut: ends.child_token(), ends: ends.clone() };
-        if let Some(before) = self.inner.lane.send_replace(Some(lane)) {
-            before.ends.cancel();
-        }
-        self.sees(Sight::Live);
+        let handle = opener.handle().clone();
+        self.inner.lanes.send_modify(|lanes| {
+            lanes::take_in(lanes, Lane::new(opener.clone(), kind, ends.clone()));
+        });
+        self.look();
         let driver = tokio::spawn(driver).abort_handle();
         let carried = Carried { hold: self, opener, driver, ends };
         tokio::select! {
             () = self.beat(&carried.opener) => {}
+            () = self.spare(&handle), if kind == Kind::Further => {
+                info!(session = %self.session, "A further carrier is not needed any more");
+            }
             () = carried.ends.cancelled() => {}
+        }
+    }
+
+    /// Says that a further carrier is wanted, whenever there is bulk enough for one. Returns never.
+    pub(crate) async fn grow(&self, wanted: &mpsc::Sender<SessionId>) {
+        let mut lanes_rx = self.inner.lanes.subscribe();
+        loop {
+            pool::full(&mut lanes_rx).await;
+            // A full queue is a hub that does not listen; it is said again below.
+            let _said = wanted.try_send(self.session);
+            // Until it is there, or has come to nothing.
+            let _came = timeout(GROW_AGAIN, lanes_rx.changed()).await;
+        }
+    }
+
+    /// Says whether one carrier more may stand beside those that are there.
+    pub(crate) fn may_grow(&self) -> bool {
+        let lanes = self.inner.lanes.borrow();
+        (1..CARRIERS_MAX).contains(&lanes.iter().filter(|lane| lane.takes_streams()).count())
+    }
+
+    /// Returns when a further carrier has had no bulk for a while and what was open on it has ended.
+    async fn spare(&self, handle: &CarrierHandle) {
+        let mut lanes_rx = self.inner.lanes.subscribe();
+        loop {
+            handle.quiet().await;
+            lanes_rx.mark_unchanged();
+            let mut retired = false;
+            self.inner.lanes.send_if_modified(|lanes| {
+                retired = pool::retire(lanes, handle);
+                false
+            });
+            if retired {
+                return handle.unused().await;
+            }
+            // It is the only one that is left, and stays until there is another.
+            if lanes_rx.changed().await.is_err() {
+                return;
+            }
         }
     }
 
@@ -179,50 +208,47 @@ impl Hold {
                 () = tokio::time::sleep(timers::INTERCEPT_BEAT) => {}
             }
             match opener.beat(patience).await {
-                Ok(_) => self.sees(Sight::Live),
+                Ok(_) => self.lane_of(opener.handle(), |lane| lane.answers = true),
                 Err(silence) => {
                     debug!(session = %self.session, ?silence, "The laptop does not answer");
-                    self.goes_away();
+                    // Everything under way is cut, so that clients notice at once; what comes next goes elsewhere.
+                    self.lane_of(opener.handle(), Lane::falls_silent);
                 }
             }
         }
     }
 
-    /// Forgets the lane that has ended, unless a newer one has taken its place.
-    fn drop_lane(&self) {
-        let was_current = self.inner.lane.send_if_modified(|lane| {
-            let ended = lane.as_ref().is_some_and(|lane| lane.ends.is_cancelled());
-            if ended {
-                *lane = None;
-            }
-            ended
-        });
-        if was_current {
-            self.sees(Sight::Away);
-        }
+    fn drop_lane(&self, handle: &CarrierHandle) {
+        self.inner.lanes.send_modify(|lanes| lanes.retain(|lane| !lane.is_on(handle)));
+        self.look();
     }
 
-    /// Everything under way is cut, so that clients notice at once; what comes next goes to the pods.
-    fn goes_away(&self) {
-        self.sees(Sight::Away);
-        self.inner.lane.send_if_modified(|lane| {
-            if let Some(lane) = lane {
-                lane.cut.cancel();
-                lane.cut = lane.ends.child_token();
+    /// Changes one lane, if it is still there, and what is seen by it.
+    fn lane_of(&self, handle: &CarrierHandle, change: impl FnOnce(&mut Lane)) {
+        self.inner.lanes.send_if_modified(|lanes| {
+            if let Some(lane) = lanes.iter_mut().find(|lane| lane.is_on(handle)) {
+                change(lane);
             }
             false
         });
+        self.look();
     }
 
-    fn sees(&self, sight: Sight) {
-        let changed = self.see(|seen| {
+    /// One lane that answers is enough to see the laptop.
+    fn look(&self) {
+        let mut became = None;
+        self.see(|seen| {
+            // Looked at under the lock of what is seen, so that the last to look has seen the last change.
+            let answers = self.inner.lanes.borrow().iter().any(|lane| lane.answers);
+            let sight = if answers { Sight::Live } else { Sight::Away };
             let changed = seen.sight != sight;
             if changed {
                 *seen = HoldSeen { sight, ..HoldSeen::waiting() };
+                became = Some(sight);
             }
             changed
         });
-        if changed {
+        if let Some(sight) = became {
             info!(session = %self.session, ?sight, "The laptop of an intercept is {sight:?}");
         }
     }
@@ -234,32 +260,48 @@ impl Hold {
         port: Port,
         probe: bool,
     ) -> Option<Taken> {
-        let lane = self.inner.lane.borrow().clone()?;
-        if self.inner.seen.borrow().sight != Sight::Live || self.inner.ended.load(Ordering::Relaxed)
-        {
-            return None;
-        }
         let request = OpenRequest { session: self.session, service: service.clone(), port, probe };
-        match timeout(timers::INTERCEPT_CONNECT, lane.opener.open(&request)).await {
-            Ok(Ok(stream)) => {
+        match timeout(timers::INTERCEPT_CONNECT, self.open_on_some_lane(&request)).await {
+            Ok(Some(Ok(taken))) => {
                 self.passed(port);
-                Some(Taken { stream, cut: lane.cut.child_token() })
+                Some(taken)
             }
-            Ok(Err(OpenFailed::Refused(refused))) => {
+            Ok(Some(Err(refused))) => {
                 self.refused(port, refused.to_string());
                 None
             }
-            Ok(Err(failed)) => {
-                debug!(session = %self.session, %failed, "A connection could not be opened at the laptop");
-                self.sees(Sight::Away);
-                None
-            }
+            Ok(None) => None,
             Err(_) => {
                 debug!(session = %self.session, "The laptop's port does not answer in time");
-                self.sees(Sight::Away);
+                self.is_doubted();
                 None
             }
         }
+    }
+
+    /// Opens a stream on the best lane, and on the next one when that is lost; `None` when none is left.
+    async fn open_on_some_lane(&self, request: &OpenRequest) -> Option<Result<Taken, Refused>> {
+        while !self.inner.ended.load(Ordering::Relaxed) {
+            let lane = lanes::place(&self.inner.lanes.borrow())?;
+            match lane.opener.open(request).await {
+                Ok(stream) => return Some(Ok(Taken { stream, cut: lane.cut.child_token() })),
+                Err(OpenFailed::Refused(refused)) => return Some(Err(refused)),
+                Err(failed) => {
+                    debug!(session = %self.session, %failed, "A connection could not be opened at the laptop");
+                    self.lane_of(lane.opener.handle(), |lane| lane.answers = false);
+                }
+            }
+        }
+        None
+    }
+
+    /// Requests go to the pods at once, whichever lane is to blame; the next beats show which of them answer.
+    fn is_doubted(&self) {
+        self.inner.lanes.send_if_modified(|lanes| {
+            lanes.iter_mut().for_each(|lane| lane.answers = false);
+            false
+        });
+        self.look();
     }
 
     fn passed(&self, port: Port) {
@@ -305,12 +347,16 @@ impl Drop for Carried<'_> {
         self.opener.close();
         self.driver.abort();
         self.ends.cancel();
-        self.hold.drop_lane();
+        self.hold.drop_lane(self.opener.handle());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fairlead_tunnel::{Acceptor, Incoming, pool::FURTHER_QUIET};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio_util::task::AbortOnDropHandle;
+
     use super::*;
     use crate::pair::{Met, Pair, until};
 
@@ -349,11 +395,141 @@ mod tests {
             Pair::new().intercepts().await;
         let hold = Hold::new(SessionId::generate(), Arc::default());
         let held = hold.clone();
-        let carrying = tokio::spawn(async move { held.carry(opener, opening).await });
+        let carrying = tokio::spawn(async move { held.carry(opener, opening, Kind::First).await });
         until(|| hold.seen().sight == Sight::Live).await;
         carrying.abort();
         until(|| hold.seen().sight == Sight::Away).await;
-        assert!(hold.inner.lane.borrow().is_none());
+        assert!(hold.inner.lanes.borrow().is_empty());
         accepting.await.expect("its end is seen at the laptop");
+    }
+
+    /// A hold in use, and the laptop's end of each of its carriers.
+    struct Held {
+        hold: Hold,
+        carriers: Vec<Carried>,
+    }
+
+    struct Carried {
+        handle: CarrierHandle,
+        _carrying: AbortOnDropHandle<()>,
+        _laptop: AbortOnDropHandle<()>,
+    }
+
+    impl Held {
+        async fn with(kinds: &[Kind]) -> Self {
+            let mut held = Self {
+                hold: Hold::new(SessionId::generate(), Arc::default()),
+                carriers: Vec::new(),
+            };
+            for kind in kinds {
+                held.gets(*kind).await;
+            }
+            held
+        }
+
+        async fn gets(&mut self, kind: Kind) {
+            let Met { acceptor, opener, opening, .. } = Pair::new().intercepts().await;
+            let (hold, handle) = (self.hold.clone(), opener.handle().clone());
+            let carrying = tokio::spawn(async move { hold.carry(opener, opening, kind).await });
+            let before = self.hold.inner.lanes.borrow().len();
+            until(|| self.hold.inner.lanes.borrow().len() > before).await;
+            self.carriers.push(Carried {
+                handle,
+                _carrying: AbortOnDropHandle::new(carrying),
+                _laptop: AbortOnDropHandle::new(tokio::spawn(accept_each(acceptor))),
+            });
+        }
+
+        async fn opens(&self) -> Option<Taken> {
+            let service = "shop/cart".parse().expect("valid");
+            self.hold.open(&service, Port::new(80).expect("a port"), false).await
+        }
+
+        fn streams(&self) -> Vec<usize> {
+            self.carriers.iter().map(|carried| carried.handle.streams()).collect()
+        }
+    }
+
+    async fn accept_each(mut acceptor: Acceptor) {
+        let mut streams = Vec::new();
+        while let Some(incoming) = acceptor.next().await {
+            let Incoming::Open(offered) = incoming else { continue };
+            streams.push(offered.accept());
+        }
+    }
+
+    async fn becomes_bulk(taken: &mut Taken) {
+        taken.stream.write_all(&[7; 300 << 10]).await.expect("there is window for it");
+    }
+
+    #[tokio::test]
+    async fn the_laptop_is_there_while_one_of_its_carriers_is() {
+        let mut held = Held::with(&[Kind::First, Kind::Further, Kind::Further]).await;
+        let sight = |held: &Held| held.hold.seen().sight;
+        for left in [2, 1] {
+            held.carriers.swap_remove(1).handle.close();
+            until(|| held.hold.inner.lanes.borrow().len() == left).await;
+            assert_eq!(sight(&held), Sight::Live);
+            held.opens().await.expect("the first one lives");
+        }
+        held.gets(Kind::Further).await;
+        held.carriers.remove(0).handle.close();
+        until(|| held.hold.inner.lanes.borrow().len() == 1).await;
+        assert_eq!(sight(&held), Sight::Live, "a further one is enough");
+        held.carriers.remove(0).handle.close();
+        until(|| sight(&held) == Sight::Away).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_takes_another_lane_when_the_best_one_is_lost() {
+        let held = Held::with(&[Kind::First, Kind::Further]).await;
+        let _on_the_first = held.opens().await.expect("opened");
+        assert_eq!(held.streams(), [1, 0]);
+        // Closed, and its end not noticed yet: the task that carries it has had no turn.
+        held.carriers[1].handle.close();
+        let _on_the_first_too = held.opens().await.expect("opened all the same");
+        assert_eq!(held.streams(), [2, 0]);
+        assert_eq!(held.hold.seen().sight, Sight::Live);
+    }
+
+    #[tokio::test]
+    async fn bulk_on_every_carrier_makes_the_replica_want_another_until_there_are_four() {
+        let mut held = Held::with(&[Kind::First]).await;
+        let (wanted_tx, mut wanted_rx) = mpsc::channel(8);
+        let hold = held.hold.clone();
+        let _growing = AbortOnDropHandle::new(tokio::spawn(async move {
+            hold.grow(&wanted_tx).await;
+        }));
+        let mut bulk = Vec::new();
+        for carriers in 1..=CARRIERS_MAX {
+            let mut taken = held.opens().await.expect("opened");
+            assert_eq!(held.streams().last(), Some(&1), "bulk keeps away from bulk");
+            becomes_bulk(&mut taken).await;
+            bulk.push(taken);
+            assert_eq!(held.hold.may_grow(), carriers < CARRIERS_MAX);
+            if carriers < CARRIERS_MAX {
+                assert_eq!(wanted_rx.recv().await, Some(held.hold.session));
+                held.gets(Kind::Further).await;
+            }
+        }
+        tokio::task::yield_now().await;
+        assert!(wanted_rx.try_recv().is_err(), "there are four");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_further_carrier_goes_when_it_is_quiet_and_its_last_stream_has_ended() {
+        let mut held = Held::with(&[Kind::First, Kind::Further]).await;
+        let first = held.opens().await.expect("opened");
+        let further = held.opens().await.expect("opened");
+        assert_eq!(held.streams(), [1, 1]);
+        tokio::time::sleep(FURTHER_QUIET * 2).await;
+        assert!(!held.carriers[1].handle.is_closed(), "a stream is open on it");
+        let _on_the_first = held.opens().await.expect("opened");
+        assert_eq!(held.streams(), [2, 1], "it takes no more");
+        drop(further);
+        held.carriers[1].handle.closed().await;
+        assert!(!first.cut.is_cancelled());
+        held.carriers.remove(1);
+        assert_eq!(held.hold.seen().sight, Sight::Live);
     }
 }

@@ -10,6 +10,7 @@ mod deciding;
 pub(crate) mod doors;
 pub(crate) mod hold;
 pub(crate) mod holds;
+pub(crate) mod lanes;
 mod listener;
 #[cfg(test)]
 mod looks;

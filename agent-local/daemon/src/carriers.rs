@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use fairlead_model::{
-    Phase, SessionId, SessionKind, TeamspaceId, Thumbprint,
-    timers::{LAPTOP_BEAT, LAPTOP_BEAT_ANSWER},
-};
+use fairlead_model::{SessionId, TeamspaceId, Thumbprint};
 use fairlead_tunnel::{
-    HandshakeError, OpenFailed, Opener, PeerExpectation, TlsIdentity,
+    HandshakeError, OpenFailed, PeerExpectation, TlsIdentity,
     connect::{Connector, HubTrust, RelayError, TrustError, dial_relay},
     connection::Connection,
     tls::TlsConfigError,
@@ -18,15 +15,8 @@ use fairlead_wire::{
 use laptop_account::{AccountError, Pins};
 use laptop_ipc::{Failure, FailureKind, daemon::Teamspace};
 use rustls_pki_types::CertificateDer;
-use tokio::{
-    sync::watch,
-    time::{interval, sleep},
-};
-use tracing::info;
 
-use crate::{
-    attempts::Attempts, keeper::Keeper, link::with_causes, offers::NoOffer, probe, session::Task,
-};
+use crate::{keeper::Keeper, link::with_causes, offers::NoOffer};
 
 /// What the agent refuses once, it may have refused because it did not know the session yet.
 const REFUSALS_MAX: usize = 3;
@@ -82,114 +72,9 @@ impl CarrierError {
     }
 }
 
-/// Keeps a carrier for a session if it is a consume; those of an intercept are offered by the hub.
-pub(crate) fn begin(keeper: &Arc<Keeper>, id: SessionId) {
-    let mut sessions = keeper.sessions();
-    let session = sessions.live_mut(id).filter(|session| session.kind() == SessionKind::Consume);
-    if let Some(session) = session {
-        session.task = Some(Task(tokio::spawn(keep_for_consume(Arc::clone(keeper), id))));
-    }
-}
-
-/// Keeps one carrier for a consume, for as long as the session lives.
-async fn keep_for_consume(keeper: Arc<Keeper>, id: SessionId) {
-    let mut attempts = Attempts::default();
-    loop {
-        if !keeper.link.is_connected() {
-            let reason = "the hub is not connected: fairlead status says why".to_owned();
-            keeper.observe(id, Phase::Preparing, Some(reason));
-        }
-        keeper.link.connected().await;
-        match open_for_consume(&keeper, id).await {
-            Ok((opener, grant_rx)) => {
-                attempts.succeeded();
-                watch_over(&keeper, id, &opener, grant_rx).await;
-                keeper.observe(id, Phase::Preparing, Some("the carrier was lost".to_owned()));
-            }
-            Err(error) if attempts.failed(error.tries()) => return give_up(keeper, id, error),
-            Err(error) => keeper.observe(id, Phase::Preparing, Some(with_causes(&error))),
-        }
-        sleep(attempts.next_delay()).await;
-    }
-}
-
 /// Ends the session with the reason. In a task of its own, since ending the session ends the one that keeps its carrier.
 pub(crate) fn give_up(keeper: Arc<Keeper>, id: SessionId, error: CarrierError) {
     tokio::spawn(async move { keeper.refuse(id, error.into_failure()).await });
-}
-
-/// Returns a carrier to whose agent a grant was shown, and what tells of the next one.
-async fn open_for_consume(
-    keeper: &Keeper,
-    id: SessionId,
-) -> Result<(Opener, watch::Receiver<String>), CarrierError> {
-    let offer = keeper.offers.ask(id, "").await?;
-    let replica = offer.replica.clone();
-    let half = dial(keeper, id, offer).await?;
-    let (opener, driver) = Opener::handshake(half.io, &half.identity, &half.expectation).await?;
-    tokio::spawn(driver);
-    let grant_rx = keeper.sessions().live(id).map(|session| session.grant.subscribe());
-    let mut grant_rx = grant_rx.ok_or(CarrierError::BadOffer("its session is over"))?;
-    let grant = grant_rx.borrow_and_update().clone();
-    opener.present_grant(&grant).await.map_err(CarrierError::Grant)?;
-    keeper.sessions().note_shown(id, grant);
-    info!(session = %id, replica, "Carrier is up");
-    Ok((opener, grant_rx))
-}
-
-/// Offers the carrier to new connections until it is lost, and has it prove itself.
-async fn watch_over(
-    keeper: &Keeper,
-    id: SessionId,
-    opener: &Opener,
-    grant_rx: watch::Receiver<String>,
-) {
-    if !publish(keeper, id, opener) {
-        return;
-    }
-    tokio::select! {
-        () = hold(keeper, id, opener, grant_rx) => {}
-        () = probe::keep_proving(keeper, id, opener) => {}
-    }
-    opener.close();
-    if let Some(session) = keeper.sessions().live(id) {
-        session.openers.send_modify(|openers| openers.retain(|opener| !opener.is_closed()));
-    }
-}
-
-fn publish(keeper: &Keeper, id: SessionId, opener: &Opener) -> bool {
-    let sessions = keeper.sessions();
-    let Some(session) = sessions.live(id) else { return false };
-    session.openers.send_modify(|openers| openers.push(opener.clone()));
-    true
-}
-
-/// Returns when the carrier is of no more use.
-async fn hold(
-    keeper: &Keeper,
-    id: SessionId,
-    opener: &Opener,
-    mut grant_rx: watch::Receiver<String>,
-) {
-    let mut beat = interval(LAPTOP_BEAT);
-    loop {
-        tokio::select! {
-            end = opener.closed() => return info!(session = %id, "Carrier lost: {end}"),
-            _ = beat.tick() => if opener.beat(LAPTOP_BEAT_ANSWER).await.is_err() {
-                return info!(session = %id, "Carrier does not answer");
-            },
-            changed = grant_rx.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                let grant = grant_rx.borrow_and_update().clone();
-                if let Err(error) = opener.present_grant(&grant).await {
-                    return info!(session = %id, "Renewed grant: {error}");
-                }
-                keeper.sessions().note_shown(id, grant);
-            }
-        }
-    }
 }
 
 /// One half of a carrier, paired by the relay, before TLS.

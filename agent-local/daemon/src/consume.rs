@@ -21,13 +21,13 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    carriers,
     desired::{DesiredSession, Wish},
     footing::{Listeners, Passed},
     granted::{self, Granted},
     keeper::Keeper,
     original, probe, proof,
     session::{Origin, Route},
+    tunnel,
 };
 
 /// A laptop has fewer connections; more wait in the listener's queue.
@@ -74,7 +74,7 @@ pub(crate) async fn begin(
         }
         return Err(failure);
     }
-    carriers::begin(keeper, id);
+    tunnel::begin(keeper, id);
     answer(keeper, id, begun).await
 }
 
@@ -313,23 +313,24 @@ async fn open(route: &mut Route) -> Result<Stream, NotOpened> {
         match opener.open_early(&wish).await {
             Ok(stream) => return Ok(stream),
             // Lost between looking and asking: there may be another one in time.
-            Err(_) if opener.is_closed() && Instant::now() < deadline => {}
+            Err(_) if !opener.takes_streams() && Instant::now() < deadline => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Waits for a carrier that lives.
+/// Waits for a carrier that lives, and chooses the best place.
 async fn usable(route: &mut Route) -> Result<Opener, NotOpened> {
-    let lives = |openers: &Vec<Opener>| openers.iter().any(|opener| !opener.is_closed());
-    // The sender goes when the session ends.
-    let openers = route.openers.wait_for(lives).await.map_err(|_| NotOpened::NoCarrier)?;
-    openers.iter().find(|opener| !opener.is_closed()).cloned().ok_or(NotOpened::NoCarrier)
+    tunnel::best(&mut route.openers).await.ok_or(NotOpened::NoCarrier)
 }
 
 #[cfg(test)]
 mod tests {
+    use fairlead_model::{Port, TeamspaceId};
+    use fairlead_wire::open::Refusal;
+
     use super::*;
+    use crate::stage::{self, Agent};
 
     fn patterns(words: &[&str]) -> Patterns {
         Patterns::new(words.iter().map(|word| word.parse().expect("valid")).collect())
@@ -351,6 +352,33 @@ mod tests {
         let said = slip(&word(&["shop/cart"]));
         assert!(said.contains("matches `shop/crat` (similar: `shop/cart`); it is"), "{said}");
         assert!(!slip(&word(&[])).contains("similar"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_takes_the_carrier_with_the_least_on_it_and_none_that_ends() {
+        let (_folder, keeper) = stage::keeper();
+        let id = stage::consume(&keeper, TeamspaceId::generate());
+        let agent = Agent::which_refuses(Refusal::Unreachable, "not of interest");
+        agent.refuses_only("shop/none");
+        let (one, two) = (agent.opener().await, agent.opener().await);
+        let mut route = {
+            let sessions = keeper.sessions();
+            let session = sessions.live(id).expect("kept");
+            session.openers.send_replace(vec![one.clone(), two.clone()]);
+            Route {
+                session: id,
+                service: "shop/cart".parse().expect("valid"),
+                port: Port::new(80).expect("not 0"),
+                openers: session.openers.subscribe(),
+            }
+        };
+        let _first = open(&mut route).await.expect("opened");
+        let _second = open(&mut route).await.expect("opened");
+        let streams = || [one.handle().streams(), two.handle().streams()];
+        assert_eq!(streams(), [1, 1]);
+        one.handle().drain();
+        let _third = open(&mut route).await.expect("opened");
+        assert_eq!(streams(), [1, 2]);
     }
 
     #[test]

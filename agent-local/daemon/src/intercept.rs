@@ -34,7 +34,7 @@ use crate::{
     keeper::Keeper,
     link::with_causes,
     ports::{Holder, listener_on},
-    session::{Origin, Session},
+    session::{Further, Origin, Session},
 };
 
 const STREAMS_MAX: usize = 4096;
@@ -93,6 +93,9 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
     let (Ok(id), replica) = (offer.session_id.parse::<SessionId>(), offer.replica.clone()) else {
         return;
     };
+    if offer.further {
+        return take_further(&keeper, id, offer).await;
+    }
     // The link may overtake the answer that names the session.
     if !keeper.comes_to_keep(id, TICKET_LIFE).await {
         return debug!(session = %id, replica, "A carrier was offered for no session of ours");
@@ -123,6 +126,14 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
     }
 }
 
+/// Takes one more carrier, which the replica wanted for its bulk. It asks again when it wants another.
+async fn take_further(keeper: &Arc<Keeper>, id: SessionId, offer: CarrierOffer) {
+    let replica = offer.replica.clone();
+    if let Err(error) = serve_carrier(keeper, id, offer).await {
+        debug!(session = %id, replica, "No further carrier: {}", with_causes(&error));
+    }
+}
+
 /// The session may be over, or the hub may have offered another carrier by itself.
 fn wants_carrier(keeper: &Keeper, id: SessionId, replica: &str, turn: u64) -> bool {
     let sessions = keeper.sessions();
@@ -136,7 +147,7 @@ async fn serve_carrier(
     id: SessionId,
     offer: CarrierOffer,
 ) -> Result<(), CarrierError> {
-    let replica = offer.replica.clone();
+    let (replica, is_further) = (offer.replica.clone(), offer.further);
     let half = dial(keeper, id, offer).await?;
     let (mut acceptor, driver) =
         Acceptor::handshake(half.io, &half.identity, &half.expectation).await?;
@@ -145,7 +156,11 @@ async fn serve_carrier(
     {
         let mut sessions = keeper.sessions();
         let Some(session) = sessions.live_mut(id) else { return Ok(()) };
-        session.taken.insert(replica.clone(), handle);
+        if !is_further {
+            session.taken.insert(replica.clone(), handle);
+        } else if !session.keep_further(&replica, handle) {
+            return Err(CarrierError::BadOffer("there are as many carriers as there may be"));
+        }
     }
     info!(session = %id, replica, "Carrier is up");
     let room = Arc::new(Semaphore::new(STREAMS_MAX));
@@ -167,6 +182,7 @@ async fn serve_carrier(
     info!(session = %id, replica, "Carrier ended");
     if let Some(session) = keeper.sessions().live_mut(id) {
         session.taken.retain(|_, carrier| !carrier.is_closed());
+        session.further.retain(Further::is_live);
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ mod session;
 mod sessions;
 #[cfg(test)]
 mod stage;
+mod tunnel;
 
 use std::process::ExitCode;
 

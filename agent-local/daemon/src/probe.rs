@@ -8,18 +8,18 @@ use fairlead_tunnel::{OpenFailed, Opener};
 use fairlead_wire::open::OpenRequest;
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::{keeper::Keeper, session::Session};
+use crate::{keeper::Keeper, session::Session, tunnel};
 
 /// Tried together; the others have their turn in the next rounds.
 const PROBES_MAX: usize = 5;
 
-/// Probes until bytes have passed; from then on the carrier's beat is the proof, until a command adds services and the
-/// agent has accepted the grant for them.
-pub(crate) async fn keep_proving(keeper: &Keeper, id: SessionId, opener: &Opener) {
+/// Probes until bytes have passed; from then on the beats of the carriers are the proof, until a command adds services
+/// and the agent has accepted the grant for them.
+pub(crate) async fn keep_proving(keeper: &Keeper, id: SessionId) {
     let mut changes_rx = keeper.sessions().changes();
     loop {
         let mut round = 0;
-        while let Err(reason) = probe(keeper, id, opener, round).await {
+        while let Err(reason) = probe(keeper, id, &any_carrier(keeper, id).await, round).await {
             keeper.observe(id, Phase::Preparing, Some(reason));
             round += 1;
             sleep(LAPTOP_BEAT).await;
@@ -33,6 +33,16 @@ pub(crate) async fn keep_proving(keeper: &Keeper, id: SessionId, opener: &Opener
 
 fn is_to_be_proven(keeper: &Keeper, id: SessionId) -> bool {
     keeper.sessions().live(id).is_some_and(Session::is_to_be_proven)
+}
+
+async fn any_carrier(keeper: &Keeper, id: SessionId) -> Opener {
+    let openers_rx = tunnel::openers_of(keeper, id);
+    let opener = async { tunnel::best(&mut openers_rx?).await };
+    match opener.await {
+        Some(opener) => opener,
+        // The session is over, and soon this is, too.
+        None => std::future::pending().await,
+    }
 }
 
 /// Probes a few services, and shows the session as active at the first answer.
@@ -134,7 +144,8 @@ mod tests {
         let id = stage::consume(&keeper, TeamspaceId::generate());
         let agent = Agent::which_refuses(Refusal::Unreachable, "it has no pods");
         agent.refuses_only("shop/frontend");
-        let opener = agent.opener().await;
+        let openers = vec![agent.opener().await];
+        keeper.sessions().live(id).expect("lives").openers.send_replace(openers);
         let seen = || {
             let sessions = keeper.sessions();
             let session = sessions.live(id).expect("lives");
@@ -160,7 +171,7 @@ mod tests {
             until((Phase::Active, 1)).await;
         };
         tokio::select! {
-            () = keep_proving(&keeper, id, &opener) => panic!("it never ends"),
+            () = keep_proving(&keeper, id) => panic!("it never ends"),
             () = story => {}
         }
     }

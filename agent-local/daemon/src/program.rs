@@ -20,7 +20,6 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
-    carriers,
     consume::{refused_of, slip},
     desired::{DesiredSession, Wish},
     granted,
@@ -28,6 +27,7 @@ use crate::{
     listeners::Listening,
     names,
     session::{Origin, Session},
+    tunnel,
 };
 
 /// What a session has for its program.
@@ -93,7 +93,7 @@ pub(crate) async fn begin(
     let listening = placed.into_iter().flat_map(|(_, _, listening)| listening).collect();
     session.program = Some(Program { places, _listening: listening });
     keeper.sessions().insert(session);
-    carriers::begin(keeper, id);
+    tunnel::begin(keeper, id);
     tokio::spawn(end_with(Arc::clone(keeper), id, ended_rx));
     let session = keeper.sessions().view_of(id).expect("kept a moment ago");
     Ok(Answer::Running { session, refused: refused_of(refused), warnings, names })

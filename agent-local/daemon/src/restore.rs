@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::{carriers, keeper::Keeper, session::Origin};
+use crate::{keeper::Keeper, session::Origin, tunnel};
 
 /// Holds them again. Before the hub is heard: what it names and nobody holds is ended there, and what it does not name
 /// ends here.
@@ -13,7 +13,7 @@ pub(crate) fn take_up(keeper: &Arc<Keeper>) {
         info!(session = %session.id, "Taking up the session again");
         let id = session.id;
         keeper.keep(session, Origin::Restored);
-        carriers::begin(keeper, id);
+        tunnel::begin(keeper, id);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use fairlead_model::{
     Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, timers::LAPTOP_SESSION_YOUNG,
 };
-use fairlead_tunnel::{CarrierHandle, Opener};
+use fairlead_tunnel::{CarrierHandle, Opener, pool::CARRIERS_MAX};
 use laptop_ipc::Failure;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -37,6 +37,19 @@ pub(crate) struct Route {
     pub(crate) openers: watch::Receiver<Vec<Opener>>,
 }
 
+/// A carrier beside the first one to a replica.
+#[derive(Debug)]
+pub(crate) struct Further {
+    replica: String,
+    carrier: CarrierHandle,
+}
+
+impl Further {
+    pub(crate) fn is_live(&self) -> bool {
+        !self.carrier.is_closed()
+    }
+}
+
 /// Where a session came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -60,6 +73,8 @@ pub(crate) struct Session {
     pub(crate) grant: watch::Sender<String>,
     /// Carriers on which the cluster opens streams, by replica: intercept.
     pub(crate) taken: BTreeMap<String, CarrierHandle>,
+    /// Those that a replica wanted beside its first one.
+    pub(crate) further: Vec<Further>,
     /// Which offer that came unasked is the last one, by replica: its task alone asks for more carriers.
     pub(crate) turns: BTreeMap<String, u64>,
     pub(crate) task: Option<Task>,
@@ -73,6 +88,8 @@ pub(crate) struct Session {
     pub(crate) added: BTreeSet<ServiceRef>,
     /// The grant that an agent accepted last.
     pub(crate) shown: String,
+    /// The last grant that an agent has accepted, by carrier.
+    accepted: Vec<(CarrierHandle, String)>,
     /// Its names are for one program, not for everybody.
     pub(crate) program: Option<Program>,
     /// The user has left; only what is under way goes on for a moment.
@@ -92,6 +109,7 @@ impl Session {
             ended: None,
             openers: watch::Sender::new(Vec::new()),
             taken: BTreeMap::new(),
+            further: Vec::new(),
             turns: BTreeMap::new(),
             task: None,
             refusals: BTreeMap::new(),
@@ -99,6 +117,7 @@ impl Session {
             before: None,
             added: BTreeSet::new(),
             shown: String::new(),
+            accepted: Vec::new(),
             program: None,
             is_leaving: false,
         }
@@ -121,6 +140,44 @@ impl Session {
     /// Says whether there is something to prove: the agent knows of all that is wanted, and no byte has passed since.
     pub(crate) fn is_to_be_proven(&self) -> bool {
         self.phase == Phase::Preparing && self.shown == self.desired.grant
+    }
+
+    /// Takes note that an agent has accepted a grant on one carrier.
+    pub(crate) fn accept(&mut self, carrier: &CarrierHandle, grant: String) {
+        self.accepted.retain(|(known, _)| !known.is_closed() && !known.is_same(carrier));
+        self.accepted.push((carrier.clone(), grant));
+    }
+
+    /// Returns the grant on which streams may rest, whichever carrier they take.
+    pub(crate) fn accepted_everywhere(&self) -> Option<&String> {
+        let openers = self.openers.borrow();
+        let by = |opener: &Opener| {
+            let is_it = |(carrier, _): &&(CarrierHandle, String)| carrier.is_same(opener.handle());
+            self.accepted.iter().find(is_it).map(|(_, grant)| grant)
+        };
+        let mut grants = openers.iter().filter(|opener| !opener.is_closed()).map(by);
+        let first = grants.next()??;
+        grants.all(|grant| grant == Some(first)).then_some(first)
+    }
+
+    /// Returns every carrier of the session that is not over.
+    pub(crate) fn carriers(&self) -> Vec<CarrierHandle> {
+        let openers = self.openers.borrow();
+        let opened = openers.iter().map(|opener| opener.handle().clone());
+        let further = self.further.iter().map(|further| further.carrier.clone());
+        let all = opened.chain(self.taken.values().cloned()).chain(further);
+        all.filter(|carrier| !carrier.is_closed()).collect()
+    }
+
+    /// Keeps a carrier that a replica wanted beside its first one, unless it has as many as it may.
+    pub(crate) fn keep_further(&mut self, replica: &str, carrier: CarrierHandle) -> bool {
+        self.further.retain(Further::is_live);
+        let has = self.further.iter().filter(|further| further.replica == replica).count();
+        let may = has + 1 < CARRIERS_MAX;
+        if may {
+            self.further.push(Further { replica: replica.to_owned(), carrier });
+        }
+        may
     }
 
     pub(crate) const fn is_live(&self) -> bool {

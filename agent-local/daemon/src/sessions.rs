@@ -123,7 +123,22 @@ impl Sessions {
         self.changes_tx.send_replace(());
     }
 
-    /// Takes note that an agent has accepted a grant.
+    /// Takes note that an agent has accepted a grant on one carrier.
+    pub(crate) fn note_accepted(&mut self, id: SessionId, carrier: &CarrierHandle, grant: String) {
+        if let Some(session) = self.live_mut(id) {
+            session.accept(carrier, grant);
+        }
+        self.note_shown_everywhere(id);
+    }
+
+    /// Takes note of the grant that was accepted on each carrier, if it is the same.
+    pub(crate) fn note_shown_everywhere(&mut self, id: SessionId) {
+        if let Some(grant) = self.live(id).and_then(Session::accepted_everywhere).cloned() {
+            self.note_shown(id, grant);
+        }
+    }
+
+    /// Takes note that the agent knows a grant, whichever carrier is asked.
     pub(crate) fn note_shown(&mut self, id: SessionId, grant: String) {
         if let Some(session) = self.live_mut(id) {
             session.shown = grant;
@@ -197,12 +212,12 @@ impl Sessions {
         session.ended = Some(Instant::now());
         session.task = None;
         session.program = None;
-        for opener in session.openers.send_replace(Vec::new()) {
-            opener.close();
-        }
-        for carrier in std::mem::take(&mut session.taken).into_values() {
+        for carrier in session.carriers() {
             carrier.close();
         }
+        session.openers.send_replace(Vec::new());
+        session.taken.clear();
+        session.further.clear();
         self.changes_tx.send_replace(());
         true
     }
@@ -211,9 +226,9 @@ impl Sessions {
         self.all_live().filter(|s| s.kind() == kind).map(|s| s.desired.id).collect()
     }
 
-    /// Counts the streams that the cluster has open to this laptop.
+    /// Counts the open streams of a session.
     pub(crate) fn streams_of(&self, id: SessionId) -> usize {
-        self.live(id).map_or(0, |s| s.taken.values().map(CarrierHandle::streams).sum())
+        self.live(id).map_or(0, |s| s.carriers().iter().map(CarrierHandle::streams).sum())
     }
 
     /// Returns what another daemon shall go on with. What a program has ends with this one: its listeners do.
@@ -336,7 +351,7 @@ impl Sessions {
             }
         };
         let (phase, detail) = self.proven_phase(session);
-        let carriers = session.openers.borrow().len() + session.taken.len();
+        let carriers = session.carriers().len();
         let (id, kind, teamspace) = (*id, session.kind(), teamspace.clone());
         let failure = session.failure.clone();
         daemon::Session {

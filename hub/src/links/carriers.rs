@@ -25,12 +25,23 @@ pub(super) enum NoCarrier {
     Store(#[from] hub_store::StoreError),
 }
 
+/// How an offer comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// Both ends are there.
+    BothThere,
+    /// The laptop asked, and knows its question by this.
+    LaptopAsked(u64),
+    /// The replica asked for one beside those it has.
+    Further,
+}
+
 /// Offers one carrier of `session` to the laptop and to a replica: the named one, or any for an empty name.
 pub(super) async fn offer(
     hub: &Hub,
     session: &Session,
     replica: &str,
-    request_id: u64,
+    occasion: Occasion,
 ) -> Result<(), NoCarrier> {
     if !session.is_live() {
         return Err(NoCarrier::SessionEnded);
@@ -51,6 +62,7 @@ pub(super) async fn offer(
         relay: hub.relay_address().to_owned(),
         replica: replica.clone(),
         teamspace_id: session.teamspace.to_string(),
+        further: occasion == Occasion::Further,
         ..Default::default()
     };
     let to_cluster = CarrierOffer {
@@ -61,7 +73,10 @@ pub(super) async fn offer(
     let to_laptop = CarrierOffer {
         ticket: offer.laptop.expose().to_vec(),
         teamspace_certificate: enrolment.certificate,
-        request_id,
+        request_id: match occasion {
+            Occasion::LaptopAsked(request_id) => request_id,
+            Occasion::BothThere | Occasion::Further => 0,
+        },
         ..common
     };
     hub.links.tell_replica(session.teamspace, &replica, cluster_down::Message::Carrier(to_cluster));
@@ -73,10 +88,20 @@ pub(super) async fn offer(
 /// Offers an intercept's carrier to one replica, where both ends are connected; without them it is offered when they
 /// connect.
 pub(crate) async fn offer_intercept(hub: &Hub, session: &Session, replica: &str) {
+    offer_unasked(hub, session, replica, Occasion::BothThere).await;
+}
+
+/// Offers a carrier beside those that the replica has, under the same conditions. That there is none is no failure of
+/// the session.
+pub(super) async fn offer_further(hub: &Hub, session: &Session, replica: &str) {
+    offer_unasked(hub, session, replica, Occasion::Further).await;
+}
+
+async fn offer_unasked(hub: &Hub, session: &Session, replica: &str, occasion: Occasion) {
     if session.kind() != SessionKind::Intercept || !hub.links.is_laptop_connected(session.device) {
         return;
     }
-    if let Err(error) = offer(hub, session, replica, 0).await {
+    if let Err(error) = offer(hub, session, replica, occasion).await {
         tracing::debug!(session = %session.id, replica, %error, "No carrier for the intercept");
     }
 }

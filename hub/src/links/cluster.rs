@@ -5,8 +5,9 @@ use fairlead_wire::{
     challenge::NONCE_BYTES,
     link::v1::{
         Catalogue, Challenge, ClusterDown, ClusterUp, ClusterWelcome, EnrolReply, EnrolRequest,
-        FirstUse, Heartbeat, Hello, SessionObserved, cluster_down::Message as Down_,
-        cluster_links_server::ClusterLinks, cluster_up::Message as Up, laptop_down,
+        FirstUse, FurtherCarrier, Heartbeat, Hello, SessionObserved,
+        cluster_down::Message as Down_, cluster_links_server::ClusterLinks,
+        cluster_up::Message as Up, laptop_down,
     },
     words::service,
 };
@@ -15,7 +16,7 @@ use serde_json::json;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Down,
+    Down, carriers,
     catalogue::{Catalogued, Message},
     conversation::{self, DownTx, Peer, tell},
     doorway::Doorway,
@@ -151,6 +152,7 @@ impl Peer for ClusterLink {
             Up::Catalogue(catalogue) => self.catalogue(catalogue).await,
             Up::Observed(observed) => self.observed(observed).await,
             Up::FirstUse(first_use) => self.first_use(first_use).await,
+            Up::FurtherCarrier(wanted) => self.further_carrier(wanted).await,
         }
     }
 
@@ -206,6 +208,13 @@ impl ClusterLink {
         let entry = Entry::by_agent(session.org, &self.replica.name, "service.first_used", session.id)
             .with(json!({ "service": service.to_string(), "port": first_use.port, "user": session.email }));
         self.hub.store.record(entry, self.hub.clock.now()).await.map_err(|error| error.to_string())
+    }
+
+    /// Offers this very replica one more carrier, whatever else it may have meant.
+    async fn further_carrier(&self, wanted: FurtherCarrier) -> Result<(), String> {
+        let session = self.session(&wanted.session_id).await?;
+        carriers::offer_further(&self.hub, &session, &self.replica.name).await;
+        Ok(())
     }
 
     /// Finds a session of this teamspace; those of others do not exist for its agent.

@@ -144,7 +144,8 @@ impl LaptopLink {
         let refused = match self.session(&request.session_id).await {
             Err(problem) => Some(problem),
             Ok(session) => {
-                carriers::offer(&self.hub, &session, &request.replica, request.request_id)
+                let occasion = carriers::Occasion::LaptopAsked(request.request_id);
+                carriers::offer(&self.hub, &session, &request.replica, occasion)
                     .await
                     .err()
                     .map(|error| error.to_string())

@@ -9,8 +9,8 @@ use fairlead_wire::{
     authority::DeviceRequest,
     challenge,
     link::v1::{
-        CarrierRequest, Catalogue, FirstUse, Heartbeat, Hello, Phase, ServiceRef, cluster_down,
-        cluster_up, laptop_down, laptop_up,
+        CarrierRequest, Catalogue, FirstUse, FurtherCarrier, Heartbeat, Hello, Phase, ServiceRef,
+        cluster_down, cluster_up, laptop_down, laptop_up,
     },
 };
 use reqwest::Method;
@@ -282,6 +282,9 @@ impl Stage {
         if who != 1 {
             return self.laptop_as_agent(who).await;
         }
+        if name == "further_carrier" {
+            return self.agent_wants_a_further_carrier().await;
+        }
         let (somebody, session) = self.somebody().await;
         let agent = self.foreign.cluster.connect(&self.world).await.expect("it is enrolled");
         let message = match name {
@@ -306,6 +309,28 @@ impl Stage {
         self.is_looked_at(&agent).await;
         let after = self.ours(&somebody, &session).await;
         if before == after { "ignored" } else { "taken" }
+    }
+
+    /// A carrier changes nothing that is shown: whether there is one is heard at the laptop whose session it is.
+    async fn agent_wants_a_further_carrier(&mut self) -> &'static str {
+        let (somebody, _) = self.somebody().await;
+        let begun = somebody.intercepts(&self.world, self.joined.id, "shop/cart").await.with(201);
+        let session_id = begun["session"]["id"].as_str().expect("an id").to_owned();
+        let mut laptop = somebody.laptop.connect(&self.world).await.expect("welcomed");
+        let agent = self.foreign.cluster.connect(&self.world).await.expect("it is enrolled");
+        let wanted = FurtherCarrier { session_id: session_id.clone() };
+        agent.say(cluster_up::Message::FurtherCarrier(wanted)).await;
+        self.is_looked_at(&agent).await;
+        laptop.asks_for_a_carrier(&session_id, 9).await;
+        let said = loop {
+            match laptop.carrier().await {
+                Ok(offer) if offer.further => break "taken",
+                Ok(offer) if offer.request_id != 9 => {}
+                Ok(_) | Err(_) => break "ignored",
+            }
+        };
+        self.free_the_service().await;
+        said
     }
 
     /// Everything of ours that an agent's messages could change.

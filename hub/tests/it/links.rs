@@ -9,7 +9,8 @@ use fairlead_wire::{
     challenge,
     key::Key,
     link::v1::{
-        CarrierOffer, EnrolRequest, Hello, Phase, SessionKind, cluster_up, laptop_down, laptop_up,
+        CarrierOffer, EnrolRequest, FurtherCarrier, Hello, Phase, SessionKind, cluster_up,
+        laptop_down, laptop_up,
     },
     preface::Side,
     ticket::Ticket,
@@ -117,6 +118,31 @@ async fn an_intercepts_carrier_is_offered_without_anybody_asking() {
     agent.wanted(|wanted| wanted.sessions.len() == 1).await;
     let again = laptop.carrier().await.expect("offered again");
     assert_eq!(again.carrier_id, agent.carrier().await.carrier_id);
+}
+
+#[tokio::test]
+async fn an_agent_gets_further_carriers_of_an_intercept_and_of_nothing_else() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart", "shop/pay"]).await;
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    let consume = olga.consumes(&world, staging.id, &["shop/pay"]).await.with(201);
+    let intercept = olga.intercepts(&world, staging.id, "shop/cart").await.with(201);
+    let first = laptop.carrier().await.expect("offered");
+    assert_eq!(first.carrier_id, staging.agent.carrier().await.carrier_id);
+    assert!(!first.further, "it is the first one");
+
+    for begun in [&consume, &intercept] {
+        let session_id = begun["session"]["id"].as_str().expect("an id").to_owned();
+        let wanted = FurtherCarrier { session_id };
+        staging.agent.say(cluster_up::Message::FurtherCarrier(wanted)).await;
+    }
+    // Messages of a link are taken in their order: what was asked for the consume came to nothing.
+    let near = laptop.carrier().await.expect("offered");
+    let far = staging.agent.carrier().await;
+    assert_eq!(near.carrier_id, far.carrier_id);
+    assert_eq!((near.request_id, near.kind()), (0, SessionKind::Intercept));
+    assert!(near.further && far.further);
 }
 
 #[tokio::test]

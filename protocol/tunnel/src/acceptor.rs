@@ -13,14 +13,12 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    carrier::{
-        CarrierEnd, CarrierHandle, Controls, Driver, HandshakeError, StreamCount,
-        with_carrier_settings,
-    },
+    carrier::{CarrierEnd, CarrierHandle, Controls, Driver, HandshakeError, with_carrier_settings},
     connection::Io,
     half::{Receiver, Sender, io_error},
     heard::Secured,
     keepalive::Keepalive,
+    load::StreamCount,
     secure::secure_acceptor,
     stream::Stream,
     tls::{PeerExpectation, TlsIdentity},

@@ -1,14 +1,6 @@
 //! What both ends of a carrier have in common: its settings, the future that drives it, and how it ends.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, pin::Pin, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -16,7 +8,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::keepalive::{BEATS_MAX, Beat, Keepalive};
+use crate::{
+    keepalive::{BEATS_MAX, Beat, Keepalive},
+    load::{Load, StreamCount},
+};
 
 /// Twice the bandwidth-delay product of 200 Mbit/s at 50 ms, per stream.
 pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
@@ -118,7 +113,7 @@ pub struct CarrierHandle {
     end: watch::Receiver<Option<CarrierEnd>>,
     close: CancellationToken,
     drain: CancellationToken,
-    streams: Arc<AtomicUsize>,
+    load: watch::Sender<Load>,
 }
 
 impl CarrierHandle {
@@ -130,9 +125,22 @@ impl CarrierHandle {
         seen.unwrap_or(CarrierEnd::Closed)
     }
 
+    /// Says whether the carrier is no more, or was told to end.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.end.borrow().is_some() || self.end.has_changed().is_err()
+        self.close.is_cancelled() || self.end.borrow().is_some() || self.end.has_changed().is_err()
+    }
+
+    /// Says whether a further stream may be opened.
+    #[must_use]
+    pub fn takes_streams(&self) -> bool {
+        !self.is_draining() && !self.is_closed()
+    }
+
+    /// Says whether both are holds on one carrier.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.end.same_channel(&other.end)
     }
 
     /// Ends the carrier at once; its streams are aborted.
@@ -152,7 +160,18 @@ impl CarrierHandle {
     /// Returns how many streams are open.
     #[must_use]
     pub fn streams(&self) -> usize {
-        self.streams.load(Ordering::Relaxed)
+        self.load().streams
+    }
+
+    /// Returns what the carrier carries at this moment.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        *self.load.borrow()
+    }
+
+    /// Returns what tells when a stream has become bulk or was, and when the last stream has ended.
+    pub(crate) fn load_changes(&self) -> watch::Receiver<Load> {
+        self.load.subscribe()
     }
 
     /// Asks the other end for a sign of life and returns how long it took.
@@ -166,18 +185,7 @@ impl CarrierHandle {
     }
 
     pub(crate) fn count_stream(&self) -> StreamCount {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        StreamCount(Arc::clone(&self.streams))
-    }
-}
-
-/// One open stream, as long as it lives.
-#[derive(Debug)]
-pub(crate) struct StreamCount(Arc<AtomicUsize>);
-
-impl Drop for StreamCount {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        StreamCount::begin(&self.load)
     }
 }
 
@@ -200,7 +208,7 @@ impl Controls {
             end: end_rx,
             close: close.clone(),
             drain: drain.clone(),
-            streams: Arc::default(),
+            load: watch::Sender::new(Load::default()),
         };
         (Self { beats: beats_rx, end: end_tx, close, drain }, handle)
     }

@@ -116,9 +116,15 @@ impl Drop for Application {
 
 async fn until_an_end(stream: &mut Stream, tcp: &TcpStream, moved: &Moved) -> Ending {
     let unread = stream.take_unread();
-    let Stream { receiver, sender, .. } = stream;
-    let up = copy_up(tcp, sender, &moved.up);
-    let down = copy_down(unread, receiver, tcp, &moved.down);
+    let Stream { receiver, sender, count, .. } = stream;
+    let up = copy_up(tcp, sender, |bytes| {
+        moved.up.fetch_add(bytes as u64, Ordering::Relaxed);
+        count.sent(bytes);
+    });
+    let down = copy_down(unread, receiver, tcp, |bytes| {
+        moved.down.fetch_add(bytes as u64, Ordering::Relaxed);
+        count.received(bytes);
+    });
     tokio::pin!(up, down);
     let mut ended_up: Option<&mut Sender> = None;
     let mut ended_down = false;
@@ -144,14 +150,14 @@ async fn until_an_end(stream: &mut Stream, tcp: &TcpStream, moved: &Moved) -> En
 async fn copy_up<'s>(
     tcp: &TcpStream,
     sender: &'s mut Sender,
-    moved: &AtomicU64,
+    moved: impl Fn(usize),
 ) -> Result<&'s mut Sender, Ending> {
     loop {
         tokio::select! {
             readable = tcp.readable() => readable.map_err(Ending::SocketAborted)?,
             error = sender.aborted() => return Err(Ending::StreamAborted(error)),
         }
-        if copy_what_is_there(tcp, sender, moved).await? {
+        if copy_what_is_there(tcp, sender, &moved).await? {
             return Ok(sender);
         }
     }
@@ -162,7 +168,7 @@ async fn copy_up<'s>(
 async fn copy_what_is_there(
     tcp: &TcpStream,
     sender: &mut Sender,
-    moved: &AtomicU64,
+    moved: impl Fn(usize),
 ) -> Result<bool, Ending> {
     let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
     loop {
@@ -173,7 +179,7 @@ async fn copy_what_is_there(
             }
             Ok(read) => {
                 sender.send_all(buffer.split().freeze()).await.map_err(Ending::StreamAborted)?;
-                moved.fetch_add(read as u64, Ordering::Relaxed);
+                moved(read);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(Ending::SocketAborted(error)),
@@ -191,7 +197,7 @@ async fn copy_down(
     unread: Bytes,
     receiver: &mut Receiver,
     tcp: &TcpStream,
-    moved: &AtomicU64,
+    moved: impl Fn(usize),
 ) -> Result<(), Ending> {
     let mut next = (!unread.is_empty()).then_some(Ok(unread));
     loop {
@@ -201,7 +207,7 @@ async fn copy_down(
         };
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(stream_ending)?;
-        write_all(tcp, &chunk, receiver, moved).await.map_err(Ending::SocketAborted)?;
+        write_all(tcp, &chunk, receiver, &moved).await.map_err(Ending::SocketAborted)?;
         receiver.release(chunk.len());
         consume_budget().await;
     }
@@ -218,12 +224,12 @@ async fn write_all(
     tcp: &TcpStream,
     mut bytes: &[u8],
     receiver: &mut Receiver,
-    moved: &AtomicU64,
+    moved: impl Fn(usize),
 ) -> io::Result<()> {
     while !bytes.is_empty() {
         match tcp.try_write(bytes) {
             Ok(written) => {
-                moved.fetch_add(written as u64, Ordering::Relaxed);
+                moved(written);
                 bytes = &bytes[written..];
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

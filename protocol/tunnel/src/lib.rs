@@ -12,7 +12,9 @@ pub mod copy;
 mod half;
 mod heard;
 mod keepalive;
+pub mod load;
 pub mod opener;
+pub mod pool;
 #[cfg(test)]
 mod reference;
 mod secure;

@@ -142,23 +142,29 @@ impl Opener {
         self.handle.is_closed()
     }
 
+    /// Says whether a further stream may be opened.
+    #[must_use]
+    pub fn takes_streams(&self) -> bool {
+        self.handle.takes_streams()
+    }
+
     /// Ends the carrier at once; its streams are aborted.
     pub fn close(&self) {
         self.handle.close();
     }
 
     async fn begin_stream(&self, wish: &OpenRequest) -> io::Result<Stream> {
-        let (receiver, sender) = self.ask(wish.to_head()).await?;
-        Ok(Stream::new(receiver, sender, self.handle.count_stream()))
-    }
-
-    async fn ask(&self, head: Request<()>) -> io::Result<(Receiver, Sender)> {
         if self.handle.is_draining() {
             return Err(io::Error::new(
                 io::ErrorKind::NotConnected,
                 "the carrier is being drained",
             ));
         }
+        let (receiver, sender) = self.ask(wish.to_head()).await?;
+        Ok(Stream::new(receiver, sender, self.handle.count_stream()))
+    }
+
+    async fn ask(&self, head: Request<()>) -> io::Result<(Receiver, Sender)> {
         let mut requests = self.requests.clone();
         poll_fn(|cx| requests.poll_ready(cx)).await.map_err(io_error)?;
         let (answer, send) = requests.send_request(head, false).map_err(io_error)?;

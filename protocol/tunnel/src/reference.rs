@@ -20,6 +20,8 @@ use fairlead_wire::{
 
 use crate::{
     carrier::{CARRIER_WINDOW, FRAME_BYTES, STREAM_WINDOW, STREAMS_MAX},
+    load::BULK_BYTES,
+    pool::{CARRIERS_MAX, FURTHER_QUIET},
     tls::ALPN,
 };
 
@@ -67,6 +69,9 @@ fn it_says_how_a_carrier_is_set() {
     assert_eq!(u64::from(CARRIER_WINDOW), (1 << 31) - 1);
     says("connection window 2³¹−1");
     says(&format!("frames of {} KB, {STREAMS_MAX} streams", FRAME_BYTES >> 10));
+    says(&format!("up to {CARRIERS_MAX} while there is bulk"));
+    says(&format!("more than {} KB in one direction", BULK_BYTES >> 10));
+    says(&format!("has had none for {} s", s(FURTHER_QUIET)));
     says(&format!("every {} s on an idle carrier", s(CARRIER_PING)));
     assert_eq!(INTERCEPT_BEAT, Duration::from_secs(1));
     says("every second while an agent intercepts");

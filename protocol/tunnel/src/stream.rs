@@ -13,8 +13,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    carrier::StreamCount,
     half::{Receiver, Sender},
+    load::StreamCount,
 };
 
 #[derive(Debug)]
@@ -25,12 +25,12 @@ pub struct Stream {
     unread: Bytes,
     /// Read by the last call, not yet given back as window: whoever reads again is done with it.
     unreleased: usize,
-    count: Option<StreamCount>,
+    pub(crate) count: StreamCount,
 }
 
 impl Stream {
     pub(crate) const fn new(receiver: Receiver, sender: Sender, count: StreamCount) -> Self {
-        Self { receiver, sender, unread: Bytes::new(), unreleased: 0, count: Some(count) }
+        Self { receiver, sender, unread: Bytes::new(), unreleased: 0, count }
     }
 
     /// Waits for the other end's answer to an early open. Reading waits for it by itself.
@@ -60,7 +60,6 @@ impl Drop for Stream {
         if !self.is_over() {
             self.sender.abort();
         }
-        drop(self.count.take());
     }
 }
 
@@ -74,7 +73,10 @@ impl AsyncRead for Stream {
         this.receiver.release(std::mem::take(&mut this.unreleased));
         if this.unread.is_empty() {
             match ready!(this.receiver.poll_chunk(cx)) {
-                Some(bytes) => this.unread = bytes?,
+                Some(bytes) => {
+                    this.unread = bytes?;
+                    this.count.received(this.unread.len());
+                }
                 None => return Poll::Ready(Ok(())),
             }
         }
@@ -97,6 +99,7 @@ impl AsyncWrite for Stream {
         }
         let room = ready!(self.sender.poll_room(cx, bytes.len()))?;
         self.sender.send_now(Bytes::copy_from_slice(&bytes[..room]))?;
+        self.count.sent(room);
         Poll::Ready(Ok(room))
     }
 

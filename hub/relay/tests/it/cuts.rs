@@ -2,8 +2,10 @@
 
 use std::{io, time::Duration};
 
-use fairlead_model::timers::CARRIER_DEAD;
-use fairlead_tunnel::{CarrierEnd, NoAnswer};
+use fairlead_model::{CarrierId, timers::CARRIER_DEAD};
+use fairlead_tunnel::{CarrierEnd, NoAnswer, connect::RelayError, pool::CARRIERS_MAX};
+use fairlead_wire::preface::Side;
+use hub_relay::CarrierMeta;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::Instant,
@@ -34,6 +36,26 @@ async fn a_cut_session_ends_its_streams_at_once_and_no_others() {
     assert!(matches!(in_time(path.opener.closed()).await, CarrierEnd::Broken(_)));
     untouched.app.write_all(b"x").await.expect("taken");
     in_time(untouched.service.read_exact(&mut [0])).await.expect("through");
+}
+
+#[tokio::test]
+async fn a_cut_session_loses_each_of_its_carriers_and_what_is_offered_to_it() {
+    let world = World::new().await;
+    let (first, offered) = (world.consume().await, world.offer().0);
+    let session = first.meta.session;
+    let mut carriers = vec![first];
+    for _ in 1..CARRIERS_MAX {
+        carriers.push(world.consume_of(session).await);
+    }
+    let waiting = CarrierMeta { session, ..offered };
+    let offer = world.relay.offer(CarrierMeta { carrier: CarrierId::generate(), ..waiting });
+    assert_eq!(world.relay.cut_session(session), CARRIERS_MAX + 1);
+    for carrier in carriers {
+        assert!(matches!(in_time(carrier.opener.closed()).await, CarrierEnd::Broken(_)));
+        in_time(carrier.acceptor.handle().closed()).await;
+    }
+    let late = world.dial(&offer.expect("offered").laptop, Side::Laptop).await;
+    assert!(matches!(late, Err(RelayError::Refused)));
 }
 
 #[tokio::test]

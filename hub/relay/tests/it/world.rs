@@ -108,12 +108,20 @@ impl World {
         from_cluster: &str,
     ) -> (CarrierMeta, Wire, Wire) {
         let (meta, offer) = self.offer();
-        let direct = Connector::default();
-        let (laptop, cluster) = tokio::join!(
-            dial_relay(from_laptop, &offer.laptop, Side::Laptop, &direct),
-            dial_relay(from_cluster, &offer.cluster, Side::Cluster, &direct),
-        );
-        (meta, laptop.expect("joined"), cluster.expect("joined"))
+        let (laptop, cluster) = both_dial(from_laptop, from_cluster, &offer).await;
+        (meta, laptop, cluster)
+    }
+
+    /// Makes one more carrier of a session.
+    pub(crate) async fn consume_of(&self, session: SessionId) -> Carrier {
+        let meta = CarrierMeta {
+            carrier: CarrierId::generate(),
+            session,
+            organization: OrgId::generate(),
+        };
+        let offer = self.relay.offer(meta).expect("offered");
+        let (laptop, cluster) = both_dial(&self.address, &self.address, &offer).await;
+        self.consume_over(meta, laptop, cluster).await
     }
 
     /// Makes a carrier whose laptop opens streams.
@@ -138,6 +146,15 @@ impl World {
         let acceptor = accepted.await.expect("no panic").expect("agreed");
         Carrier { meta, opener, acceptor }
     }
+}
+
+async fn both_dial(from_laptop: &str, from_cluster: &str, offer: &Offer) -> (Wire, Wire) {
+    let direct = Connector::default();
+    let (laptop, cluster) = tokio::join!(
+        dial_relay(from_laptop, &offer.laptop, Side::Laptop, &direct),
+        dial_relay(from_cluster, &offer.cluster, Side::Cluster, &direct),
+    );
+    (laptop.expect("joined"), cluster.expect("joined"))
 }
 
 /// Waits for a handshake and drives its carrier.

@@ -57,7 +57,7 @@ pub struct Hello {
 pub struct Heartbeat {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClusterUp {
-    #[prost(oneof = "cluster_up::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "cluster_up::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: ::core::option::Option<cluster_up::Message>,
 }
 /// Nested message and enum types in `ClusterUp`.
@@ -74,6 +74,8 @@ pub mod cluster_up {
         Observed(super::SessionObserved),
         #[prost(message, tag = "5")]
         FirstUse(super::FirstUse),
+        #[prost(message, tag = "6")]
+        FurtherCarrier(super::FurtherCarrier),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -205,6 +207,13 @@ pub struct FirstUse {
     #[prost(uint32, tag = "3")]
     pub port: u32,
 }
+/// This replica wants one more carrier of an intercept, beside those it has: each of them has bulk. The hub answers with a
+/// CarrierOffer to both ends, or not at all; the replica goes on with what it has.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FurtherCarrier {
+    #[prost(string, tag = "1")]
+    pub session_id: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LaptopUp {
     #[prost(oneof = "laptop_up::Message", tags = "1, 2, 3, 4")]
@@ -323,6 +332,9 @@ pub struct CarrierOffer {
     pub request_id: u64,
     #[prost(string, tag = "10")]
     pub teamspace_id: ::prost::alloc::string::String,
+    /// Of an intercept: this one stands beside the carriers that are there. Otherwise it takes the place of the first.
+    #[prost(bool, tag = "11")]
+    pub further: bool,
 }
 /// A session ended by decision: close its carriers and its streams at once.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
