@@ -30,6 +30,11 @@ mod workload;
 use std::{io::Write, process::ExitCode};
 
 use config::{Command, Verb};
+use mimalloc::MiMalloc;
+
+/// Less processor time than glibc's for buffers of 64 KB that come and go, each of which would be mapped anew.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let command = match Command::read() {

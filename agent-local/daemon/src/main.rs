@@ -37,8 +37,13 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use config::Args;
+use mimalloc::MiMalloc;
 use nix::sys::signal::SigSet;
 use tracing::error;
+
+/// Less processor time than glibc's for buffers of 64 KB that come and go, each of which would be mapped anew.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Bytes that applications of this laptop have not read yet, over all streams.
 const UNREAD_MAX_BYTES: usize = 48 << 20;
