@@ -12,6 +12,8 @@
 mod carriers;
 mod door;
 mod nouns;
+#[cfg(target_os = "linux")]
+mod pipe;
 mod relay;
 mod splice;
 

@@ -1,12 +1,15 @@
 //! Moves bytes between the two halves of a carrier, unread.
 //!
-//! What passes is ciphertext; nothing here looks at it, keeps it or logs it. A carrier with nothing to carry holds no
-//! buffer.
+//! What passes is ciphertext; nothing here looks at it, keeps it or logs it. A carrier with nothing to carry holds
+//! neither a pipe nor a buffer.
 
 use std::{io, net::Shutdown, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{net::TcpStream, task::consume_budget, time::sleep};
+
+#[cfg(target_os = "linux")]
+use crate::pipe::{Pipe, Pipes};
 
 const BUFFER_BYTES: usize = 64 << 10;
 /// TLS ends both directions together: a half that is still open after this belongs to a peer that is gone.
@@ -50,6 +53,28 @@ async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
 
 /// Passes on bytes until the socket has none, and says whether that was the end.
 async fn pass_on_what_is_there(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    if let Some(pipe) = Pipes::of_process().take() {
+        return pass_through(pipe, from, to).await;
+    }
+    copy(from, to).await
+}
+
+#[cfg(target_os = "linux")]
+async fn pass_through(mut pipe: Pipe<'_>, from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+    loop {
+        match pipe.fill_from(from) {
+            Ok(0) => return Ok(true),
+            Ok(_) => pipe.empty_into(to).await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        // A carrier that always has bytes must not keep the others from the processor.
+        consume_budget().await;
+    }
+}
+
+async fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
     let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
     loop {
         buffer.clear();
@@ -59,7 +84,6 @@ async fn pass_on_what_is_there(from: &TcpStream, to: &TcpStream) -> io::Result<b
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         }
-        // A carrier that always has bytes must not keep the others from the processor.
         consume_budget().await;
     }
 }
@@ -79,5 +103,45 @@ fn shutdown(to: &TcpStream) -> io::Result<()> {
     match socket2::SockRef::from(to).shutdown(Shutdown::Write) {
         Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.expect("connected"), far.expect("connected").0)
+    }
+
+    #[tokio::test]
+    async fn without_a_pipe_bytes_are_copied() {
+        let ((mut said, from), (to, mut heard)) = (connection().await, connection().await);
+        let words = vec![7; 1 << 20];
+        let expected = words.clone();
+        let says = tokio::spawn(async move {
+            said.write_all(&words).await.expect("taken");
+        });
+        let copied = tokio::spawn(async move {
+            loop {
+                from.readable().await.expect("watched");
+                if copy(&from, &to).await.expect("copied") {
+                    return;
+                }
+            }
+        });
+        let mut got = Vec::new();
+        heard.read_to_end(&mut got).await.expect("ended");
+        assert!(got == expected);
+        says.await.expect("no panic");
+        copied.await.expect("no panic");
     }
 }
