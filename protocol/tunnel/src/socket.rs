@@ -6,6 +6,10 @@ use fairlead_model::timers::{CARRIER_PING, TCP_USER_TIMEOUT};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+/// An operator wants to know, once.
+#[cfg(target_os = "linux")]
+static TOLD: std::sync::Once = std::sync::Once::new();
+
 /// Sets what a socket towards a hub or a relay needs: nothing waits for a full segment, a peer that is gone is noticed
 /// while data is in flight (user timeout) and while none is (keepalive).
 pub fn tune_for_wan(tcp: &TcpStream) -> io::Result<()> {
@@ -17,17 +21,67 @@ pub fn tune_for_wan(tcp: &TcpStream) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
-        // Worth a factor of thirty on a lossy link, and forbidden or missing on many machines: then the default stays.
-        if socket.set_tcp_congestion(b"bbr").is_err() {
-            tracing::trace!("BBR is not available for this socket");
-        }
+        let in_use = prefer_bbr(&socket);
+        TOLD.call_once(|| {
+            tracing::info!(
+                algorithm = in_use,
+                "Congestion control of connections to and from the relay"
+            );
+        });
     }
     Ok(())
+}
+
+/// Asks for BBR and returns what is in use: it is worth a factor of thirty on a lossy link, and forbidden or missing on
+/// many machines, where the default stays.
+#[cfg(target_os = "linux")]
+fn prefer_bbr(socket: &SockRef<'_>) -> String {
+    let refused = socket.set_tcp_congestion(b"bbr").err();
+    let in_use = socket.tcp_congestion().unwrap_or_default();
+    let in_use = String::from_utf8_lossy(&in_use).trim_end_matches('\0').to_owned();
+    tracing::trace!(?refused, in_use, "Congestion control of a socket");
+    in_use
 }
 
 /// Makes the coming close of a socket an abort: its peer sees a reset and not an end.
 pub fn abort_on_close(tcp: &TcpStream) {
     if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "Could not make the close of a socket an abort");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs::read_to_string;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_has_bbr_where_the_machine_offers_it_and_its_default_elsewhere() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let tcp =
+            TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        tune_for_wan(&tcp).expect("set");
+        let sysctl = |name| read_to_string(format!("/proc/sys/net/ipv4/{name}")).expect("readable");
+        let (allowed, default) =
+            (sysctl("tcp_allowed_congestion_control"), sysctl("tcp_congestion_control"));
+        let in_use = prefer_bbr(&SockRef::from(&tcp));
+        let is_allowed = allowed.split_whitespace().any(|name| name == "bbr");
+        // Root may have it although it is not allowed to everybody.
+        let is_default = !is_allowed && in_use == default.trim();
+        assert!(in_use == "bbr" || is_default, "{in_use}, of {allowed}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_waits_for_no_full_segment_and_gives_a_silent_peer_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let tcp =
+            TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+        tune_for_wan(&tcp).expect("set");
+        let socket = SockRef::from(&tcp);
+        assert!(tcp.nodelay().expect("known") && socket.keepalive().expect("known"));
+        assert_eq!(socket.tcp_user_timeout().expect("known"), Some(TCP_USER_TIMEOUT));
     }
 }
