@@ -14,6 +14,8 @@ mod heard;
 mod keepalive;
 pub mod load;
 pub mod opener;
+#[cfg(test)]
+mod pitfalls;
 pub mod pool;
 #[cfg(test)]
 mod reference;

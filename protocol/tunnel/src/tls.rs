@@ -255,3 +255,16 @@ impl ClientCertVerifier for Exactly<dyn ClientCertVerifier> {
         self.chain.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::CipherSuite;
+
+    use super::*;
+
+    #[test]
+    fn aes_gcm_is_the_first_choice() {
+        let first = provider().cipher_suites[0].suite();
+        assert_eq!(first, CipherSuite::TLS13_AES_128_GCM_SHA256);
+    }
+}

@@ -22,6 +22,12 @@ pub fn cap_at(bytes: usize) {
     UNREAD.cap.store(bytes, Ordering::Relaxed);
 }
 
+/// Returns how many bytes this process holds for applications that do not read.
+#[must_use]
+pub fn held() -> usize {
+    UNREAD.held.load(Ordering::Relaxed)
+}
+
 /// What all stalled streams of a process hold together.
 #[derive(Debug)]
 struct Unread {

@@ -88,6 +88,24 @@ async fn a_storm_of_aborted_streams_does_not_end_the_carrier() {
 }
 
 #[tokio::test]
+async fn a_storm_of_streams_that_the_far_end_aborts_does_not_end_the_carrier() {
+    let Carrier { opener, mut acceptor, .. } = World::new().await.consume().await;
+    tokio::spawn(async move {
+        while let Some(Incoming::Open(offered)) = acceptor.next().await {
+            if let Ok(stream) = offered.accept() {
+                stream.abort();
+            }
+        }
+    });
+    for _ in 0..2000 {
+        // Aborted before or after it was seen to be open.
+        drop(in_time(opener.open(&wish())).await);
+    }
+    assert!(!opener.is_closed());
+    opener.beat(HANDSHAKE).await.expect("the carrier lives");
+}
+
+#[tokio::test]
 async fn an_abort_has_its_own_error_and_an_end_has_none() {
     let Carrier { opener, mut acceptor, .. } = World::new().await.consume().await;
     let mut streams = Vec::new();

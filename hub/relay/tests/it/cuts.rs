@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    proxy::Proxy,
+    proxy::{Meddling, Proxy},
     world::{Carrier, Connection, World, in_time},
 };
 
@@ -118,6 +118,40 @@ async fn a_network_that_breaks_is_not_the_end_of_a_stream() {
     proxy.break_off();
     sees_a_reset(&mut app).await;
     sees_a_reset(&mut service).await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_lost_repeated_or_moved_end_the_carrier_with_a_reason() {
+    for meddling in [Meddling::Lose, Meddling::Repeat, Meddling::Move] {
+        let world = World::new().await;
+        let proxy = Proxy::before(&world.address).await;
+        let (meta, laptop, cluster) = world.joined_through(&proxy.address, &world.address).await;
+        let Carrier { meta, opener, acceptor } = world.consume_over(meta, laptop, cluster).await;
+        let agent = acceptor.handle().clone();
+        let path = Carrier { meta, opener, acceptor }.path().await;
+        let Connection { mut app, mut service, .. } = path.connect().await;
+        proxy.meddle(meddling);
+        let talks = tokio::spawn(async move {
+            while service.write_all(&[7; 16 << 10]).await.is_ok() {}
+            service
+        });
+        match in_time(path.opener.closed()).await {
+            CarrierEnd::Broken(reason) => assert!(!reason.is_empty(), "{meddling:?}"),
+            end => panic!("{meddling:?}: {end}"),
+        }
+        in_time(agent.closed()).await;
+        let ended = in_time(async {
+            loop {
+                match app.read(&mut [0; 64 << 10]).await {
+                    Ok(1..) => {}
+                    ended => break ended,
+                }
+            }
+        });
+        let error = ended.await.expect_err("no end was sent");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{meddling:?}");
+        drop(in_time(talks).await.expect("no panic"));
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,15 @@ pub(crate) struct Proxy {
     swallows_out: Arc<AtomicBool>,
     swallows_in: Arc<AtomicBool>,
     broken: CancellationToken,
+    meddling: Arc<Mutex<Option<Meddling>>>,
+}
+
+/// What may happen to bytes that come from the relay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Meddling {
+    Lose,
+    Repeat,
+    Move,
 }
 
 impl Proxy {
@@ -33,6 +42,7 @@ impl Proxy {
             swallows_out: Arc::default(),
             swallows_in: Arc::default(),
             broken: CancellationToken::new(),
+            meddling: Arc::default(),
         };
         let (relay, this) = (relay.to_owned(), proxy.clone());
         tokio::spawn(async move {
@@ -40,7 +50,7 @@ impl Proxy {
                 let far = TcpStream::connect(&relay).await.expect("the relay listens");
                 let ((near_rx, near_tx), (far_rx, far_tx)) = (near.into_split(), far.into_split());
                 tokio::spawn(this.clone().pass(near_rx, far_tx, Arc::clone(&this.swallows_out)));
-                tokio::spawn(this.clone().pass(far_rx, near_tx, Arc::clone(&this.swallows_in)));
+                tokio::spawn(this.clone().meddles(far_rx, near_tx));
             }
         });
         proxy
@@ -57,6 +67,11 @@ impl Proxy {
         self.swallows_out.store(true, Ordering::SeqCst);
     }
 
+    /// Does this to the next bytes that come from the relay.
+    pub(crate) fn meddle(&self, meddling: Meddling) {
+        *self.meddling.lock().expect("not poisoned") = Some(meddling);
+    }
+
     /// Closes the connections as a network does, without a word of TLS.
     pub(crate) fn break_off(&self) {
         self.broken.cancel();
@@ -70,6 +85,36 @@ impl Proxy {
 
     pub(crate) fn bytes_seen(&self) -> usize {
         self.seen.lock().expect("not poisoned").len()
+    }
+
+    /// Passes on what the relay says, or what became of it.
+    async fn meddles(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut buffer = vec![0; 64 << 10];
+        let mut later = Vec::new();
+        loop {
+            let read = tokio::select! {
+                read = from.read(&mut buffer) => read,
+                () = self.broken.cancelled() => return,
+            };
+            let Ok(read @ 1..) = read else { return };
+            self.seen.lock().expect("not poisoned").extend_from_slice(&buffer[..read]);
+            if self.swallows_in.load(Ordering::SeqCst) {
+                continue;
+            }
+            let mut said = buffer[..read].to_vec();
+            match self.meddling.lock().expect("not poisoned").take() {
+                Some(Meddling::Lose) => drop(said.pop()),
+                Some(Meddling::Repeat) => said.extend_from_slice(&buffer[..read]),
+                Some(Meddling::Move) => {
+                    later = said;
+                    continue;
+                }
+                None => said.append(&mut later),
+            }
+            if to.write_all(&said).await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn pass(
