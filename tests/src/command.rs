@@ -3,10 +3,15 @@
 use std::{
     fmt,
     process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+
+/// Between two looks at whether a program has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// What a program said, and how it ended.
 #[derive(Debug, Clone)]
@@ -63,6 +68,19 @@ pub fn begin(mut command: Command) -> anyhow::Result<Running> {
 }
 
 impl Running {
+    /// Waits for its end and returns what it said; kills it when it takes longer.
+    pub fn ends_within(mut self, patience: Duration) -> anyhow::Result<Said> {
+        let begun = Instant::now();
+        let child = self.child.as_mut().context("its end is waited for once")?;
+        while child.try_wait()?.is_none() {
+            if begun.elapsed() > patience {
+                bail!("{}\nhas not ended after {patience:?}", self.what);
+            }
+            sleep(LOOK_EVERY);
+        }
+        self.ends()
+    }
+
     /// Waits for its end and returns what it said.
     pub fn ends(mut self) -> anyhow::Result<Said> {
         let child = self.child.take().context("its end is waited for once")?;
@@ -87,4 +105,21 @@ impl Drop for Running {
 
 fn spoken(command: &Command) -> String {
     command.get_args().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_takes_too_long_is_killed() {
+        let mut sleeper = Command::new("sleep");
+        sleeper.arg("600");
+        let error = begin(sleeper).expect("begun").ends_within(Duration::ZERO).expect_err("killed");
+        assert!(error.to_string().contains("has not ended"), "{error}");
+        let mut echo = Command::new("echo");
+        echo.arg("said");
+        let said = begin(echo).expect("begun").ends_within(Duration::from_secs(60)).expect("ended");
+        assert_eq!(said.stdout, "said\n");
+    }
 }

@@ -1,36 +1,73 @@
-//! What a bench found: one figure with its spread and the gate it must hold.
+//! What a bench found: figures with their spread, and the gates that some of them must hold.
 
-use std::io::Write;
+use serde::{Deserialize, Serialize};
 
-use serde::Serialize;
+/// What a figure must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    AtMost(f64),
+    AtLeast(f64),
+}
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    pub name: &'static str,
+    pub name: String,
+    /// Whose figure it is, where several are measured side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
     pub value: f64,
-    pub unit: &'static str,
+    pub unit: String,
+    /// How often it was measured; 0 says that it never could be.
     pub n: usize,
     /// Minimum, median and maximum of the sample.
     pub spread: [f64; 3],
-    /// The value may not be larger.
-    pub gate: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
+    /// What would be better still, and need not be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stretch: Option<f64>,
     pub holds: bool,
 }
 
 impl Figure {
-    /// Returns the 95th percentile of a sample (nearest rank) as a figure.
-    ///
-    /// # Panics
-    /// Panics when the sample is empty: a bench that measured nothing has no figure.
+    /// Returns the 95th percentile of a sample (nearest rank), which may not be larger than the gate.
     #[must_use]
-    pub fn p95(name: &'static str, unit: &'static str, gate: f64, sample: Vec<f64>) -> Self {
-        Self::at(0.95, name, unit, gate, sample)
+    pub fn p95(name: &str, unit: &str, gate: f64, sample: Vec<f64>) -> Self {
+        Self::at(0.95, name, unit, sample).holding(Gate::AtMost(gate))
     }
 
-    /// Returns the largest value of a sample as a figure.
+    /// Returns the largest value of a sample, which may not be larger than the gate.
     #[must_use]
-    pub fn worst(name: &'static str, unit: &'static str, gate: f64, sample: Vec<f64>) -> Self {
-        Self::at(1.0, name, unit, gate, sample)
+    pub fn worst(name: &str, unit: &str, gate: f64, sample: Vec<f64>) -> Self {
+        Self::at(1.0, name, unit, sample).holding(Gate::AtMost(gate))
+    }
+
+    /// Returns the median of a sample, without a gate.
+    #[must_use]
+    pub fn median(name: &str, unit: &str, sample: Vec<f64>) -> Self {
+        Self::at(0.5, name, unit, sample)
+    }
+
+    /// Says whose figure it is.
+    #[must_use]
+    pub fn of(self, whose: &str) -> Self {
+        Self { of: Some(whose.to_owned()), ..self }
+    }
+
+    /// Gives it a gate. What was never measured holds none.
+    #[must_use]
+    pub fn holding(self, gate: Gate) -> Self {
+        let within = match gate {
+            Gate::AtMost(most) => self.value <= most,
+            Gate::AtLeast(least) => self.value >= least,
+        };
+        Self { gate: Some(gate), holds: within && self.n > 0, ..self }
+    }
+
+    #[must_use]
+    pub fn stretching_to(self, stretch: f64) -> Self {
+        Self { stretch: Some(stretch), ..self }
     }
 
     #[expect(
@@ -39,47 +76,24 @@ impl Figure {
         clippy::cast_sign_loss,
         reason = "samples are small"
     )]
-    fn at(
-        share: f64,
-        name: &'static str,
-        unit: &'static str,
-        gate: f64,
-        mut sample: Vec<f64>,
-    ) -> Self {
+    fn at(share: f64, name: &str, unit: &str, mut sample: Vec<f64>) -> Self {
         sample.sort_by(f64::total_cmp);
         let n = sample.len();
         let rank = ((n as f64 * share).ceil() as usize).max(1);
-        let value = sample[rank - 1];
-        let spread = [sample[0], sample[n / 2], sample[n - 1]];
-        Self { name, value, unit, n, spread, gate, holds: value <= gate }
-    }
-}
-
-/// Prints figures as a table, or as one object per line.
-pub fn print(figures: &[Figure], as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    if as_json {
-        for figure in figures {
-            writeln!(out, "{}", serde_json::to_string(figure)?)?;
+        let nth = |nth: usize| sample.get(nth).copied().unwrap_or_default();
+        let spread = [nth(0), nth(n / 2), nth(n.saturating_sub(1))];
+        Self {
+            name: name.to_owned(),
+            of: None,
+            value: nth(rank - 1),
+            unit: unit.to_owned(),
+            n,
+            spread,
+            gate: None,
+            stretch: None,
+            holds: true,
         }
-        return Ok(());
     }
-    let wide = figures.iter().map(|figure| figure.name.chars().count()).max().unwrap_or_default();
-    writeln!(
-        out,
-        "{:<wide$} {:>9} {:>4} {:>27} {:>9}  HOLDS",
-        "FIGURE", "VALUE", "N", "MIN / MEDIAN / MAX", "GATE"
-    )?;
-    for Figure { name, value, unit, n, spread: [min, median, max], gate, holds } in figures {
-        let spread = format!("{min:.0} / {median:.0} / {max:.0}");
-        let holds = if *holds { "yes" } else { "NO" };
-        writeln!(
-            out,
-            "{name:<wide$} {:>9} {n:>4} {spread:>27} {:>9}  {holds}",
-            format!("{value:.0} {unit}"),
-            format!("{gate:.0} {unit}"),
-        )?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -92,22 +106,22 @@ mod tests {
         let figure = Figure::p95("f", "ms", 19.0, sample);
         assert_eq!((figure.value, figure.holds), (19.0, true));
         assert_eq!(figure.spread, [1.0, 11.0, 20.0]);
+        assert_eq!(Figure::median("f", "ms", vec![9.0, 1.0, 5.0]).value, 5.0);
     }
 
     #[test]
-    fn every_line_of_the_table_is_as_wide_as_the_first() {
-        let named = |name| Figure::worst(name, "ms", 2.0, vec![1.0]);
-        let long = "a name that is longer than most others and than it should be";
-        let mut table = Vec::new();
-        print(&[named("short"), named(long)], false, &mut table).expect("written");
-        let table = String::from_utf8(table).expect("text");
-        let columns: Vec<_> =
-            table.lines().map(|line| line.find("ms").or(line.find("VALUE"))).collect();
-        assert_eq!(columns[1], columns[2], "{table}");
-    }
-
-    #[test]
-    fn a_figure_above_its_gate_does_not_hold() {
+    fn a_figure_on_the_wrong_side_of_its_gate_does_not_hold() {
         assert!(!Figure::worst("f", "ms", 2.0, vec![1.0, 2.5]).holds);
+        let ratio = |value| Figure::median("f", "x", vec![value]).holding(Gate::AtLeast(0.5));
+        assert!(ratio(0.5).holds && !ratio(0.4).holds);
+    }
+
+    #[test]
+    fn what_was_never_measured_holds_no_gate() {
+        assert!(!Figure::median("f", "ms", Vec::new()).holding(Gate::AtMost(1.0)).holds);
+        assert!(
+            Figure::median("f", "ms", Vec::new()).holds,
+            "without a gate there is nothing to hold"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The real hub, as `fairlead-hub dev` runs it, on the host *hub*.
+//! The real hub, as `fairlead-hub dev` runs it, on the host *hub* or on another that has its address.
 
 use std::{
     io::{BufRead, BufReader},
@@ -22,6 +22,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Hub {
+    host: Host,
     folder: PathBuf,
     child: Child,
     lines_rx: Receiver<String>,
@@ -30,7 +31,11 @@ pub struct Hub {
 impl Hub {
     /// Starts the hub with `folder` as its data directory and waits until it says that it is ready.
     pub fn start(lab: &Lab, folder: &Path) -> anyhow::Result<Self> {
-        let mut command = lab.exec(Host::Hub, sibling("fairlead-hub")?);
+        Self::start_on(lab, Host::Hub, folder)
+    }
+
+    pub(crate) fn start_on(lab: &Lab, host: Host, folder: &Path) -> anyhow::Result<Self> {
+        let mut command = lab.exec(host, sibling("fairlead-hub")?);
         command
             .args(["dev", "--host", "hub.fairlead.test"])
             .args(["--listen", "0.0.0.0:8443", "--relay-listen", "0.0.0.0:8444"])
@@ -43,7 +48,7 @@ impl Hub {
             );
         let mut child = command.spawn().context("cannot start the hub")?;
         let lines_rx = follow(child.stdout.take().expect("piped above"));
-        let mut hub = Self { folder: folder.to_owned(), child, lines_rx };
+        let mut hub = Self { host, folder: folder.to_owned(), child, lines_rx };
         let ready = || if hub.has_ended() { Ok(false) } else { hub.asks_ready(lab).map(|()| true) };
         let (ready, _) =
             within(READY_WITHIN, "the hub is ready", ready).with_context(|| hub.last_words())?;
@@ -73,9 +78,14 @@ impl Hub {
         self.folder.join("hub.log")
     }
 
+    /// Returns the hub's own process.
+    pub fn process(&self) -> anyhow::Result<Process> {
+        Process::entered_by(&self.child)
+    }
+
     /// Kills the hub with SIGKILL and returns when it is gone.
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        Process::entered_by(&self.child)?.kill()?;
+        self.process()?.kill()?;
         self.child.wait()?;
         Ok(())
     }
@@ -83,7 +93,7 @@ impl Hub {
     /// Starts a hub that was killed, on the same data.
     pub fn start_again(&mut self, lab: &Lab) -> anyhow::Result<()> {
         let folder = self.folder.clone();
-        *self = Self::start(lab, &folder)?;
+        *self = Self::start_on(lab, self.host, &folder)?;
         Ok(())
     }
 
@@ -107,7 +117,7 @@ impl Hub {
     }
 
     fn asks_ready(&self, lab: &Lab) -> anyhow::Result<()> {
-        let mut curl = lab.exec(Host::Hub, "curl");
+        let mut curl = lab.exec(self.host, "curl");
         curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", "--cacert"])
             .arg(self.ca());
         say({

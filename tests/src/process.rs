@@ -5,13 +5,13 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Child,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use nix::{
     sys::signal::{Signal, kill as signal},
-    unistd::Pid,
+    unistd::{Pid, SysconfVar, sysconf},
 };
 
 /// One process, by its number on this machine.
@@ -19,6 +19,11 @@ use nix::{
 pub struct Process(Pid);
 
 impl Process {
+    /// Returns the one that asks.
+    pub fn of_this_program() -> Self {
+        Self(Pid::this())
+    }
+
     /// Finds the one that runs `program` (the end of its path) with `line` in its environment.
     pub(crate) fn with(program: &str, line: &str) -> anyhow::Result<Self> {
         Self::find(|process| {
@@ -59,6 +64,24 @@ impl Process {
         Ok(Held(self.0))
     }
 
+    /// Returns the processor time it has used so far.
+    pub fn cpu(self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))
+            .with_context(|| format!("process {} is gone", self.0))?;
+        let per_s = sysconf(SysconfVar::CLK_TCK)?.context("the kernel's clock has no rate")?;
+        let ticks = ticks_in(&stat).context("the kernel writes its table otherwise")?;
+        Ok(Duration::from_secs(ticks) / u32::try_from(per_s)?)
+    }
+
+    /// Returns how much memory it occupies, in KB.
+    pub fn memory_kb(self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0))
+            .with_context(|| format!("process {} is gone", self.0))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kb = line.context("it occupies no memory")?.trim().trim_end_matches(" kB");
+        Ok(kb.parse()?)
+    }
+
     fn find(is_it: impl Fn(&Path) -> bool) -> anyhow::Result<Self> {
         for process in fs::read_dir("/proc")?.flatten() {
             let number = process.file_name().to_str().and_then(|name| name.parse().ok());
@@ -84,6 +107,36 @@ impl Drop for Held {
     }
 }
 
+/// Reads user and system time out of a line of `/proc/PID/stat`; the name in it may hold anything.
+fn ticks_in(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut times = after_name.split_whitespace().skip(11);
+    let (user, system) = (times.next()?, times.next()?);
+    Some(user.parse::<u64>().ok()? + system.parse::<u64>().ok()?)
+}
+
 fn program_of(process: &Path) -> Option<PathBuf> {
     fs::read_link(process.join("exe")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_found_behind_a_name_with_brackets_and_spaces() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 3 4 20 0 2 0 9 1 1";
+        assert_eq!(ticks_in(stat), Some(300));
+        assert_eq!(ticks_in("7"), None);
+    }
+
+    #[test]
+    fn a_process_that_works_uses_processor_time_and_memory() {
+        let own = Process::of_this_program();
+        let begun = own.cpu().expect("it lives");
+        while own.cpu().expect("it lives") == begun {
+            std::hint::spin_loop();
+        }
+        assert!(own.memory_kb().expect("it lives") > 100);
+    }
 }

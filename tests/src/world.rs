@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -75,9 +75,7 @@ impl World {
         fs::create_dir(&data)?;
         let hub = Step::run("the hub starts", || Hub::start(&lab, &data))?;
         pods_reach_the_hub(&lab)?;
-        let hub_ca = folder.join("hub-ca.pem");
-        fs::copy(hub.ca(), &hub_ca).context("the hub's certificate authority")?;
-        open_to_all(&hub_ca)?;
+        let hub_ca = publish_ca(&hub, &folder)?;
         let olga = Browser::new(&lab, Host::Hub, "olga", 0, &folder, &hub_ca);
         let token = Step::run("olga founds the organization", || found(&hub, &olga))?;
         Step::run("the cluster agent enrols", || {
@@ -85,16 +83,20 @@ impl World {
             Agent::install(&lab, &hub_ca, &token).map(drop)
         })?;
         let laptop = Laptop::start(&lab, &folder)?;
-        let programs = folder.join("bin");
-        Ok(Self {
+        Ok(Self::of(lab, laptop, hub, issuer, folder))
+    }
+
+    /// Makes a world of parts that are up.
+    pub(crate) fn of(lab: Lab, laptop: Laptop, hub: Hub, issuer: Issuer, folder: PathBuf) -> Self {
+        Self {
             laptop: Mutex::new(laptop),
             hub: Mutex::new(hub),
             issuer,
-            hub_ca,
-            programs,
+            hub_ca: hub_ca_in(&folder),
+            programs: folder.join("bin"),
             folder,
             lab,
-        })
+        }
     }
 
     pub fn lab(&self) -> &Lab {
@@ -115,7 +117,7 @@ impl World {
         &self.issuer
     }
 
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -278,8 +280,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn hub_ca_in(folder: &Path) -> PathBuf {
+    folder.join("hub-ca.pem")
+}
+
+/// Copies the certificate authority of the hub to where everybody can read it.
+pub(crate) fn publish_ca(hub: &Hub, folder: &Path) -> anyhow::Result<PathBuf> {
+    let hub_ca = hub_ca_in(folder);
+    fs::copy(hub.ca(), &hub_ca).context("the hub's certificate authority")?;
+    open_to_all(&hub_ca)?;
+    Ok(hub_ca)
+}
+
 /// Uses the setup link, signs the owner in, makes a teamspace and returns a join token for it.
-fn found(hub: &Hub, olga: &Browser<'_>) -> anyhow::Result<String> {
+pub(crate) fn found(hub: &Hub, olga: &Browser<'_>) -> anyhow::Result<String> {
     let setup = json!({
         "token": hub.setup_token()?,
         "organization": {"slug": "acme", "name": "Acme"},
@@ -309,7 +323,7 @@ fn found(hub: &Hub, olga: &Browser<'_>) -> anyhow::Result<String> {
     Ok(token["token"].as_str().context("a join token is shown once")?.to_owned())
 }
 
-fn open_to_all(path: &std::path::Path) -> anyhow::Result<()> {
+pub(crate) fn open_to_all(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())

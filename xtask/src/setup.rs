@@ -23,6 +23,8 @@ pub(crate) enum Area {
     Console,
     /// Looking at the console.
     Browser,
+    /// What benches compare us with.
+    Bench,
 }
 
 impl Area {
@@ -32,6 +34,7 @@ impl Area {
     }
 }
 
+/// Benches bring what only they need.
 const EVERYTHING: [Area; 6] =
     [Area::Build, Area::Hosts, Area::Lab, Area::Hub, Area::Console, Area::Browser];
 
@@ -80,6 +83,7 @@ const NEEDS: &[Need] = &[
     need(Area::Hosts, "curl", "curl"),
     need(Area::Hosts, "unzip", "unzip"),
     need(Area::Lab, "tcpdump", "tcpdump"),
+    need(Area::Bench, "haproxy", "haproxy"),
     Need {
         area: Area::Hub,
         seen: Seen::FileBelow("/usr/lib/postgresql", "bin/initdb"),

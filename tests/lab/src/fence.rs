@@ -3,7 +3,7 @@
 //! The rules stand on the bridge, outside every host: a program that flushes its host's nftables does not touch them,
 //! and a dump of the laptop's own rules shows only what Fairlead put there.
 
-use crate::run;
+use crate::{Host, run};
 use anyhow::Context;
 use serde::Deserialize;
 use std::process::Command;
@@ -56,6 +56,14 @@ pub struct Counters {
 pub(crate) fn raise() -> anyhow::Result<()> {
     run::feed(Command::new("nft").args(["--file", "-"]), RULES)
         .context("nftables cannot filter on a bridge (module nf_tables_bridge)")?;
+    Ok(())
+}
+
+/// Puts a rule before all others, by commands that run `nft` in the lab's own network.
+pub(crate) fn let_pass(nft: impl Fn() -> Command, from: Host, to: Host) -> anyhow::Result<()> {
+    let (from, to) = (from.port(), to.port());
+    let rule = ["insert", "rule", "bridge", "lab", "forward", "iifname", &from, "oifname", &to];
+    run::output(nft().args(rule).arg("accept"))?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct IssuerOptions {
     /// The name of the provider, as the hub is told it.
     pub issuer: String,
-    /// Where it listens on the hub host.
+    /// Where it listens on its host.
     pub port: u16,
     /// Where a browser may be sent back to.
     pub redirect_uris: Vec<String>,
@@ -51,13 +51,13 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// Starts the provider on the lab's hub host and returns when it answers.
-    pub(crate) fn start(lab: &Lab, options: &IssuerOptions) -> anyhow::Result<Self> {
+    /// Starts the provider on a host that has the hub's address, and returns when it answers.
+    pub(crate) fn start(lab: &Lab, host: Host, options: &IssuerOptions) -> anyhow::Result<Self> {
         let program = issuer_program()?;
         let log = lab.logs().join("issuer.log");
         let output = File::create(&log)?;
         let process = lab
-            .exec(Host::Hub, "node")
+            .exec(host, "node")
             .arg(program)
             .arg(serde_json::to_string(options)?)
             .stdin(Stdio::null())
@@ -67,7 +67,7 @@ impl Issuer {
             .context("cannot start the identity provider: is Node.js installed?")?;
         let mut issuer = Self { process };
         let address = SocketAddr::from((Host::Hub.address(), options.port));
-        let answers = lab.on(Host::Hub, move || wait_for(address))?;
+        let answers = lab.on(host, move || wait_for(address))?;
         while !answers.is_finished() {
             if let Some(status) = issuer.process.try_wait()? {
                 let said = fs::read_to_string(&log).unwrap_or_default();

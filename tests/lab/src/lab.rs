@@ -214,7 +214,19 @@ impl Lab {
 
     /// Starts the identity provider on the hub host; it ends when the handle is dropped.
     pub fn issuer(&self, options: &IssuerOptions) -> anyhow::Result<Issuer> {
-        Issuer::start(self, options)
+        self.issuer_on(Host::Hub, options)
+    }
+
+    /// Starts the identity provider on another host, which has been given the address of the hub's.
+    pub fn issuer_on(&self, host: Host, options: &IssuerOptions) -> anyhow::Result<Issuer> {
+        Issuer::start(self, host, options)
+    }
+
+    /// Lets everything pass from one host to another and back, for a test that has parts of the cluster elsewhere than
+    /// on its nodes.
+    pub fn let_pass(&self, from: Host, to: Host) -> anyhow::Result<()> {
+        let command = || self.enter(None, None, "nft".as_ref());
+        fence::let_pass(command, from, to).and_then(|()| fence::let_pass(command, to, from))
     }
 
     /// Runs work on a thread of its own that stands in a host's network: sockets it opens are that host's.

@@ -22,6 +22,7 @@ mod place;
 mod plan;
 mod programs;
 mod progress;
+mod rival;
 mod run;
 pub mod tools;
 
@@ -38,6 +39,7 @@ pub use lab::Lab;
 pub use plan::{Options, ProxyMode};
 pub use programs::sibling;
 pub use progress::Step;
+pub use rival::{FRP, KTUNNEL, Rival};
 
 /// Says whether this process may make namespaces: only root can, and the lab is made of them.
 pub fn is_root() -> bool {

@@ -1,17 +1,18 @@
-//! `cargo xtask bench NAME`: figures with gates, measured on the real parts of one world. One file per bench.
+//! `cargo xtask bench NAME`: figures with gates, measured on the real parts. One file per bench.
 
 mod intercept;
 mod loss;
 mod stage;
+mod tunnel;
 
 use std::{
-    io::{self, Write},
+    io::{self, BufRead, Write},
     process::ExitCode,
 };
 
 use clap::{Args, Parser, Subcommand};
 use fairlead_lab::ProxyMode;
-use fairlead_tests::print_figures;
+use fairlead_tests::{Figure, Machine, Report, print_figures, record};
 
 #[derive(Debug, Parser)]
 struct Bench {
@@ -25,6 +26,14 @@ struct Bench {
 enum What {
     Intercept,
     Loss,
+    Tunnel,
+    /// Reads the figures of a bench as it prints them with `--json`, keeps them, and shows them
+    Record {
+        bench: String,
+        /// What has to be known of the run
+        #[arg(long)]
+        note: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +53,8 @@ fn main() -> ExitCode {
     let figures = match what {
         What::Intercept => intercept::bench(how.proxy_mode, how.rounds),
         What::Loss => loss::bench(how.proxy_mode, how.rounds),
+        What::Tunnel => tunnel::bench(how.rounds),
+        What::Record { bench, note } => keep(&bench, note),
     };
     match figures.and_then(|figures| {
         print_figures(&figures, how.json, &mut io::stdout().lock())?;
@@ -56,4 +67,14 @@ fn main() -> ExitCode {
             if told.is_ok() { ExitCode::FAILURE } else { ExitCode::from(2) }
         }
     }
+}
+
+/// Keeps what standard input says that a bench found on this machine today.
+fn keep(bench: &str, note: Option<String>) -> anyhow::Result<Vec<Figure>> {
+    let read = |line: io::Result<String>| Ok(serde_json::from_str(&line?)?);
+    let figures = io::stdin().lock().lines().map(read).collect::<anyhow::Result<Vec<Figure>>>()?;
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let report = Report { date, machine: Machine::at_hand()?, note, figures: figures.clone() };
+    record(bench, &report)?;
+    Ok(figures)
 }

@@ -1,0 +1,144 @@
+//! The same path over a long cable: 50 ms there and back, 200 Mbit/s, without loss and with 1 % of it.
+//!
+//! The laptop is alone at one end; hub, agent and service are at the other. *raw* is the application's own connection
+//! over the same cable, with the congestion control that the kernel does best with: BBR where it has it, for both.
+
+use anyhow::Context as _;
+use fairlead_lab::{Host, Lab};
+use fairlead_tests::{
+    Figure,
+    Gate::{AtLeast, AtMost},
+    Line, say,
+};
+
+use super::{
+    gates::against,
+    loads::{Loads, Time, Way},
+    path::{OURS, Path, RAW},
+    round::{attempt, row},
+    samples::{Row, Samples},
+    wan::Wan,
+};
+use crate::stage::tell;
+
+const NAME: &str = "bench-far";
+const LOST_PER_MILLE: u64 = 10;
+const RTT_MS: f64 = 50.0;
+
+const BULK: Time = Time { warm_ms: 1500, for_ms: 2500 };
+const BESIDE: Time = Time { warm_ms: 0, for_ms: 6000 };
+const ASK_BESIDE: Time = Time { warm_ms: 1500, for_ms: 3500 };
+const CONNECT: Time = Time { warm_ms: 0, for_ms: 1500 };
+
+/// What is measured over one kind of cable, and how much of raw must be left.
+struct Rows {
+    lost_per_mille: u64,
+    bulks: [(Way, usize, Row, f64); 3],
+    beside_p50: Row,
+    beside_p99: Row,
+    new: Row,
+}
+
+const CLEAN: Rows = Rows {
+    lost_per_mille: 0,
+    bulks: [
+        (Way::Down, 1, row("50 ms: download, 1 stream", "MB/s"), 0.95),
+        (Way::Up, 1, row("50 ms: upload, 1 stream", "MB/s"), 0.95),
+        (Way::Down, 8, row("50 ms: download, 8 streams", "MB/s"), 0.95),
+    ],
+    beside_p50: row("50 ms: 1 KB beside one download, p50", "ms"),
+    beside_p99: row("50 ms: 1 KB beside one download, p99", "ms"),
+    new: row("50 ms: new connection, p50", "ms"),
+};
+
+const LOSSY: Rows = Rows {
+    lost_per_mille: LOST_PER_MILLE,
+    bulks: [
+        (Way::Down, 1, row("50 ms, 1 % loss: download, 1 stream", "MB/s"), 0.85),
+        (Way::Up, 1, row("50 ms, 1 % loss: upload, 1 stream", "MB/s"), 0.85),
+        (Way::Down, 8, row("50 ms, 1 % loss: download, 8 streams", "MB/s"), 0.90),
+    ],
+    beside_p50: row("50 ms, 1 % loss: 1 KB beside one download, p50", "ms"),
+    beside_p99: row("50 ms, 1 % loss: 1 KB beside one download, p99", "ms"),
+    new: row("50 ms, 1 % loss: new connection, p50", "ms"),
+};
+
+pub(crate) fn bench(rounds: u32) -> anyhow::Result<Vec<Figure>> {
+    let line = Line::up(NAME, Host::Hub)?;
+    let wan = Wan::between(line.world().lab(), Host::Laptop, Host::Hub)?;
+    let kinds = if prefer_bbr(line.world().lab())? { &[CLEAN, LOSSY][..] } else { &[CLEAN][..] };
+    // What is open has measured another cable.
+    line.begins_anew()?;
+    let paths = [Path::raw(&line)?, Path::ours(&line)?];
+    let (loads, mut samples) = (Loads::of(&line), Samples::default());
+    for number in 1..=rounds {
+        samples.begin_round();
+        for rows in kinds {
+            wan.loses(rows.lost_per_mille);
+            for path in &paths {
+                let lost = rows.lost_per_mille / 10;
+                tell(&format!("50 ms, {lost} % loss, round {number} of {rounds}: {}", path.name));
+                measure(path, &loads, rows, &mut samples);
+            }
+        }
+    }
+    wan.loses(0);
+    drop(wan);
+    line.down()?;
+    Ok(kinds.iter().flat_map(|rows| figures(&samples, rows)).collect())
+}
+
+fn measure(path: &Path, loads: &Loads<'_>, rows: &Rows, samples: &mut Samples) {
+    for (way, streams, row, _) in rows.bulks {
+        attempt(path, samples, row, |samples| {
+            let moved = loads.bulk(path.to, way, streams, BULK)?;
+            samples.note(path.name, row, moved.bytes_per_s / 1e6);
+            Ok(())
+        });
+    }
+    attempt(path, samples, rows.beside_p50, |samples| {
+        // Ends when it is dropped.
+        let _download = loads.begin_bulk(path.to, Way::Down, 1, BESIDE)?;
+        let asked = loads.ask(path.to, ASK_BESIDE)?;
+        samples.note(path.name, rows.beside_p50, asked.p50_us / 1000.0);
+        samples.note(path.name, rows.beside_p99, asked.p99_us / 1000.0);
+        Ok(())
+    });
+    attempt(path, samples, rows.new, |samples| {
+        let connected = loads.connect(path.to, 1, CONNECT)?;
+        samples.note(path.name, rows.new, connected.p50_us / 1000.0);
+        Ok(())
+    });
+}
+
+fn figures(samples: &Samples, rows: &Rows) -> Vec<Figure> {
+    let times = [rows.beside_p50, rows.beside_p99, rows.new];
+    let all = rows.bulks.iter().map(|bulk| bulk.2).chain(times);
+    let measured = all.flat_map(|row| {
+        let sample = |whose| Figure::median(row.name, row.unit, samples.of(whose, row)).of(whose);
+        [sample(RAW), sample(OURS)]
+    });
+    let bulks =
+        rows.bulks.iter().map(|(_, _, row, least)| against(samples, RAW, *row, AtLeast(*least)));
+    let limits = [(rows.beside_p50, 1.1), (rows.beside_p99, 2.0), (rows.new, 1.1)];
+    let times = limits.map(|(row, rtts)| {
+        let sample = samples.of(OURS, row).iter().map(|ms| ms / RTT_MS).collect();
+        let name = format!("{} / RTT", row.name);
+        Figure::median(&name, "x", sample).holding(AtMost(rtts))
+    });
+    measured.chain(bulks).chain(times).collect()
+}
+
+/// Has both hosts use BBR for whatever does not choose by itself. Says so where the kernel has none: with what it has
+/// instead, a lossy cable measures the kernel and not us.
+fn prefer_bbr(lab: &Lab) -> anyhow::Result<bool> {
+    for host in [Host::Laptop, Host::Hub] {
+        let mut sysctl = lab.exec(host, "sh");
+        sysctl.args(["-c", "echo bbr > /proc/sys/net/ipv4/tcp_congestion_control"]);
+        if say(sysctl).context("cannot ask for BBR")?.code != Some(0) {
+            tell("this kernel has no BBR: what it does with 1 % loss is left out");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,100 @@
+//! What the figures must hold, and what they would better hold: one line per gate.
+
+use fairlead_tests::{
+    Figure,
+    Gate::{self, AtLeast, AtMost},
+};
+
+use super::{
+    loads::Way,
+    path::{HAPROXY, OURS, RAW},
+    round::{
+        BESIDE_P50, BESIDE_P99, BULKS, Bulk, HTTP_CLOSE, HTTP_KEEP, IDLE_P50, IDLE_P99, NEW_P50,
+        NEW_RATE, cost,
+    },
+    samples::{Row, Samples},
+};
+
+/// Returns what was measured, side by side, and what had to be held.
+pub(crate) fn figures(samples: &Samples) -> Vec<Figure> {
+    let rows = rows();
+    let whose = [RAW, HAPROXY, OURS];
+    let measured = rows.iter().flat_map(|row| {
+        let cells = whose.map(|whose| (whose, samples.of(whose, *row)));
+        cells.map(|(whose, sample)| Figure::median(row.name, row.unit, sample).of(whose))
+    });
+    let bulks = BULKS.iter().flat_map(|bulk| bulk_gates(samples, bulk));
+    let costs = [Way::Up, Way::Down].into_iter().flat_map(|way| cost_gates(samples, way));
+    measured.chain(bulks).chain(costs).chain(time_gates(samples)).collect()
+}
+
+fn rows() -> Vec<Row> {
+    let bulks = BULKS.iter().flat_map(|bulk| [Some(bulk.rate), bulk.fairness]).flatten();
+    let costs = [Way::Up, Way::Down].map(cost);
+    let costs = costs.iter().flat_map(|cost| [cost.whole, cost.laptop, cost.hop, cost.cluster]);
+    let times = [IDLE_P50, IDLE_P99, BESIDE_P50, BESIDE_P99, NEW_P50, NEW_RATE];
+    bulks.chain(costs).chain(times).chain([HTTP_CLOSE, HTTP_KEEP]).collect()
+}
+
+fn bulk_gates(samples: &Samples, bulk: &Bulk) -> Vec<Figure> {
+    let against =
+        |whose, gate, stretch| against(samples, whose, bulk.rate, gate).stretching_to(stretch);
+    let fairness = |least, stretch| {
+        let row = bulk.fairness.expect("many streams have one");
+        let sample = samples.of(OURS, row);
+        Figure::median(row.name, row.unit, sample).holding(AtLeast(least)).stretching_to(stretch)
+    };
+    match bulk.streams {
+        1 => vec![against(RAW, AtLeast(0.20), 0.30), against(HAPROXY, AtLeast(0.50), 0.75)],
+        16 => vec![against(HAPROXY, AtLeast(0.50), 0.70), fairness(0.97, 0.99)],
+        _ => vec![against(HAPROXY, AtLeast(0.45), 0.70), fairness(0.90, 0.99)],
+    }
+}
+
+/// On two cores of 2026 these ratios are 1.9 s/GB (stretch 1.4) and 0.36 s/GB (0.22).
+fn cost_gates(samples: &Samples, way: Way) -> [Figure; 2] {
+    let cost = cost(way);
+    [
+        against(samples, HAPROXY, cost.whole, AtMost(2.0)).stretching_to(1.5),
+        against(samples, HAPROXY, cost.hop, AtMost(1.3)).stretching_to(0.8),
+    ]
+}
+
+fn time_gates(samples: &Samples) -> Vec<Figure> {
+    let against = |row, gate, stretch| against(samples, HAPROXY, row, gate).stretching_to(stretch);
+    let beside = samples.ratio((OURS, BESIDE_P50), (OURS, IDLE_P50));
+    let beside_ms = samples.of(OURS, BESIDE_P99).iter().map(|us| us / 1000.0).collect();
+    vec![
+        against(IDLE_P50, AtMost(1.7), 1.3),
+        against(IDLE_P99, AtMost(1.7), 1.3),
+        Figure::median("1 KB beside one download / alone, p50", "x", beside)
+            .holding(AtMost(6.0))
+            .stretching_to(3.0),
+        Figure::median("1 KB beside one download, p99", "ms", beside_ms)
+            .holding(AtMost(10.0))
+            .stretching_to(4.0),
+        against(NEW_P50, AtMost(1.6), 1.2),
+        against(NEW_RATE, AtLeast(0.80), 0.95),
+        against(HTTP_CLOSE, AtLeast(0.75), 0.95),
+        against(HTTP_KEEP, AtLeast(0.55), 0.75),
+    ]
+}
+
+/// Returns a row of ours as a multiple of somebody else's, round by round.
+pub(crate) fn against(samples: &Samples, whose: &'static str, row: Row, gate: Gate) -> Figure {
+    let ratio = samples.ratio((OURS, row), (whose, row));
+    Figure::median(&format!("{} / {whose}", row.name), "x", ratio).holding(gate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_gate_fails_when_nothing_was_measured() {
+        let figures = figures(&Samples::default());
+        let gated: Vec<_> = figures.iter().filter(|figure| figure.gate.is_some()).collect();
+        assert_eq!(gated.len(), 24);
+        assert!(gated.iter().all(|figure| !figure.holds));
+    }
+}
