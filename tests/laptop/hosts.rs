@@ -97,15 +97,6 @@ fn edits_of_another_hand_survive() {
 }
 
 #[test]
-fn a_missing_nft_says_what_to_install() {
-    let mut machine = Machine::new();
-    machine.start_supervisor(&["--nft", "/nonexistent/nft"]);
-    let failure = Attached::to(&machine).sets(&["shop/cart"]).expect_err("refused");
-    assert!(failure.hint.is_some_and(|hint| hint.contains("nftables")));
-    assert_eq!(machine.hosts(), HOSTS);
-}
-
-#[test]
 fn what_another_program_removes_is_put_back_and_what_it_wrote_is_kept() {
     let machine = Machine::with_supervisor();
     machine.root_does("echo >> /etc/hosts");

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    net::TcpListener,
     os::unix::{fs::chown, net::UnixStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -133,6 +134,10 @@ impl Machine {
 
     /// Leaves a user with the session of an earlier daemon: these services, each on port 80.
     pub(crate) fn has_consumed(&self, uid: u32, services: &[&str]) {
+        self.has_consumed_and_may_remap(uid, services, false);
+    }
+
+    pub(crate) fn has_consumed_and_may_remap(&self, uid: u32, services: &[&str], may: bool) {
         let home = format!("/mnt/home/{uid}");
         let state = format!("{home}/.local/state/fairlead");
         fs::create_dir_all(self.path(&state)).expect("made");
@@ -141,6 +146,7 @@ impl Machine {
             "id": "01980a3f-0000-7000-8000-000000000001",
             "teamspace": { "id": TEAMSPACE, "name": "staging" },
             "grant": "",
+            "may_remap": may,
             "wish": { "kind": "consume", "patterns": ["shop/*"], "services": granted },
         }]);
         fs::write(self.path(&format!("{state}/sessions.json")), session.to_string())
@@ -213,6 +219,11 @@ impl Machine {
         assert_eq!(leftover.count(), 0, "no temporary file stays");
     }
 
+    /// Lets a program of the developer listen on a port of all addresses, until it is dropped.
+    pub(crate) fn listens_everywhere(&self, port: u16) -> std::io::Result<TcpListener> {
+        self.inside(move || TcpListener::bind(("0.0.0.0", port)))
+    }
+
     /// Opens a connection as a user, by name, and says how that ended.
     pub(crate) fn connects(&self, uid: u32, name: &str) -> Said {
         let mut curl = self.user(uid, "curl");
@@ -266,7 +277,7 @@ impl Attached {
             ports: vec!["80".parse().expect("valid")],
             is_home: true,
         });
-        let request = Request::Set { services: reached.collect() };
+        let request = Request::Set { services: reached.collect(), may_remap: false };
         laptop_ipc::write_blocking(&mut self.0, &Call::new(request)).expect("sent");
         laptop_ipc::read_blocking(&mut self.0).expect("answered")
     }

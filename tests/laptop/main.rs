@@ -8,6 +8,7 @@ mod command_line;
 mod deaths;
 mod hosts;
 mod hub;
+mod listeners;
 mod machine;
 mod run;
 mod users;

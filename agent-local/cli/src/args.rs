@@ -151,6 +151,9 @@ service answers within 20 s the exit code is 70: the consume goes on trying."
         /// What to reach
         #[arg(required = true, value_name = "PATTERN")]
         patterns: Vec<Pattern>,
+        /// Where there is no nftables: give a port that another program has another number here
+        #[arg(long)]
+        remap: bool,
         #[command(flatten)]
         of: OfTeamspace,
     },

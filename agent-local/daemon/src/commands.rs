@@ -110,8 +110,8 @@ async fn answer(request: Request, keeper: &Arc<Keeper>, pid: i32) -> Reply {
             proof::prove_once(keeper).await;
             Ok(Answer::Status(keeper.await_proven(patience).await))
         }
-        Request::Consume { hub, teamspace, patterns } => {
-            consume::begin(keeper, &hub, teamspace, patterns).await
+        Request::Consume { hub, teamspace, patterns, may_remap } => {
+            consume::begin(keeper, &hub, teamspace, patterns, may_remap).await
         }
         Request::Run { hub, teamspace, patterns, remap } => {
             program::begin(keeper, Wanted { hub, teamspace, patterns, remap }, pid).await
@@ -207,6 +207,7 @@ mod tests {
             hub: hub.url(),
             teamspace: teamspace.clone(),
             patterns: Patterns::new(vec![word.parse().expect("valid")]).expect("valid"),
+            may_remap: false,
         };
         // There is no supervisor, so no name can follow: as good as refused.
         answer(wants("pay/api"), &keeper, 0).await.expect_err("no supervisor");

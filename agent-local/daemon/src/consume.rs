@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddrV4, sync::Arc};
 
-use fairlead_model::{Pattern, Patterns, Phase, ServiceRef, SessionId, timers::LAPTOP_QUEUE};
+use fairlead_model::{
+    Pattern, Patterns, Phase, ServiceRef, SessionId,
+    timers::{LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
+};
 use fairlead_tunnel::{
     Copied, Ending, OpenFailed, Opener, Stream, both_ways, socket::abort_on_close,
 };
@@ -13,10 +16,10 @@ use laptop_ipc::{
     daemon::{Answer, Refused, Teamspace},
 };
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{debug, warn};
 
@@ -42,12 +45,16 @@ pub(crate) async fn begin(
     hub: &str,
     teamspace: Teamspace,
     patterns: Patterns,
+    may_remap: bool,
 ) -> Result<Answer, Failure> {
     let _acting = keeper.acting.lock().await;
     let hub = keeper.hub_called(hub)?;
     if let Some((id, before)) = before(keeper, &teamspace) {
         // Now: the hub says it over the link as well, which may be faster.
         let had = keeper.sessions().granted(id);
+        if may_remap {
+            keeper.sessions().let_remap(id);
+        }
         match hub.change_consume(id, &joined(&before, patterns.clone())?).await {
             Ok(changed) => return change(keeper, &hub, &Had { id, before, had }, changed).await,
             Err(AccountError::Refused(Refusal { status: 409, message, .. })) => {
@@ -61,7 +68,7 @@ pub(crate) async fn begin(
     let (id, grant) = (begun.session.id, begun.grant.clone());
     let services = granted::services_of(std::mem::take(&mut begun.services));
     let wish = Wish::Consume { patterns, services };
-    keeper.keep(DesiredSession { id, teamspace, grant, wish }, Origin::Begun);
+    keeper.keep(DesiredSession { id, teamspace, grant, wish, may_remap }, Origin::Begun);
 
     if let Err(failure) = keeper.apply().await {
         // Nothing half done: the session goes.
@@ -199,9 +206,17 @@ fn joined(before: &Patterns, wanted: Patterns) -> Result<Patterns, Failure> {
     Patterns::new(all).map_err(|error| Failure::new(FailureKind::Input, error.to_string()))
 }
 
+/// Returns the room for all connections, however they come.
+pub(crate) fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CONNECTIONS_MAX))
+}
+
 /// Accepts redirected connections on whichever listener the supervisor passed last.
-pub(crate) async fn accept_each(keeper: Arc<Keeper>, mut listeners: Listeners) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub(crate) async fn accept_each(
+    keeper: Arc<Keeper>,
+    mut listeners: Listeners,
+    room: Arc<Semaphore>,
+) {
     loop {
         let passed = listeners.borrow_and_update().clone();
         let Some(passed) = passed else {
@@ -250,10 +265,23 @@ async fn receive(
 ) {
     let destination = original::destination(&tcp);
     if destination == Some(canary) {
-        return answer_canary(&keeper, tcp).await;
+        return answer_canary(keeper, tcp).await;
     }
-    // Somebody may have found the listener's own port; nothing is offered there.
-    let route = destination.and_then(|to| keeper.sessions().route(to));
+    match destination {
+        Some(destination) => receive_for(keeper, tcp, destination, slot).await,
+        // Somebody has found the listener's own port; nothing is offered there.
+        None => abort_on_close(&tcp),
+    }
+}
+
+/// Carries a connection to where it was going.
+pub(crate) async fn receive_for(
+    keeper: Arc<Keeper>,
+    tcp: TcpStream,
+    destination: SocketAddrV4,
+    slot: OwnedSemaphorePermit,
+) {
+    let route = keeper.sessions().route(destination);
     match route {
         Some(route) => carry(&keeper, tcp, route).await,
         None => abort_on_close(&tcp),
@@ -261,9 +289,11 @@ async fn receive(
     drop(slot);
 }
 
-async fn answer_canary(keeper: &Keeper, mut tcp: TcpStream) {
+pub(crate) async fn answer_canary(keeper: Arc<Keeper>, mut tcp: TcpStream) {
     // Whoever asked sees by itself when nothing comes.
     drop(tcp.write_all(&keeper.canary_word).await);
+    // And closes first: otherwise the service's port would be in use for a minute after the last listener is gone.
+    drop(timeout(LAPTOP_PROOF_MAX, tcp.read(&mut [0])).await);
 }
 
 /// Carries one connection. Without a carrier it waits a little and then fails visibly.

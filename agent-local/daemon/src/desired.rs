@@ -21,6 +21,9 @@ pub(crate) struct DesiredSession {
     /// The last grant; worth nothing without the device key.
     pub(crate) grant: String,
     pub(crate) wish: Wish,
+    /// Of a consume: a port that is taken may be another one on this laptop.
+    #[serde(default)]
+    pub(crate) may_remap: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +83,7 @@ mod tests {
                 service: "shop/cart".parse().expect("valid"),
                 ports: vec!["3000:80".parse().expect("valid")],
             },
+            may_remap: false,
         };
         desired.write(std::slice::from_ref(&session)).expect("written");
         assert_eq!(desired.read().expect("read"), [session]);

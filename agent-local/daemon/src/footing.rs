@@ -5,6 +5,7 @@
 //! until another one is there, and says so; what that one should put is for the footprint's task to ask.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
     os::unix::net::UnixStream,
@@ -20,10 +21,12 @@ use std::{
 use fairlead_model::timers::SUPERVISOR_ANSWER;
 use laptop_ipc::{
     Failure, FailureKind, FrameError, peer_of, receive_descriptor,
-    supervisor::{Answer, DaemonFolders, Reached, Reply, Request},
+    supervisor::{Answer, DaemonFolders, Listening, Reached, Reply, Request},
 };
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
+
+use crate::doors::{Door, Doors};
 
 /// Only the footprint's task asks, one thing at a time.
 const QUEUE: usize = 1;
@@ -38,8 +41,22 @@ pub(crate) struct Passed {
 }
 
 pub(crate) type Listeners = watch::Receiver<Option<Arc<Passed>>>;
-pub(crate) type SetReply = Result<Vec<Ipv4Addr>, Failure>;
-type Order = (Vec<Reached>, oneshot::Sender<SetReply>);
+pub(crate) type SetReply = Result<Placed, Failure>;
+type Order = (Wanted, oneshot::Sender<SetReply>);
+
+/// What the footprint should be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    pub(crate) services: Vec<Reached>,
+    pub(crate) may_remap: bool,
+}
+
+/// Where the services are: an address for each, and the doors where nothing can be redirected.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    pub(crate) doors: Option<Doors>,
+}
 
 /// A hold on the thread.
 #[derive(Debug)]
@@ -47,6 +64,7 @@ pub(crate) struct Footing {
     wanted_tx: mpsc::SyncSender<Order>,
     passed_rx: Listeners,
     contested_rx: watch::Receiver<Option<String>>,
+    doors_rx: watch::Receiver<Option<Doors>>,
 }
 
 impl Footing {
@@ -55,8 +73,16 @@ impl Footing {
         let (wanted_tx, wanted_rx) = mpsc::sync_channel::<Order>(QUEUE);
         let (passed_tx, passed_rx) = watch::channel(None);
         let (contested_tx, contested_rx) = watch::channel(None);
-        let mut standing =
-            Standing { socket, folders, stream: None, passed_tx, contested_tx, was_missing: false };
+        let (doors_tx, doors_rx) = watch::channel(None);
+        let mut standing = Standing {
+            socket,
+            folders,
+            stream: None,
+            passed_tx,
+            contested_tx,
+            doors_tx,
+            was_missing: false,
+        };
         thread::spawn(move || {
             standing.look();
             loop {
@@ -70,7 +96,12 @@ impl Footing {
                 }
             }
         });
-        (Self { wanted_tx, passed_rx: passed_rx.clone(), contested_rx }, passed_rx)
+        (Self { wanted_tx, passed_rx: passed_rx.clone(), contested_rx, doors_rx }, passed_rx)
+    }
+
+    /// Returns the doors of the moment, and tells of each change.
+    pub(crate) fn doors(&self) -> watch::Receiver<Option<Doors>> {
+        self.doors_rx.clone()
     }
 
     /// Returns what another program keeps changing, as the supervisor says.
@@ -89,7 +120,7 @@ impl Footing {
     }
 
     /// Makes the footprint be exactly this and returns the address of each service.
-    pub(crate) async fn set(&self, wanted: Vec<Reached>) -> SetReply {
+    pub(crate) async fn set(&self, wanted: Wanted) -> SetReply {
         let ending = || Failure::new(FailureKind::Internal, "the daemon is ending");
         let (reply_tx, reply_rx) = oneshot::channel();
         self.wanted_tx.try_send((wanted, reply_tx)).map_err(|_| ending())?;
@@ -103,20 +134,57 @@ struct Standing {
     stream: Option<UnixStream>,
     passed_tx: watch::Sender<Option<Arc<Passed>>>,
     contested_tx: watch::Sender<Option<String>>,
+    doors_tx: watch::Sender<Option<Doors>>,
     was_missing: bool,
 }
 
 impl Standing {
-    fn set(&mut self, wanted: Vec<Reached>) -> SetReply {
+    fn set(&mut self, wanted: Wanted) -> SetReply {
         if self.stream.is_none() {
             self.look();
         }
-        match self.ask(Request::Set { services: wanted })? {
-            Answer::Set { addresses } => Ok(addresses),
+        let Wanted { services, may_remap } = wanted;
+        match self.ask(Request::Set { services, may_remap })? {
+            Answer::Set { addresses, listeners } => {
+                let doors = listeners.map(|listed| self.receive(listed)).transpose()?;
+                self.doors_tx.send_replace(doors.clone());
+                Ok(Placed { addresses, doors })
+            }
             other => {
                 Err(Failure::new(FailureKind::Version, format!("unexpected answer: {other:?}")))
             }
         }
+    }
+
+    /// Takes the listeners that are new; the others are here already.
+    fn receive(&mut self, listed: Vec<Listening>) -> Result<Doors, Failure> {
+        let had = self.doors_tx.borrow().clone().unwrap_or_default();
+        let mut doors = BTreeMap::new();
+        for Listening { destination, on, is_new } in listed {
+            let door = match had.get(&destination).filter(|_| !is_new) {
+                Some(door) => Arc::clone(door),
+                None => match self.receive_one() {
+                    Ok(listener) => Arc::new(Door { on, listener }),
+                    Err(error) => {
+                        // What comes next on this connection cannot be told from what came too late.
+                        self.lose();
+                        let message =
+                            format!("the supervisor passed no listener for {on}: {error}");
+                        return Err(Failure::new(FailureKind::Supervisor, message)
+                            .hint("restart the parts: fairlead stop, then fairlead start"));
+                    }
+                },
+            };
+            doors.insert(destination, door);
+        }
+        Ok(Arc::new(doors))
+    }
+
+    fn receive_one(&self) -> io::Result<TcpListener> {
+        let stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let listener = TcpListener::from(receive_descriptor(stream)?);
+        listener.set_nonblocking(true)?;
+        Ok(listener)
     }
 
     /// Sees whether the supervisor is there; if it is new, gets a listener from it.
@@ -186,6 +254,7 @@ impl Standing {
     fn lose(&mut self) {
         self.stream = None;
         self.contested_tx.send_replace(None);
+        self.doors_tx.send_replace(None);
         self.passed_tx.send_replace(None);
     }
 }

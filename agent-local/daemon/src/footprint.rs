@@ -6,12 +6,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use laptop_ipc::{Failure, FailureKind, supervisor::Reached};
+use laptop_ipc::{Failure, FailureKind, daemon::Laptop};
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
-    footing::{Footing, Listeners, SetReply},
+    footing::{Footing, Listeners, Placed, SetReply, Wanted},
     sessions::Sessions,
 };
 
@@ -42,7 +42,7 @@ impl Footprint {
     fn begin_with<F>(
         sessions: Arc<Mutex<Sessions>>,
         mut passed_rx: Listeners,
-        set: impl Fn(Vec<Reached>) -> F + Send + Sync + 'static,
+        set: impl Fn(Wanted) -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = SetReply> + Send + 'static,
@@ -102,12 +102,25 @@ fn is_at_rest(sessions: &Mutex<Sessions>) -> bool {
 
 async fn follow<F: Future<Output = SetReply>>(
     sessions: &Mutex<Sessions>,
-    set: impl Fn(Vec<Reached>) -> F,
+    set: impl Fn(Wanted) -> F,
 ) -> Result<(), Failure> {
     let locked = || sessions.lock().unwrap_or_else(PoisonError::into_inner);
-    let wanted = locked().reached();
-    let addresses = set(wanted.clone()).await?;
-    locked().place(wanted, &addresses);
+    let wanted = {
+        let sessions = locked();
+        Wanted { services: sessions.reached(), may_remap: sessions.may_remap() }
+    };
+    let placed = set(wanted.clone()).await;
+    let mut sessions = locked();
+    let Placed { addresses, doors } = placed.inspect_err(|failure| {
+        // What stood before stands on, and is proven; where nothing did, this is all there is to show.
+        let is_all = !wanted.services.is_empty() && sessions.sample_name().is_none();
+        // That there is no supervisor is for the proof to say: it may come in a moment.
+        if is_all && failure.kind != FailureKind::Supervisor {
+            sessions.set_laptop(Laptop::Broken { reason: failure.message.clone() });
+        }
+    })?;
+    sessions.place(wanted.services, &addresses);
+    sessions.take_doors(doors.as_deref());
     Ok(())
 }
 
@@ -136,12 +149,12 @@ mod tests {
         let (asked_tx, mut asked_rx) = mpsc::unbounded_channel();
         let footprint = {
             let gate = Arc::clone(&gate);
-            Footprint::begin_with(Arc::clone(&sessions), passed_rx, move |wanted: Vec<Reached>| {
+            Footprint::begin_with(Arc::clone(&sessions), passed_rx, move |wanted: Wanted| {
                 let (gate, asked_tx) = (Arc::clone(&gate), asked_tx.clone());
                 async move {
-                    asked_tx.send(wanted.len()).expect("heard");
+                    asked_tx.send(wanted.services.len()).expect("heard");
                     gate.acquire().await.expect("open").forget();
-                    Ok((0..wanted.len()).map(|_| Ipv4Addr::new(127, 72, 1, 2)).collect())
+                    Ok(placed(&wanted))
                 }
             })
         };
@@ -164,13 +177,13 @@ mod tests {
         let (asked_tx, mut asked_rx) = mpsc::unbounded_channel();
         let footprint = {
             let stands_rx = passed_rx.clone();
-            Footprint::begin_with(Arc::clone(&sessions), passed_rx, move |wanted: Vec<Reached>| {
-                asked_tx.send(wanted.len()).expect("heard");
+            Footprint::begin_with(Arc::clone(&sessions), passed_rx, move |wanted: Wanted| {
+                asked_tx.send(wanted.services.len()).expect("heard");
                 let none = || Failure::new(FailureKind::Supervisor, "no supervisor");
-                let reply = stands_rx.borrow().as_ref().map_or_else(
-                    || Err(none()),
-                    |_| Ok((0..wanted.len()).map(|_| Ipv4Addr::new(127, 72, 1, 2)).collect()),
-                );
+                let reply = stands_rx
+                    .borrow()
+                    .as_ref()
+                    .map_or_else(|| Err(none()), |_| Ok(placed(&wanted)));
                 async move { reply }
             })
         };
@@ -202,6 +215,12 @@ mod tests {
         assert!(!is_at_rest(&sessions), "its names still stand");
     }
 
+    /// Every service at the same address, by redirects.
+    fn placed(wanted: &Wanted) -> Placed {
+        let addresses = wanted.services.iter().map(|_| Ipv4Addr::new(127, 72, 1, 2)).collect();
+        Placed { addresses, doors: None }
+    }
+
     fn passed() -> Arc<Passed> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         Arc::new(Passed { listener, canary: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1) })
@@ -214,13 +233,20 @@ mod tests {
         let refuses = Arc::new(std::sync::atomic::AtomicBool::new(true));
         let footprint = {
             let refuses = Arc::clone(&refuses);
+            let sessions = Arc::clone(&sessions);
             Footprint::begin_with(sessions, passed_rx, move |_| {
                 let refused = refuses.load(std::sync::atomic::Ordering::SeqCst);
                 let failure = Failure::new(FailureKind::LaptopNetwork, "full");
-                async move { if refused { Err(failure) } else { Ok(Vec::new()) } }
+                async move { if refused { Err(failure) } else { Ok(placed(&Wanted::default())) } }
             })
         };
+        let laptop = || sessions.lock().expect("unpoisoned").laptop().clone();
         assert!(footprint.follow_sessions().await.is_err());
+        assert_eq!(laptop(), Laptop::Unchanged, "nothing is wanted");
+        let session = consume(fairlead_model::TeamspaceId::generate());
+        sessions.lock().expect("unpoisoned").insert(session);
+        assert!(footprint.follow_sessions().await.is_err());
+        assert_eq!(laptop(), Laptop::Broken { reason: "full".to_owned() });
         refuses.store(false, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(footprint.follow_sessions().await, Ok(()));
     }

@@ -18,6 +18,7 @@ use laptop_account::SessionBegun;
 use laptop_ipc::{
     Failure,
     daemon::{Answer, Teamspace},
+    sockets::{Holder, Process, listener_on},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -33,7 +34,6 @@ use crate::{
     desired::{DesiredSession, Wish},
     keeper::Keeper,
     link::with_causes,
-    ports::{Holder, listener_on},
     session::{Further, Origin, Session},
 };
 
@@ -61,7 +61,7 @@ pub(crate) async fn begin(
         hub.begin_intercept(teamspace.id, device.id, &service, &ports).await?;
     let id = session.id;
     let wish = Wish::Intercept { service, ports };
-    keeper.keep(DesiredSession { id, teamspace, grant, wish }, Origin::Begun);
+    keeper.keep(DesiredSession { id, teamspace, grant, wish, may_remap: false }, Origin::Begun);
     // The service leaves my own consume: its name must not lead back here.
     if let Err(failure) = keeper.apply().await {
         if let Err(again) = keeper.leave(id).await {
@@ -78,10 +78,10 @@ pub(crate) async fn begin(
 fn who_listens(port: Port) -> Result<String, String> {
     match listener_on(port) {
         None => Err(format!("nothing listens on localhost:{port} yet; until then the pods answer")),
-        Some(Holder::Process { pid, name }) => {
-            Ok(format!("On localhost:{port} listens `{name}` (process {pid})."))
+        Some(Holder { process: Some(Process { pid, program }), .. }) => {
+            Ok(format!("On localhost:{port} listens `{program}` (process {pid})."))
         }
-        Some(Holder::Somebody) => {
+        Some(Holder { process: None, .. }) => {
             Ok(format!("On localhost:{port} listens a program of another user."))
         }
     }

@@ -27,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::{
     desired::{Desired, DesiredSession},
+    doors::Knocks,
     footing::Footing,
     footprint::Footprint,
     granted::Granted,
@@ -54,6 +55,7 @@ pub(crate) struct Keeper {
     pub(crate) acting: AsyncMutex<()>,
     /// Known to this process only: who receives it has reached our listener.
     pub(crate) canary_word: [u8; 16],
+    pub(crate) knocks: Knocks,
 }
 
 impl Keeper {
@@ -79,6 +81,7 @@ impl Keeper {
             places,
             stays: AtomicBool::new(false),
             acting: AsyncMutex::new(()),
+            knocks: Knocks::default(),
             canary_word: *SessionId::generate().as_uuid().as_bytes(),
         }
     }
@@ -113,6 +116,7 @@ impl Keeper {
             pid: std::process::id(),
             hub: self.link.state(),
             laptop: sessions.laptop().clone(),
+            way: sessions.way(),
             sessions: sessions.views(),
         }
     }

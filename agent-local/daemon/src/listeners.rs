@@ -15,7 +15,7 @@ use std::{
 use fairlead_model::{Port, ServiceRef, TeamspaceId};
 use fairlead_tunnel::socket::abort_on_close;
 use laptop_footprint::{AddressError, Addresses};
-use laptop_ipc::{Failure, FailureKind, supervisor::PORTS_MAX};
+use laptop_ipc::{Failure, FailureKind, sockets::user_of_connection, supervisor::PORTS_MAX};
 use nix::unistd::Uid;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,7 +25,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{consume, keeper::Keeper, owner};
+use crate::{consume, keeper::Keeper};
 
 /// A laptop has fewer connections; more wait in the listeners' queues.
 const CONNECTIONS_MAX: usize = 4096;
@@ -250,10 +250,7 @@ async fn accept_each(
 
 /// Carries one connection, if it is this user's: everybody on the machine can reach a listener.
 async fn receive(keeper: &Keeper, tcp: TcpStream, from: SocketAddr, to: SocketAddrV4, key: Key) {
-    let owner = match from {
-        SocketAddr::V4(from) => tokio::task::spawn_blocking(move || owner::of(from, to)).await,
-        SocketAddr::V6(_) => Ok(None),
-    };
+    let owner = tokio::task::spawn_blocking(move || user_of_connection(to.into(), from)).await;
     if owner.ok().flatten() != Some(Uid::current().as_raw()) {
         debug!(service = %key.1, "Refused: the connection is not this user's");
         return abort_on_close(&tcp);

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod consume;
 mod desired;
+mod doors;
 mod footing;
 mod footprint;
 mod granted;
@@ -20,8 +21,6 @@ mod names;
 mod offers;
 mod original;
 mod orphans;
-mod owner;
-mod ports;
 mod probe;
 mod program;
 mod proof;
@@ -55,6 +54,7 @@ fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing else installs a provider");
+    laptop_ipc::descriptors::allow_all();
     fairlead_tunnel::unread::cap_at(UNREAD_MAX_BYTES);
     match run::run(args) {
         Ok(code) => code,

@@ -89,7 +89,10 @@ pub(crate) async fn begin(
     };
     let places = placed.iter().map(|(service, address, _)| place((service, *address))).collect();
     let wish = Wish::Consume { patterns, services };
-    let mut session = Session::new(DesiredSession { id, teamspace, grant, wish }, Origin::Begun);
+    let mut session = Session::new(
+        DesiredSession { id, teamspace, grant, wish, may_remap: false },
+        Origin::Begun,
+    );
     let listening = placed.into_iter().flat_map(|(_, _, listening)| listening).collect();
     session.program = Some(Program { places, _listening: listening });
     keeper.sessions().insert(session);

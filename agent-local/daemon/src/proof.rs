@@ -5,7 +5,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use fairlead_model::timers::{LAPTOP_PROOF, LAPTOP_PROOF_MAX};
-use laptop_ipc::daemon::Laptop;
+use laptop_ipc::daemon::{Laptop, Way};
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpStream, lookup_host},
@@ -42,7 +42,10 @@ pub(crate) async fn prove_laptop(keeper: Arc<Keeper>) {
 
 /// Proves once, and says whether all is well (or nothing is reached).
 pub(crate) async fn prove_once(keeper: &Keeper) -> bool {
-    let Some((name, address)) = keeper.sessions().sample_name() else { return true };
+    let Some((name, address)) = keeper.sessions().sample_name() else {
+        // What could not be put at first is tried again, too.
+        return keeper.sessions().reached().is_empty();
+    };
     let proven = match (keeper.footing.contested(), arrives(keeper).await) {
         (Some(contested), _) => Err(contested),
         (None, Ok(())) => leads_to(&name, IpAddr::V4(address)).await,
@@ -69,20 +72,33 @@ async fn arrives(keeper: &Keeper) -> Result<(), String> {
     if !keeper.footing.stands() {
         return Err("no supervisor is running, so names and redirects are taken back".to_owned());
     }
+    let (way, door) = {
+        let sessions = keeper.sessions();
+        (sessions.way(), sessions.sample_door())
+    };
     let asked = async {
-        let mut word = [0; 16];
-        let mut tcp = TcpStream::connect(CANARY).await?;
-        tcp.read_exact(&mut word).await?;
-        Ok::<_, std::io::Error>(word)
+        match (way, door) {
+            (Some(Way::Listeners), Some(door)) => keeper.knocks.knock(door).await,
+            _ => ask_canary().await,
+        }
     };
     match timeout(LAPTOP_PROOF_MAX, asked).await {
         Ok(Ok(word)) if word == keeper.canary_word => Ok(()),
         Ok(Ok(_)) => Err("another program answers at our addresses".to_owned()),
+        Ok(Err(error)) if way == Some(Way::Listeners) => {
+            Err(format!("a listener of ours does not answer ({error})"))
+        }
         Ok(Err(error)) => Err(format!(
             "the redirect does not work ({error}): did another program flush nftables?"
         )),
         Err(_) => Err("a redirected connection does not arrive".to_owned()),
     }
+}
+
+async fn ask_canary() -> std::io::Result<[u8; 16]> {
+    let mut word = [0; 16];
+    TcpStream::connect(CANARY).await?.read_exact(&mut word).await?;
+    Ok(word)
 }
 
 async fn leads_to(name: &str, address: IpAddr) -> Result<(), String> {

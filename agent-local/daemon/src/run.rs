@@ -27,7 +27,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    alone, commands, config::Args, consume, desired::Desired, footing::Footing, hearing,
+    alone, commands, config::Args, consume, desired::Desired, doors, footing::Footing, hearing,
     keeper::Keeper, link, listeners::Places, proof, restore,
 };
 
@@ -84,7 +84,9 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
 
     restore::take_up(&keeper);
     tokio::spawn(hearing::follow_link(keeper.clone(), said_rx));
-    tokio::spawn(consume::accept_each(keeper.clone(), listeners));
+    let room = consume::room();
+    tokio::spawn(consume::accept_each(keeper.clone(), listeners, Arc::clone(&room)));
+    tokio::spawn(doors::attend(keeper.clone(), keeper.footing.doors(), room));
     tokio::spawn(proof::prove_laptop(keeper.clone()));
     restore::put_names_back(&keeper).await;
     if args.alone {

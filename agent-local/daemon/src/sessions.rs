@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
     time::Instant,
 };
 
@@ -13,13 +14,14 @@ use fairlead_model::{
 };
 use fairlead_tunnel::CarrierHandle;
 use laptop_ipc::{
-    daemon::{self, Laptop},
+    daemon::{self, Laptop, Remapped, Way},
     supervisor::Reached,
 };
 use tokio::sync::watch;
 
 use crate::{
     desired::{DesiredSession, Wish},
+    doors::Door,
     granted::Granted,
     names::{self, Consumed},
     session::{Route, Session},
@@ -31,6 +33,8 @@ pub(crate) struct Sessions {
     routes: HashMap<SocketAddrV4, (TeamspaceId, ServiceRef, Port)>,
     addresses: BTreeMap<(TeamspaceId, ServiceRef), (Ipv4Addr, Vec<Port>)>,
     laptop: Laptop,
+    /// Where each destination is really listened on; `None` where the kernel redirects.
+    doors: Option<BTreeMap<SocketAddrV4, SocketAddrV4>>,
     /// Told after everything that a person could see.
     changes_tx: watch::Sender<()>,
 }
@@ -42,6 +46,7 @@ impl Sessions {
             routes: HashMap::new(),
             addresses: BTreeMap::new(),
             laptop: Laptop::Unchanged,
+            doors: None,
             changes_tx: watch::Sender::new(()),
         }
     }
@@ -58,6 +63,47 @@ impl Sessions {
     pub(crate) fn set_laptop(&mut self, laptop: Laptop) {
         self.laptop = laptop;
         self.changes_tx.send_replace(());
+    }
+
+    /// Returns how connections reach the daemon, while any service is reached.
+    pub(crate) fn way(&self) -> Option<Way> {
+        let way = if self.doors.is_some() { Way::Listeners } else { Way::Redirects };
+        (!self.addresses.is_empty()).then_some(way)
+    }
+
+    /// Says whether a port that is taken may be another one on this laptop.
+    pub(crate) fn may_remap(&self) -> bool {
+        self.all_live().any(|session| session.desired.may_remap)
+    }
+
+    /// Lets a consume have other ports on this laptop, from now on.
+    pub(crate) fn let_remap(&mut self, id: SessionId) {
+        if let Some(session) = self.live_mut(id) {
+            session.desired.may_remap = true;
+        }
+    }
+
+    /// Takes note of the doors that stand in the place of redirects.
+    pub(crate) fn take_doors(&mut self, doors: Option<&BTreeMap<SocketAddrV4, Arc<Door>>>) {
+        self.doors = doors.map(|doors| doors.iter().map(|(to, door)| (*to, door.on)).collect());
+        self.changes_tx.send_replace(());
+    }
+
+    /// Returns a door of the service whose name is the sample for the proof.
+    pub(crate) fn sample_door(&self) -> Option<SocketAddrV4> {
+        let (_, (address, ports)) = self.addresses.first_key_value()?;
+        let doors = self.doors.as_ref()?;
+        doors.get(&SocketAddrV4::new(*address, ports.first()?.get())).copied()
+    }
+
+    /// Returns which ports of a service are others on this laptop.
+    fn remapped(&self, address: Ipv4Addr, ports: &[Port]) -> Vec<Remapped> {
+        let other = |port: &Port| {
+            let on = self.doors.as_ref()?.get(&SocketAddrV4::new(address, port.get()))?;
+            let laptop_port = Port::new(on.port())?;
+            (laptop_port != *port).then_some(Remapped { port: *port, laptop_port })
+        };
+        ports.iter().filter_map(other).collect()
     }
 
     pub(crate) fn insert(&mut self, session: Session) {
@@ -341,8 +387,9 @@ impl Sessions {
                         None => self.addresses.get(&(teamspace.id, service.clone()))?,
                     };
                     let refusal = session.refusals.get(service).cloned();
+                    let remapped = self.remapped(*address, ports);
                     let (service, ports) = (service.clone(), ports.clone());
-                    Some(daemon::Reached { service, address: *address, ports, refusal })
+                    Some(daemon::Reached { service, address: *address, ports, remapped, refusal })
                 });
                 (wanted, placed.collect(), Vec::new())
             }
@@ -397,7 +444,8 @@ pub(crate) mod tests {
     fn session_of(teamspace: TeamspaceId, wish: Wish) -> Session {
         let teamspace = Teamspace { id: teamspace, name: "staging".to_owned() };
         let id = SessionId::generate();
-        let desired = DesiredSession { id, teamspace, grant: String::new(), wish };
+        let desired =
+            DesiredSession { id, teamspace, grant: String::new(), wish, may_remap: false };
         Session::new(desired, Origin::Begun)
     }
 
@@ -436,6 +484,27 @@ pub(crate) mod tests {
         place(&mut sessions);
         assert_eq!(sessions.route(cart).expect("routed").service.to_string(), "shop/frontend");
         assert_eq!(sessions.views().iter().map(|view| view.services.len()).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_shown_with_the_one_in_its_place() {
+        let mut sessions = Sessions::new();
+        let mut session = consume(TeamspaceId::generate());
+        session.desired.may_remap = true;
+        let id = session.desired.id;
+        assert!(!sessions.may_remap() && sessions.way().is_none());
+        sessions.insert(session);
+        place(&mut sessions);
+        assert!(sessions.may_remap() && sessions.way() == Some(Way::Redirects));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let (cart, on) = ("127.72.1.2:80".parse().expect("address"), "127.72.1.2:10080");
+        let door = Arc::new(Door { on: on.parse().expect("address"), listener });
+        sessions.take_doors(Some(&BTreeMap::from([(cart, Arc::clone(&door))])));
+        assert_eq!((sessions.way(), sessions.sample_door()), (Some(Way::Listeners), Some(door.on)));
+        let view = sessions.view_of(id).expect("there");
+        let remapped: Vec<_> =
+            view.services.iter().map(|service| service.remapped.as_slice()).collect();
+        assert_eq!(remapped, [&[Remapped { port: port(80), laptop_port: port(10_080) }][..], &[]]);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use fairlead_model::{Port, ServiceRef};
 use laptop_ipc::supervisor::Reached;
 
 use crate::{
-    AddressError, Addresses, Change, HostEntry, HostsError, HostsFile, Journal, JournalError, Nft,
-    Redirect, RedirectError, redirect,
+    AddressError, Addresses, Change, Given, HostEntry, HostsError, HostsFile, Journal,
+    JournalError, ListenError, Listeners, Nft, Redirect, RedirectError, redirect,
 };
 
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -25,6 +25,8 @@ pub enum FootprintError {
     Hosts(#[from] HostsError),
     #[error(transparent)]
     Redirect(#[from] RedirectError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -45,6 +47,8 @@ pub struct Paths {
 pub struct Wanted {
     pub listener: Port,
     pub services: Vec<Reached>,
+    /// A port that is taken may be another one, where connections cannot be redirected.
+    pub may_remap: bool,
 }
 
 /// What stands on this machine, for every user.
@@ -55,6 +59,9 @@ pub struct Footprint {
     journal: Journal,
     addresses: Addresses,
     users: BTreeMap<u32, Wanted>,
+    /// `None` as long as nobody has asked the kernel whether it can redirect.
+    can_redirect: Option<bool>,
+    listeners: Listeners,
     /// What stands is what `users` want; not after a step that failed.
     is_settled: bool,
 }
@@ -68,6 +75,8 @@ impl Footprint {
             journal: Journal::open(&paths.journal)?,
             addresses: Addresses::load(&paths.addresses)?,
             users: BTreeMap::new(),
+            can_redirect: None,
+            listeners: Listeners::default(),
             is_settled: false,
         };
         // The journal may be gone, and another program may have put back what it remembered.
@@ -97,7 +106,8 @@ impl Footprint {
             disturbed.push(Change::HostsSection { path: self.hosts.path().to_owned() });
         }
         // Without a redirect of ours the ruleset is others' affair, and looking would cost a process each time.
-        if !redirects.is_empty() && !self.nft.stands(&redirects)? {
+        let is_redirected = !redirects.is_empty() && self.can_redirect != Some(false);
+        if is_redirected && !self.nft.stands(&redirects)? {
             disturbed.push(Change::RedirectTable);
         }
         Ok(disturbed)
@@ -116,9 +126,18 @@ impl Footprint {
     /// When a step fails the user has what they had before, and so has everybody else.
     pub fn set(&mut self, uid: u32, wanted: Wanted) -> Result<Vec<Ipv4Addr>, FootprintError> {
         let addresses = self.addresses_of(&wanted)?;
+        if self.users.is_empty() {
+            // Only while nothing stands: what stands must not change its way.
+            self.can_redirect = Some(self.nft.can_redirect()?);
+        }
         let before = self.users.insert(uid, wanted);
         self.put_or_put_back(uid, before)?;
         Ok(addresses)
+    }
+
+    /// Returns a user's listeners, where connections cannot be redirected.
+    pub fn listeners_of(&self, uid: u32) -> Option<impl Iterator<Item = Given<'_>>> {
+        (self.can_redirect == Some(false)).then(|| self.listeners.of(uid))
     }
 
     /// Removes a user's part, and whatever could not be removed when it should have been.
@@ -172,15 +191,31 @@ impl Footprint {
     fn put(&mut self) -> Result<(), FootprintError> {
         let (entries, redirects) = self.plan()?;
         if redirects.is_empty() {
+            self.listen(&[])?;
             return self.take_back();
         }
-        // The redirect first: a name must not lead to an address that nobody listens on.
-        self.journal.about_to(&Change::RedirectTable)?;
-        self.nft.replace(&redirects)?;
+        // First: a name must not lead to an address that nobody of us listens on.
+        if self.can_redirect == Some(false) {
+            self.listen(&redirects)?;
+        } else {
+            self.journal.about_to(&Change::RedirectTable)?;
+            self.nft.replace(&redirects)?;
+        }
         let section = Change::HostsSection { path: self.hosts.path().to_owned() };
         self.journal.about_to(&section)?;
         self.hosts.write_section(&entries)?;
         Ok(())
+    }
+
+    /// Listens where the kernel would redirect.
+    fn listen(&mut self, redirects: &[Redirect]) -> Result<(), FootprintError> {
+        let of = |r: &Redirect| -> Vec<(u32, SocketAddrV4)> {
+            let services = r.services.iter().filter(|service| **service != redirect::canary());
+            services.map(|service| (r.uid, *service)).collect()
+        };
+        let wanted = redirects.iter().flat_map(of).collect();
+        let may_remap = self.users.iter().filter(|(_, user)| user.may_remap).map(|(uid, _)| *uid);
+        Ok(self.listeners.follow(&wanted, &may_remap.collect())?)
     }
 
     /// Says what should stand for all users together.
@@ -284,6 +319,7 @@ mod tests {
                 "#!/bin/sh\ncase $1 in -n)\n\
                    /bin/grep -q skuid {here}/rules 2>/dev/null && exec /bin/cat {here}/rules\n\
                    echo 'No such file' >&2; exit 1;;\n\
+                 -c) exec /bin/cat > /dev/null;;\n\
                  esac\ntest ! -e {here}/refuse && exec /bin/cat > {here}/rules\n"
             );
             fs::write(at("nft"), nft).expect("written");
@@ -324,7 +360,11 @@ mod tests {
             ports: vec![Port::new(80).expect("not 0")],
             is_home: true,
         });
-        Wanted { listener: Port::new(listener).expect("not 0"), services: services.collect() }
+        Wanted {
+            listener: Port::new(listener).expect("not 0"),
+            services: services.collect(),
+            may_remap: false,
+        }
     }
 
     #[test]
@@ -398,6 +438,29 @@ mod tests {
         assert_eq!(footprint.disturbed().expect("looked"), [hosts]);
         footprint.put_again().expect("taken back");
         machine.is_clean();
+    }
+
+    #[test]
+    fn where_nothing_can_be_redirected_there_are_listeners_and_they_leave_no_residue() {
+        let machine = Machine::new();
+        fs::remove_file(&machine.paths.nft).expect("removed");
+        let mut footprint = machine.footprint();
+        let mut ada = wanted(TeamspaceId::generate(), 40_001, &["shop/cart"]);
+        ada.services[0].ports = vec![Port::new(28_093).expect("not 0")];
+        let given = footprint.set(1000, ada).expect("set");
+        let on: Vec<_> =
+            footprint.listeners_of(1000).expect("no redirects").map(|given| given.on).collect();
+        assert_eq!(on, [SocketAddrV4::new(given[0], 28_093)]);
+        std::net::TcpStream::connect(on[0]).expect("it listens");
+        assert!(machine.read("hosts").contains("cart.shop"));
+        assert_eq!(footprint.standing().len(), 1, "a listener needs no journal");
+        assert_eq!(footprint.disturbed().expect("looked"), []);
+        footprint.clear(1000).expect("cleared");
+        std::net::TcpStream::connect(on[0]).expect_err("nobody listens");
+        assert_eq!(
+            (machine.read("hosts"), machine.read("residue.jsonl")),
+            (PLAIN.into(), String::new())
+        );
     }
 
     #[test]

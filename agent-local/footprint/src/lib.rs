@@ -1,6 +1,7 @@
 //! The only code that changes the laptop, and the journal that lets every change be taken back.
 //!
-//! What is changed is known in advance: a marked section of the hosts file and one nftables table. Each module has a
+//! What is changed is known in advance: a marked section of the hosts file and one nftables table (where there is no
+//! nftables: listeners, which end with their process). Each module has a
 //! pure half that says what should stand there and a thin half that puts it there. [`Footprint`] joins them under
 //! the journal's rule: what we are about to change is on disk before it is changed.
 //!
@@ -13,6 +14,7 @@ mod hosts;
 mod hosts_file;
 mod journal;
 mod lease;
+mod listeners;
 mod redirect;
 mod repairs;
 mod whole_file;
@@ -25,6 +27,7 @@ pub use hosts::{
 };
 pub use hosts_file::{HostsError, HostsFile};
 pub use journal::{Change, Journal, JournalError};
+pub use listeners::{Given, ListenError, Listeners, Taken};
 pub use redirect::{Nft, Redirect, RedirectError, ruleset};
 pub use repairs::Repairs;
 pub use whole_file::replace_atomically;

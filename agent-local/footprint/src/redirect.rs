@@ -96,6 +96,17 @@ impl Nft {
         self.run(&ruleset(&[]))
     }
 
+    /// Says whether connections can be redirected on this machine, and changes nothing: `nft` may be missing, the
+    /// kernel may lack what it needs, and in a container it may not be ours to change.
+    pub fn can_redirect(&self) -> Result<bool, RedirectError> {
+        let probe = Redirect { uid: 0, listener: canary_port(), services: vec![canary()] };
+        match self.run_for(&["-c", "-f", "-"], &ruleset(&[probe]), NFT_MAX) {
+            Ok(_) => Ok(true),
+            Err(RedirectError::Hung { program }) => Err(RedirectError::Hung { program }),
+            Err(RedirectError::Run { .. } | RedirectError::Refused { .. }) => Ok(false),
+        }
+    }
+
     /// Says whether our table leads every one of these redirects to its listener.
     pub fn stands(&self, redirects: &[Redirect]) -> Result<bool, RedirectError> {
         let Some(table) = self.table()? else { return Ok(redirects.is_empty()) };
@@ -181,11 +192,15 @@ fn text_of(pipe: impl io::Read) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
+const fn canary_port() -> Port {
+    Port::new(1).expect("not 0")
+}
+
 /// Returns the pair that every user's redirect contains besides the services.
 #[must_use]
 pub(crate) const fn canary() -> SocketAddrV4 {
     let address: Ipv4Addr = crate::addresses::CANARY;
-    SocketAddrV4::new(address, 1)
+    SocketAddrV4::new(address, canary_port().get())
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ pub enum Request {
         hub: String,
         teamspace: Teamspace,
         patterns: Patterns,
+        /// Where connections cannot be redirected, a port that is taken may be another one on this laptop.
+        #[serde(default)]
+        may_remap: bool,
     },
     /// Reach nothing.
     ConsumeClear,
@@ -134,6 +137,9 @@ pub struct Status {
     pub pid: u32,
     pub hub: Link,
     pub laptop: Laptop,
+    /// How connections reach the daemon, while any service is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
     pub sessions: Vec<Session>,
 }
 
@@ -162,6 +168,16 @@ pub enum Link {
     SignedOut,
     Connecting { hub: String, reason: String },
     Connected { hub: String, replica: String },
+}
+
+/// How connections to services reach the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// The kernel redirects them, by nftables.
+    Redirects,
+    /// One listener for each port of each service.
+    Listeners,
 }
 
 /// Names and redirects of this machine.
@@ -218,11 +234,21 @@ impl Session {
     }
 }
 
+/// A port of a service that has another number on this laptop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remapped {
+    pub port: Port,
+    pub laptop_port: Port,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
     pub service: ServiceRef,
     pub address: Ipv4Addr,
     pub ports: Vec<Port>,
+    /// Which of the ports are others on this laptop, because a program of its own has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remapped: Vec<Remapped>,
     /// Why the last connection to it did not come about; gone when one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
@@ -255,6 +281,7 @@ mod tests {
             pid: 1,
             hub: connected,
             laptop: Laptop::Proven,
+            way: None,
             sessions: [Phase::Active, Phase::Ended, Phase::Refused].map(session).into(),
         };
         assert_eq!(status.pending(), Vec::<String>::new());

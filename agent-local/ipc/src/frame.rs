@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::{Failure, FailureKind};
 
 /// Version of everything in this crate. Rises with each change that an older part would misread.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Room for the largest honest message: a footprint of 2,000 services.
 pub const FRAME_MAX_BYTES: usize = 4 << 20;

@@ -5,9 +5,11 @@
 
 pub mod daemon;
 mod descriptor;
+pub mod descriptors;
 mod frame;
 mod peer;
 mod run_folder;
+pub mod sockets;
 pub mod supervisor;
 
 pub use descriptor::{receive_descriptor, send_descriptor};

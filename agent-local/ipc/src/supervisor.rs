@@ -1,6 +1,9 @@
 //! What the supervisor is asked. It acts for the uid that asks, and for no other.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+};
 
 use fairlead_model::{Port, ServiceRef, TeamspaceId};
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,9 @@ pub enum Request {
     /// Make the caller's footprint be exactly this. Only after `Attach`, on the same connection.
     Set {
         services: Vec<Reached>,
+        /// Where connections cannot be redirected, a port that is taken may be another one on this laptop.
+        #[serde(default)]
+        may_remap: bool,
     },
     /// Remove what stands for the caller and what no live daemon wants any more, and say what it was; for root, remove
     /// everything of everybody. With `dry_run` only say it.
@@ -48,6 +54,16 @@ pub struct Reached {
     pub ports: Vec<Port>,
     /// Whether the bare name `cart` leads to it, too.
     pub is_home: bool,
+}
+
+/// One listener in the place of a redirect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// The service's address and port.
+    pub destination: SocketAddrV4,
+    /// Where it listens: the same, or another port where that one is taken.
+    pub on: SocketAddrV4,
+    pub is_new: bool,
 }
 
 pub type Reply = Result<Answer, Failure>;
@@ -76,9 +92,12 @@ pub enum Answer {
         canary: Ipv4Addr,
         canary_port: Port,
     },
-    /// The addresses, in the order of the services.
+    /// The addresses, in the order of the services. Where connections cannot be redirected, the listeners as well: each
+    /// that is new follows as a descriptor, in their order.
     Set {
         addresses: Vec<Ipv4Addr>,
+        #[serde(default)]
+        listeners: Option<Vec<Listening>>,
     },
     Residue {
         found: Vec<String>,

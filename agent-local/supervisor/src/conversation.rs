@@ -1,7 +1,7 @@
 //! One connection to the supervisor: who is it, what do they ask, what may they have.
 
 use std::{
-    net::Ipv4Addr,
+    collections::HashSet,
     os::{fd::AsFd as _, unix::net::UnixStream},
     time::Duration,
 };
@@ -10,11 +10,13 @@ use fairlead_model::Port;
 use laptop_footprint::{CANARY, FootprintError};
 use laptop_ipc::{
     AnyCall, Failure, FailureKind, Peer, send_descriptor,
-    supervisor::{Answer, DaemonFolders, PORTS_MAX, Reached, Reply, Request, SERVICES_MAX},
+    supervisor::{
+        Answer, DaemonFolders, Listening, PORTS_MAX, Reached, Reply, Request, SERVICES_MAX,
+    },
 };
 use tracing::{debug, info};
 
-use crate::machine::{Attachment, Machine, NotTakenBack};
+use crate::machine::{Attachment, Machine, NotTakenBack, Passed, Placed};
 
 /// A caller that says nothing is a caller that hangs; only an attached daemon may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ pub(crate) fn hold(mut stream: UnixStream, peer: Peer, machine: &Machine) {
         return;
     }
     let mut attachment = None;
+    let mut passed = HashSet::new();
     while let Ok(call) = laptop_ipc::read_blocking::<AnyCall>(&mut stream) {
         let reply = match call.understood() {
             Ok(Request::Attach(folders)) => match attach(&stream, peer, folders, machine) {
@@ -38,7 +41,15 @@ pub(crate) fn hold(mut stream: UnixStream, peer: Peer, machine: &Machine) {
                 }
                 Err(failure) => Err(failure),
             },
-            Ok(Request::Set { services }) => set(attachment.as_ref(), services, machine),
+            Ok(Request::Set { services, may_remap }) => {
+                match set(attachment.as_ref(), services, may_remap, machine) {
+                    Ok(placed) => match pass(&stream, placed, &mut passed) {
+                        Ok(()) => continue,
+                        Err(_) => break,
+                    },
+                    Err(failure) => Err(failure),
+                }
+            }
             Ok(request) => answer(request, peer, machine),
             Err(failure) => Err(failure),
         };
@@ -87,7 +98,12 @@ fn attach(
     Ok(attachment)
 }
 
-fn set(attachment: Option<&Attachment>, services: Vec<Reached>, machine: &Machine) -> Reply {
+fn set(
+    attachment: Option<&Attachment>,
+    services: Vec<Reached>,
+    may_remap: bool,
+    machine: &Machine,
+) -> Result<Placed, Failure> {
     let Some(attachment) = attachment else {
         return Err(Failure::new(FailureKind::Input, "only an attached daemon has a footprint"));
     };
@@ -101,9 +117,31 @@ fn set(attachment: Option<&Attachment>, services: Vec<Reached>, machine: &Machin
             "consume fewer: at most {SERVICES_MAX} services and {PORTS_MAX} ports at a time"
         )));
     }
-    let addresses: Vec<Ipv4Addr> =
-        machine.set(attachment, services).map_err(|error| refusal(&error))?;
-    Ok(Answer::Set { addresses })
+    machine.set(attachment, services, may_remap).map_err(|error| refusal(&error))
+}
+
+/// Answers a daemon, and passes it the listeners that it does not have yet.
+fn pass(
+    stream: &UnixStream,
+    placed: Placed,
+    passed: &mut HashSet<u64>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let Placed { addresses, listeners } = placed;
+    let listening = |of: &Passed| Listening {
+        destination: of.destination,
+        on: of.on,
+        is_new: !passed.contains(&of.number),
+    };
+    let listed = listeners.as_ref().map(|of| of.iter().map(listening).collect());
+    let reply: Reply = Ok(Answer::Set { addresses, listeners: listed });
+    laptop_ipc::write_blocking(&mut &*stream, &reply)?;
+    let listeners = listeners.unwrap_or_default();
+    for new in listeners.iter().filter(|listener| !passed.contains(&listener.number)) {
+        send_descriptor(stream, new.listener.as_fd())?;
+    }
+    // A number is never given twice, so what is gone may be forgotten.
+    *passed = listeners.iter().map(|listener| listener.number).collect();
+    Ok(())
 }
 
 fn not_taken_back(NotTakenBack { why, left }: &NotTakenBack) -> Failure {
@@ -115,7 +153,7 @@ fn not_taken_back(NotTakenBack { why, left }: &NotTakenBack) -> Failure {
 
 /// Says what failed and what the developer can do about it.
 fn refusal(error: &FootprintError) -> Failure {
-    use laptop_footprint::{HostsError, RedirectError};
+    use laptop_footprint::{HostsError, ListenError, RedirectError};
     let hint = match error {
         _ if is_full(error) => "the disk is full: free some space, then try again",
         FootprintError::Hosts(HostsError::ReadOnly { .. }) => {
@@ -123,6 +161,14 @@ fn refusal(error: &FootprintError) -> Failure {
         }
         FootprintError::Hosts(HostsError::Contested { .. }) => {
             "find out who writes it (a VPN client, a configuration tool?), then try again"
+        }
+        FootprintError::Listen(ListenError::Taken(_)) => {
+            let hint = "end that program, leave the service out (fairlead consume '!NAMESPACE/SERVICE'), take \
+                        another port (fairlead consume --remap), or install nftables: with it nothing is in the way";
+            return Failure::new(FailureKind::Conflict, with_causes(error)).hint(hint);
+        }
+        FootprintError::Listen(ListenError::Listen { .. }) => {
+            "consume fewer services, or install nftables (Debian: apt install nftables)"
         }
         FootprintError::Redirect(RedirectError::Run { .. }) => {
             "install nftables (Debian: apt install nftables), or name the program: --nft FILE"

@@ -3,14 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener},
     process,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use fairlead_model::{Port, timers::DAEMON_BACK};
-use laptop_footprint::{Footprint, FootprintError, Repairs, Wanted};
+use laptop_footprint::{Footprint, FootprintError, Given, ListenError, Repairs, Wanted};
 use laptop_ipc::{
     Peer,
     supervisor::{Answer, DaemonFolders, Reached, Reply},
@@ -29,6 +29,22 @@ pub(crate) struct Attachment {
     peer: Peer,
     folders: DaemonFolders,
     number: u64,
+}
+
+/// What an attached user gets: an address for each service, and the listeners where nothing can be redirected.
+#[derive(Debug, Default)]
+pub(crate) struct Placed {
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    pub(crate) listeners: Option<Vec<Passed>>,
+}
+
+/// A listener for a daemon.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(crate) number: u64,
+    pub(crate) destination: SocketAddrV4,
+    pub(crate) on: SocketAddrV4,
+    pub(crate) listener: TcpListener,
 }
 
 pub(crate) struct Machine {
@@ -172,17 +188,18 @@ impl Machine {
         &self,
         attachment: &Attachment,
         services: Vec<Reached>,
-    ) -> Result<Vec<Ipv4Addr>, FootprintError> {
+        may_remap: bool,
+    ) -> Result<Placed, FootprintError> {
         let mut state = self.state();
         let State { footprint, users, .. } = &mut *state;
         let Some(user) =
             users.get_mut(&attachment.uid).filter(|u| u.attachment == attachment.number)
         else {
             // Replaced by a newer daemon: what this one wants counts no more.
-            return Ok(Vec::new());
+            return Ok(Placed::default());
         };
         let names = services.iter().map(|reached| reached.service.to_string()).collect();
-        let wanted = Wanted { listener: user.port(), services };
+        let wanted = Wanted { listener: user.port(), services, may_remap };
         let addresses = if wanted.services.is_empty() {
             footprint.clear(attachment.uid)?;
             Vec::new()
@@ -190,7 +207,18 @@ impl Machine {
             footprint.set(attachment.uid, wanted)?
         };
         user.services = names;
-        Ok(addresses)
+        let passed = |given: Given<'_>| -> io::Result<Passed> {
+            let listener = given.listener.try_clone()?;
+            let Given { number, destination, on, .. } = given;
+            Ok(Passed { number, destination, on, listener })
+        };
+        let listeners = footprint.listeners_of(attachment.uid);
+        let listeners = listeners.map(|given| given.map(passed).collect()).transpose();
+        let listeners = listeners.map_err(|source| ListenError::Listen {
+            address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
+            source,
+        })?;
+        Ok(Placed { addresses, listeners })
     }
 
     /// Removes the footprint of a daemon that went away, unless it is back at once.

@@ -36,6 +36,7 @@ const GUARD_DIED: Signal = Signal::SIGUSR1;
 
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let guard = getppid();
+    laptop_ipc::descriptors::allow_all();
     let signals = block_signals()?;
     set_pdeathsig(GUARD_DIED)?;
     if getppid() != guard {

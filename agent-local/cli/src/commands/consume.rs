@@ -1,6 +1,6 @@
 //! `fairlead consume PATTERN…|list|clear`.
 
-use fairlead_model::{Pattern, Patterns, SessionKind};
+use fairlead_model::{Pattern, Patterns, Port, SessionKind};
 use laptop_ipc::{
     FailureKind,
     daemon::{Reached, Request, Session},
@@ -21,7 +21,7 @@ struct Consumed(Vec<Reached>);
 impl Shown for Consumed {
     fn to_text(&self) -> String {
         let rows = self.0.iter().map(|reached| {
-            let ports = reached.ports.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let ports = reached.ports.iter().map(|port| here(reached, *port)).collect::<Vec<_>>();
             let name = format!("{}.{}", reached.service.name, reached.service.namespace);
             [reached.service.to_string(), name, ports.join(","), reached.address.to_string()]
         });
@@ -33,9 +33,16 @@ impl Shown for Consumed {
     }
 }
 
+/// Returns the port on this laptop, and which one it stands for.
+fn here(reached: &Reached, port: Port) -> String {
+    let remapped = reached.remapped.iter().find(|remapped| remapped.port == port);
+    remapped.map_or_else(|| port.to_string(), |r| format!("{} (for {port})", r.laptop_port))
+}
+
 pub(super) async fn begin(
     context: &Context<'_>,
     patterns: Vec<Pattern>,
+    may_remap: bool,
     of: OfTeamspace,
 ) -> Result<(), CliError> {
     let patterns = Patterns::new(patterns).map_err(|error| {
@@ -45,7 +52,7 @@ pub(super) async fn begin(
     let hub = context.hub()?;
     let teamspace = teamspace::meant(&hub, of).await?;
     let url = hub.account().hub().to_string();
-    let request = Request::Consume { hub: url, teamspace, patterns };
+    let request = Request::Consume { hub: url, teamspace, patterns, may_remap };
     let Begun { session, refused, warnings, notes: _ } = proof::begin(context, request).await?;
     warnings.iter().for_each(|warning| context.output.warn(warning));
     for refused in refused {

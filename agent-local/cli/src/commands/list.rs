@@ -111,6 +111,7 @@ mod tests {
             service: service.parse().expect("valid"),
             address: Ipv4Addr::new(127, 72, 1, 2),
             ports: vec![Port::new(80).expect("not 0")],
+            remapped: Vec::new(),
             refusal: refusal.map(str::to_owned),
         }
     }

@@ -78,7 +78,9 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Verb::Services { namespace, of } => services::run(context, namespace, of).await,
         Verb::Consume { verb: Some(ConsumeVerb::List), .. } => consume::list(context).await,
         Verb::Consume { verb: Some(ConsumeVerb::Clear), .. } => consume::clear(context).await,
-        Verb::Consume { verb: None, patterns, of } => consume::begin(context, patterns, of).await,
+        Verb::Consume { verb: None, patterns, remap, of } => {
+            consume::begin(context, patterns, remap, of).await
+        }
         Verb::Run(run) => run::run(context, run).await,
         Verb::Intercept { verb: Some(InterceptVerb::List), .. } => list::intercepts(context).await,
         Verb::Intercept { verb: None, target, ports, of } => {

@@ -6,7 +6,7 @@ use fairlead_model::Phase;
 use laptop_account::Account;
 use laptop_ipc::{
     FailureKind,
-    daemon::{Answer, Laptop, Link, PATIENCE_MAX, Request, Status},
+    daemon::{Answer, Laptop, Link, PATIENCE_MAX, Request, Status, Way},
 };
 use serde::Serialize;
 use tokio::signal::ctrl_c;
@@ -33,7 +33,7 @@ impl Shown for StatusView {
             self.status.version,
             link(&self.status.hub, user),
             self.proxy.as_ref().map(|proxy| format!("proxy   {proxy}\n")).unwrap_or_default(),
-            laptop(&self.status.laptop),
+            laptop(&self.status.laptop, self.status.way),
         );
         text.push('\n');
         text.push_str(&list::sessions_text(&self.status.sessions));
@@ -51,11 +51,15 @@ fn link(link: &Link, user: &str) -> String {
     }
 }
 
-fn laptop(laptop: &Laptop) -> String {
-    match laptop {
-        Laptop::Unchanged => "unchanged: no names, no redirects".to_owned(),
-        Laptop::Proven => "names and redirects proven to work".to_owned(),
-        Laptop::Broken { reason } => format!("broken: {reason}"),
+fn laptop(laptop: &Laptop, way: Option<Way>) -> String {
+    match (laptop, way) {
+        (Laptop::Unchanged, _) => "unchanged: no names, no redirects".to_owned(),
+        (Laptop::Proven, Some(Way::Listeners)) => {
+            "names and listeners proven to work (one for each service port: there is no nftables)"
+                .to_owned()
+        }
+        (Laptop::Proven, _) => "names and redirects proven to work".to_owned(),
+        (Laptop::Broken { reason }, _) => format!("broken: {reason}"),
     }
 }
 

@@ -1,0 +1,172 @@
+//! Where the kernel cannot redirect: one door for each port of each service, a listener that the supervisor made.
+//!
+//! Everybody on the machine can knock at a loopback address, so each connection is looked at: only this user's are
+//! carried, as a redirect would do. A knock of our own is the proof that a door is ours.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fairlead_tunnel::socket::abort_on_close;
+use laptop_ipc::sockets::user_of_connection;
+use nix::unistd::Uid;
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Semaphore, watch},
+    time::sleep,
+};
+use tracing::{debug, warn};
+
+use crate::{consume, keeper::Keeper, session::Task};
+
+/// One listener in the place of a redirect.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) on: SocketAddrV4,
+    pub(crate) listener: StdListener,
+}
+
+/// The doors by the destination they stand for.
+pub(crate) type Doors = Arc<BTreeMap<SocketAddrV4, Arc<Door>>>;
+
+/// Connections of this process on their way to a door of ours, by where they come from.
+#[derive(Debug, Default)]
+pub(crate) struct Knocks(Mutex<HashSet<SocketAddr>>);
+
+impl Knocks {
+    /// Connects to a door and returns what is said there.
+    pub(crate) async fn knock(&self, on: SocketAddrV4) -> std::io::Result<[u8; 16]> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
+        let from = socket.local_addr()?;
+        self.locked().insert(from);
+        let answered = async {
+            let mut word = [0; 16];
+            socket.connect(on.into()).await?.read_exact(&mut word).await?;
+            Ok(word)
+        };
+        let answered = answered.await;
+        self.locked().remove(&from);
+        answered
+    }
+
+    fn is_from_us(&self, from: SocketAddr) -> bool {
+        self.locked().contains(&from)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps every door attended, for as long as the daemon lives.
+pub(crate) async fn attend(
+    keeper: Arc<Keeper>,
+    mut doors_rx: watch::Receiver<Option<Doors>>,
+    room: Arc<Semaphore>,
+) {
+    let mut attended: BTreeMap<SocketAddrV4, (Arc<Door>, Task)> = BTreeMap::new();
+    loop {
+        let doors = doors_rx.borrow_and_update().clone().unwrap_or_default();
+        attended.retain(|destination, (door, _)| {
+            doors.get(destination).is_some_and(|now| Arc::ptr_eq(now, door))
+        });
+        for (destination, door) in doors.iter() {
+            attended.entry(*destination).or_insert_with(|| {
+                let (keeper, room) = (Arc::clone(&keeper), Arc::clone(&room));
+                let (door, destination) = (Arc::clone(door), *destination);
+                let held = Arc::clone(&door);
+                let task = tokio::spawn(async move {
+                    open(&keeper, &door, destination, &room).await;
+                });
+                (held, Task(task))
+            });
+        }
+        if doors_rx.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn open(keeper: &Arc<Keeper>, door: &Door, destination: SocketAddrV4, room: &Arc<Semaphore>) {
+    let listener = match door.listener.try_clone().and_then(TcpListener::from_std) {
+        Ok(listener) => listener,
+        Err(error) => {
+            warn!("The listener on {} cannot be used: {error}", door.on);
+            return;
+        }
+    };
+    loop {
+        let slot = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((tcp, from)) if keeper.knocks.is_from_us(from) => {
+                tokio::spawn(consume::answer_canary(Arc::clone(keeper), tcp));
+            }
+            Ok((tcp, from)) => {
+                let keeper = Arc::clone(keeper);
+                tokio::spawn(async move {
+                    if is_of_this_user(&tcp, from).await {
+                        consume::receive_for(keeper, tcp, destination, slot).await;
+                    } else {
+                        debug!("A connection of another user is refused: {from} to {destination}");
+                        abort_on_close(&tcp);
+                    }
+                });
+            }
+            Err(error) => {
+                warn!("Could not accept: {error}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// A program may close its end before we look; then nobody waits for an answer either.
+async fn is_of_this_user(tcp: &TcpStream, from: SocketAddr) -> bool {
+    let Ok(on) = tcp.local_addr() else { return false };
+    let owner = tokio::task::spawn_blocking(move || user_of_connection(on, from)).await;
+    owner.ok().flatten() == Some(Uid::current().as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::stage;
+
+    #[tokio::test]
+    async fn a_knock_of_our_own_is_answered_and_a_door_that_is_gone_is_not() {
+        let (_folder, keeper) = stage::keeper();
+        let listener = StdListener::bind("127.0.0.1:0").expect("bound");
+        listener.set_nonblocking(true).expect("set");
+        let SocketAddr::V4(on) = listener.local_addr().expect("bound") else { panic!("v4") };
+        let door = Arc::new(Door { on, listener });
+        let doors: Doors = Arc::new(BTreeMap::from([(on, door)]));
+        let (doors_tx, doors_rx) = watch::channel(Some(doors));
+        let room = Arc::new(Semaphore::new(4));
+        let attending = tokio::spawn(attend(Arc::clone(&keeper), doors_rx, room));
+        assert_eq!(keeper.knocks.knock(on).await.expect("answered"), keeper.canary_word);
+
+        // Any other connection needs a session that grants it.
+        let mut stranger = TcpStream::connect(on).await.expect("connected");
+        let mut word = [0; 1];
+        assert!(matches!(stranger.read(&mut word).await, Ok(0) | Err(_)), "nothing is granted");
+        drop(stranger.shutdown().await);
+
+        doors_tx.send_replace(None);
+        tokio::task::yield_now().await;
+        let gone = async {
+            while TcpStream::connect(on).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone).await.expect("closed");
+        drop(doors_tx);
+        attending.await.expect("ends with the doors");
+    }
+}
