@@ -68,6 +68,18 @@ impl Hub {
         Ok(Self { http, account, key })
     }
 
+    /// Asks the hub what time it is, and returns by how many seconds its clock is ahead of ours.
+    pub async fn clock_ahead_s(&self) -> Result<i64, AccountError> {
+        let hub = self.account.hub();
+        let asked = jiff::Timestamp::now();
+        let answer = self.http.client().get(hub.join("/api/v1/version")).send().await;
+        let answer = answer.map_err(|error| self.http.explain(hub, &error))?;
+        let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
+        let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        // A hub that says no time has none to differ by.
+        Ok(theirs.map_or(0, |theirs| theirs.timestamp().as_second() - asked.as_second()))
+    }
+
     #[must_use]
     pub const fn account(&self) -> &Account {
         &self.account

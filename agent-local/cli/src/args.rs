@@ -227,6 +227,33 @@ start.")]
         #[arg(long)]
         dry_run: bool,
     },
+    /// Show how this laptop differs from its clean state, and what would break
+    #[command(after_help = "\
+Each line says what to do. The exit code is that of the first problem: 90 for what stands and nobody
+wants, 60 for this laptop's network, 82 for parts of different versions; warnings leave it at 0.")]
+    Doctor {
+        /// First take back what stands, as `fairlead cleanup` does
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Show what the daemon has logged, or bundle up what helps to understand it
+    #[command(after_help = "\
+Examples:
+  fairlead logs --follow
+  fairlead logs --bundle fairlead.tar.gz    logs, status, doctor and versions, without secrets")]
+    Logs {
+        /// Go on showing what is added
+        #[arg(short, long, conflicts_with = "bundle")]
+        follow: bool,
+        /// Write everything into this file, which must not exist yet
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        bundle: Option<PathBuf>,
+    },
+    /// Run the daemon in this terminal, for troubleshooting
+    Daemon {
+        #[command(subcommand)]
+        verb: DaemonVerb,
+    },
     /// Show the versions of all parts
     Version,
     /// Print a completion script for a shell
@@ -305,6 +332,16 @@ pub(crate) enum ConsumeVerb {
     List,
     /// Reach nothing any more
     Clear,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum DaemonVerb {
+    /// Run it until Ctrl-C, and log to this terminal
+    Run {
+        /// What it does in any case
+        #[arg(long)]
+        foreground: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]

@@ -76,6 +76,29 @@ fn read(variable: &str) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
 }
 
+/// The proxy variables of this environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProxyVariables {
+    /// The names of those that are set.
+    pub(crate) set: Vec<String>,
+    pub(crate) no_proxy: Vec<String>,
+}
+
+pub(crate) fn proxy_variables() -> ProxyVariables {
+    const NAMES: [&str; 6] =
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    let no_proxy = read("no_proxy").or_else(|| read("NO_PROXY")).unwrap_or_default();
+    let names = no_proxy
+        .to_string_lossy()
+        .split(',')
+        .map(|name| name.trim().to_owned())
+        .collect::<Vec<_>>();
+    ProxyVariables {
+        set: NAMES.into_iter().filter(|name| read(name).is_some()).map(str::to_owned).collect(),
+        no_proxy: names.into_iter().filter(|name| !name.is_empty()).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,15 @@
 //! The fairlead command, as the developer runs it: parse, do one verb, exit with its code.
 
 mod args;
+mod bundle;
+mod checks;
 mod commands;
 mod config;
 mod errors;
 mod inside;
 mod output;
 mod parts;
+mod redact;
 mod reference;
 mod table;
 mod target;

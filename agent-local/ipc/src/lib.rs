@@ -3,6 +3,7 @@
 //! Types and codec only. Every conversation is calls and replies: length-prefixed JSON, bounded, with the version
 //! of this protocol in each call. Who calls is told by the kernel (`SO_PEERCRED`), never by the caller.
 
+mod bounded_log;
 pub mod daemon;
 mod descriptor;
 pub mod descriptors;
@@ -12,6 +13,7 @@ mod run_folder;
 pub mod sockets;
 pub mod supervisor;
 
+pub use bounded_log::{BoundedLog, LOG_MAX_BYTES};
 pub use descriptor::{receive_descriptor, send_descriptor};
 pub use frame::{
     AnyCall, Call, FRAME_MAX_BYTES, FrameError, PROTOCOL, ask, ask_blocking, read, read_blocking,

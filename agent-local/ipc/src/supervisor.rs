@@ -19,6 +19,8 @@ pub const PORTS_MAX: usize = 10_000;
 pub enum Request {
     /// Start the caller's daemon, unless it runs.
     Start(DaemonFolders),
+    /// Make the folder in which the caller's own daemon puts its socket.
+    Prepare,
     /// End the caller's daemon and remove the caller's footprint.
     Stop,
     Status,
@@ -102,4 +104,5 @@ pub enum Answer {
     Residue {
         found: Vec<String>,
     },
+    Done,
 }

@@ -66,6 +66,7 @@ pub(crate) fn hold(mut stream: UnixStream, peer: Peer, machine: &Machine) {
 fn answer(request: Request, peer: Peer, machine: &Machine) -> Reply {
     match request {
         Request::Start(folders) => machine.start_daemon(peer, folders),
+        Request::Prepare => machine.prepare_for(peer),
         Request::Stop => match machine.stop_daemon(peer.uid) {
             Ok(was_running) => Ok(Answer::Stopped { was_running }),
             Err(left) => Err(not_taken_back(&left)),

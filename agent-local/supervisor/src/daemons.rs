@@ -107,14 +107,19 @@ impl Daemons {
         }
     }
 
-    fn spawn(&self, peer: Peer, folders: &DaemonFolders) -> std::io::Result<Child> {
+    /// Makes the folder in which a user's daemon puts its socket and its lock.
+    pub(crate) fn make_home(&self, peer: Peer) -> std::io::Result<()> {
         let home = self.run_folder.of_user(peer.uid);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(home.parent().expect("in a folder"))?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&home)?;
-        chown(&home, Some(peer.uid), Some(peer.gid))?;
+        chown(&home, Some(peer.uid), Some(peer.gid))
+    }
+
+    fn spawn(&self, peer: Peer, folders: &DaemonFolders) -> std::io::Result<Child> {
+        self.make_home(peer)?;
         Command::new(&self.program)
             .arg("--run-dir")
             .arg(self.run_folder.path())

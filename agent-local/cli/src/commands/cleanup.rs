@@ -53,10 +53,27 @@ async fn supervised(context: &Context<'_>, dry_run: bool) -> Result<Option<Vec<S
     }
 }
 
+/// Lists what stands, as far as this user may see it.
+pub(super) async fn what_stands(context: &Context<'_>) -> Result<Vec<String>, CliError> {
+    if let Some(found) = supervised(context, true).await? {
+        return Ok(found);
+    }
+    let looked = supervisor_program(context).arg("residue").output().await;
+    match looked {
+        Ok(said) if said.status.success() => {
+            Ok(String::from_utf8_lossy(&said.stdout).lines().map(str::to_owned).collect())
+        }
+        Ok(_) | Err(_) => Err(CliError::new(
+            FailureKind::Cleanup,
+            "what stands on this laptop cannot be seen",
+            "sudo fairlead cleanup --dry-run",
+        )),
+    }
+}
+
 /// Takes back what may stand without a supervisor, as `cleanup` does; where nothing does there is nothing to say.
 pub(super) async fn what_no_supervisor_took_back(context: &Context<'_>) -> Result<(), CliError> {
-    let looked = supervisor_program(context).arg("residue").output().await;
-    let is_clean = looked.is_ok_and(|said| said.status.success() && said.stdout.is_empty());
+    let is_clean = what_stands(context).await.is_ok_and(|standing| standing.is_empty());
     if is_clean { Ok(()) } else { without_supervisor(context, false).await }
 }
 

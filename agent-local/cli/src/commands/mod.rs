@@ -3,11 +3,14 @@
 mod cleanup;
 mod completion;
 mod consume;
+mod daemon;
+mod doctor;
 pub(crate) mod intercept;
 mod leave;
 mod list;
 mod login;
 mod logout;
+mod logs;
 mod proof;
 mod run;
 mod services;
@@ -22,7 +25,7 @@ use laptop_account::{Account, Accounts, Hub};
 use laptop_ipc::RunFolder;
 
 use crate::{
-    args::{Args, ConsumeVerb, InterceptVerb, TeamspaceVerb, Verb},
+    args::{Args, ConsumeVerb, DaemonVerb, InterceptVerb, TeamspaceVerb, Verb},
     config::Folders,
     errors::CliError,
     output::Output,
@@ -90,6 +93,10 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Verb::List => list::all(context).await,
         Verb::Leave { session, all: _ } => leave::run(context, session.as_deref()).await,
         Verb::Cleanup { dry_run } => cleanup::run(context, dry_run).await,
+        Verb::Doctor { fix } => doctor::run(context, fix).await,
+        Verb::Logs { bundle: Some(file), .. } => logs::write_bundle(context, &file).await,
+        Verb::Logs { bundle: None, follow } => logs::show(context, follow).await,
+        Verb::Daemon { verb: DaemonVerb::Run { .. } } => daemon::run(context).await,
         Verb::Version => version::run(context).await,
         Verb::Completion { shell } => completion::run(context, shell),
         Verb::Inside(_) => unreachable!("main does it before anything else"),

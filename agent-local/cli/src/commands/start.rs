@@ -70,7 +70,7 @@ async fn start_supervisor(context: &Context<'_>) -> Result<(), CliError> {
     if status.success() { Ok(()) } else { Err(gone(&program)) }
 }
 
-fn gone(program: &std::path::Path) -> CliError {
+pub(super) fn gone(program: &std::path::Path) -> CliError {
     CliError::new(FailureKind::Supervisor, "no supervisor is running", how_to(program))
 }
 
@@ -80,6 +80,10 @@ fn how_to(program: &std::path::Path) -> String {
 
 /// Returns the supervisor's program, which is installed beside this one.
 pub(super) fn supervisor() -> PathBuf {
+    beside("fairlead-supervisor")
+}
+
+pub(super) fn beside(program: &str) -> PathBuf {
     let ours = env::current_exe().unwrap_or_default();
-    ours.with_file_name("fairlead-supervisor")
+    ours.with_file_name(program)
 }

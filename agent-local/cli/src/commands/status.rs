@@ -68,6 +68,12 @@ pub(super) async fn run(context: &Context<'_>) -> Result<(), CliError> {
     show(context, status)
 }
 
+/// Returns what `status` would show, or why it would not.
+pub(super) async fn text(context: &Context<'_>) -> String {
+    let status = context.parts.status().await;
+    status.map_or_else(|error| format!("{error}\n"), |status| view(context, status).to_text())
+}
+
 /// Shows the status when everything is proven, or when time is up; the exit code says which of the two it was.
 pub(super) async fn wait(context: &Context<'_>, timeout_s: u16) -> Result<(), CliError> {
     let deadline = Instant::now() + Duration::from_secs(timeout_s.into());
@@ -115,10 +121,14 @@ fn verdict(status: &Status) -> Result<(), CliError> {
 }
 
 fn show(context: &Context<'_>, status: Status) -> Result<(), CliError> {
+    context.output.show(&view(context, status))
+}
+
+fn view(context: &Context<'_>, status: Status) -> StatusView {
     let account = context.accounts.current().ok();
     let proxy = account.as_ref().and_then(proxy_of);
     let profile = account.and_then(|account| account.profile().ok().flatten());
-    context.output.show(&StatusView { user: profile.map(|profile| profile.email), proxy, status })
+    StatusView { user: profile.map(|profile| profile.email), proxy, status }
 }
 
 fn proxy_of(account: &Account) -> Option<String> {

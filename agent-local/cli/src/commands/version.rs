@@ -7,7 +7,7 @@ use super::Context;
 use crate::{errors::CliError, output::Shown};
 
 #[derive(Serialize)]
-struct Versions {
+pub(super) struct Versions {
     fairlead: &'static str,
     daemon: Option<String>,
     supervisor: Option<String>,
@@ -28,11 +28,15 @@ impl Shown for Versions {
 }
 
 pub(super) async fn run(context: &Context<'_>) -> Result<(), CliError> {
+    context.output.show(&seen(context).await)
+}
+
+pub(super) async fn seen(context: &Context<'_>) -> Versions {
     let daemon = context.parts.status().await.ok().map(|status| status.version);
     let supervisor = match context.parts.ask_supervisor(supervisor::Request::Status).await {
         Ok(Some(supervisor::Answer::Status { version, .. })) => Some(version),
         Ok(_) | Err(_) => None,
     };
     let fairlead = env!("CARGO_PKG_VERSION");
-    context.output.show(&Versions { fairlead, daemon, supervisor, ipc: PROTOCOL })
+    Versions { fairlead, daemon, supervisor, ipc: PROTOCOL }
 }
