@@ -80,6 +80,8 @@ const NEEDS: &[Need] = &[
     need(Area::Lab, "conntrack", "conntrack"),
     need(Area::Lab, "openssl", "openssl"),
     need(Area::Hosts, "unshare", "util-linux"),
+    need(Area::Hosts, "perl", "perl-base"),
+    need(Area::Hosts, "systemd-analyze", "systemd"),
     need(Area::Hosts, "curl", "curl"),
     need(Area::Hosts, "unzip", "unzip"),
     need(Area::Lab, "tcpdump", "tcpdump"),

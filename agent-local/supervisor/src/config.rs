@@ -1,10 +1,12 @@
-//! What the supervisor is told: flags only, since a root process trusts no environment.
+//! What the supervisor is told: flags, and what systemd says to its services. A root process trusts no other environment.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 use laptop_footprint::Paths;
 use laptop_ipc::RunFolder;
+
+use crate::notify;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -30,6 +32,10 @@ pub(crate) enum Verb {
         #[arg(long, hide = true)]
         worker: bool,
     },
+    /// Install the supervisor as a service of systemd, which starts it now and at each boot
+    Install,
+    /// Stop the service, which takes everything back, and remove it
+    Uninstall,
     /// Say what an earlier run left, as far as the caller may see it
     #[command(hide = true)]
     Residue,
@@ -56,6 +62,26 @@ pub(crate) struct Config {
     /// The daemon's program; the default is the one beside this program
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) daemon: Option<PathBuf>,
+}
+
+/// What systemd wants to hear, and how often.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) socket: String,
+    pub(crate) watchdog: Option<Duration>,
+}
+
+impl Service {
+    /// Returns what systemd has told us; `None` when it did not start us.
+    pub(crate) fn of_systemd() -> Option<Self> {
+        let watchdog = read("WATCHDOG_USEC").as_deref().and_then(notify::watchdog);
+        read("NOTIFY_SOCKET").map(|socket| Self { socket, watchdog })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the protocol of systemd is two variables")]
+fn read(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
 }
 
 impl Config {

@@ -1,8 +1,8 @@
 //! The lock that says "a supervisor runs". The kernel lets go of it with the process, however that ends.
 
 use std::{
-    fs::{DirBuilder, File, TryLockError},
-    os::unix::fs::DirBuilderExt as _,
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -12,7 +12,8 @@ use crate::config::Config;
 
 /// Takes the lock; `None` when another supervisor has it.
 pub(crate) fn take(config: &Config) -> anyhow::Result<Option<File>> {
-    make_folder(&config.state_dir, 0o700)?;
+    // What stands is no secret: a user who is told to clean up shall see what for.
+    make_folder(&config.state_dir, 0o755)?;
     make_folder(config.run_folder().path(), 0o755)?;
     let path = config.run_folder().supervisor_lock();
     let lock = File::options()
@@ -33,5 +34,6 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
         .recursive(true)
         .mode(mode)
         .create(path)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
         .with_context(|| format!("could not make {} (run as root?)", path.display()))
 }

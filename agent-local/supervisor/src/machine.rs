@@ -12,7 +12,7 @@ use std::{
 use fairlead_model::{Port, timers::DAEMON_BACK};
 use laptop_footprint::{Footprint, FootprintError, Given, ListenError, Repairs, Wanted};
 use laptop_ipc::{
-    Peer,
+    Failure, FailureKind, Peer,
     supervisor::{Answer, DaemonFolders, Reached, Reply},
 };
 use tracing::{info, warn};
@@ -100,6 +100,16 @@ impl Machine {
             return Ok(Answer::Started { pid, was_running: true });
         }
         self.daemons.start(peer, folders)
+    }
+
+    /// Makes the folder for a daemon that the user starts without us.
+    pub(crate) fn prepare_for(&self, peer: Peer) -> Reply {
+        self.daemons.make_home(peer).map(|_| Answer::Done).map_err(|error| {
+            Failure::new(
+                FailureKind::Supervisor,
+                format!("could not make the daemon's folder: {error}"),
+            )
+        })
     }
 
     /// Ends a user's daemon and removes their footprint, whoever started that daemon.
@@ -306,6 +316,11 @@ impl Machine {
         if let Err(error) = self.state().footprint.clear_all() {
             warn!("Could not take everything back; the journal keeps it: {error}");
         }
+    }
+
+    /// Returns as soon as nobody else is at work on the machine.
+    pub(crate) fn is_responsive(&self) {
+        drop(self.state());
     }
 
     fn attached_pid(&self, uid: u32) -> Option<u32> {

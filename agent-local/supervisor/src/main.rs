@@ -6,25 +6,31 @@ mod config;
 mod conversation;
 mod daemons;
 mod guard;
+mod install;
 mod lock;
 mod machine;
+mod notify;
 mod room;
 mod watch;
 mod worker;
 
-use std::{io, process::ExitCode};
+use std::{process::ExitCode, sync::Mutex};
 
 use clap::Parser as _;
 use config::{Args, Verb};
+use laptop_ipc::BoundedLog;
 use tracing::error;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_target(false).init();
+    let log = Mutex::new(BoundedLog::of_stderr());
+    tracing_subscriber::fmt().with_writer(log).with_target(false).init();
     let outcome = match args.verb {
         Verb::Run { worker: true, .. } => worker::run(&args.config),
         Verb::Run { detach: true, .. } => guard::detach(&args.config),
         Verb::Run { .. } => guard::run(&args.config),
+        Verb::Install => install::install(),
+        Verb::Uninstall => install::uninstall(),
         Verb::Residue => cleanup::say_what_is_left(&args.config),
         Verb::Cleanup { dry_run } => cleanup::run(&args.config, dry_run),
     };

@@ -24,9 +24,10 @@ use nix::{
 use tracing::{info, warn};
 
 use crate::{
-    config::Config,
+    config::{Config, Service},
     conversation, lock,
     machine::Machine,
+    notify,
     room::{Room, Seat},
     watch,
 };
@@ -49,6 +50,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         .context("could not take back what an earlier run left")?;
     let machine = Arc::new(Machine::new(config, footprint)?);
     serve(config, &machine)?;
+    notify::begin(Service::of_systemd(), Arc::clone(&machine));
     watch::begin(config.footprint().hosts, Arc::clone(&machine));
     info!("Serving on {}", config.run_folder().supervisor_socket().display());
 
