@@ -188,6 +188,35 @@ fn a_wider_consume_that_is_interrupted_leaves_what_was_consumed_before() {
     machine.leaves_nothing();
 }
 
+#[test]
+fn a_daemon_that_is_ended_while_it_puts_names_back_tells_the_hub() {
+    let mut machine = Machine::new();
+    let nft = machine.path("/mnt/nft");
+    fs::write(&nft, "#!/bin/sh\nexec /usr/sbin/nft \"$@\"\n").expect("written");
+    fs::set_permissions(&nft, Permissions::from_mode(0o755)).expect("mode");
+    machine.start_supervisor(&["--nft", "/mnt/nft"]);
+    let hub = Hub::on(&machine);
+    hub.has_signed_in(&machine, ADA);
+    machine.fairlead(ADA, &["start"]).ok().expect("starts");
+    let command = begins(&machine, &["consume", "shop/*"]);
+    eventually(SOON, "its names stand", || Ok(machine.hosts().contains("cart.shop")))
+        .expect("begun");
+    // Whoever began it is gone in a way that ends nothing, and the next daemon finds an nft that hangs.
+    let daemon = machine.daemon_pid(ADA).expect("runs");
+    machine.root_does(&format!("kill -KILL {}", command.id()));
+    fs::write(&nft, "#!/bin/sh\nexec sleep 60\n").expect("written");
+    machine.root_does(&format!("kill -KILL {daemon}"));
+    let log = machine.path(&format!("/mnt/home/{ADA}/.local/state/fairlead/daemon.log"));
+    eventually(SOON, "the next one takes it up", || {
+        Ok(fs::read_to_string(&log)?.contains("Taking up the session again"))
+    })
+    .expect("taken up");
+    assert_eq!(hub.live(), 1);
+    let next = machine.pids_of("fairlead-daemon");
+    machine.root_does(&format!("kill -TERM {}", next[0]));
+    eventually(SOON, "the hub was told", || Ok(hub.live() == 0)).expect("told");
+}
+
 fn begins(machine: &Machine, words: &[&str]) -> Child {
     let mut fairlead = machine.user(ADA, "/mnt/bin/fairlead");
     fairlead.args(words).stdin(Stdio::null()).stderr(Stdio::piped());

@@ -175,6 +175,22 @@ impl Machine {
         status.json().ok()?["pid"].as_i64()
     }
 
+    /// Returns the processes of this machine with this name; of all that run on the host, those in its namespace.
+    pub(crate) fn pids_of(&self, name: &str) -> Vec<String> {
+        let is_meant = |pid: &String| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        self.pids().into_iter().filter(is_meant).collect()
+    }
+
+    fn pids(&self) -> Vec<String> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let ours = namespace(&self.init.id().to_string());
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+        pids.filter(|pid| ours.is_some() && namespace(pid) == ours).collect()
+    }
+
     /// Asks the supervisor on a connection of its own, as root.
     pub(crate) fn asks(&self, request: Request) -> anyhow::Result<Reply> {
         let mut stream = self.connection()?;
@@ -235,11 +251,7 @@ impl Machine {
 impl Drop for Machine {
     /// Ends whatever runs in the machine, daemons without a supervisor included.
     fn drop(&mut self) {
-        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-        let ours = namespace(&self.init.id().to_string());
-        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
-        for pid in pids.filter(|pid| ours.is_some() && namespace(pid) == ours) {
+        for pid in self.pids() {
             // It may have ended with another one.
             drop(Command::new("kill").args(["-KILL", &pid]).stderr(Stdio::null()).status());
         }

@@ -10,5 +10,8 @@ mod hosts;
 mod hub;
 mod listeners;
 mod machine;
+mod residue;
 mod run;
+mod service;
+mod troubleshooting;
 mod users;

@@ -13,11 +13,8 @@ use std::{
 use anyhow::Context as _;
 use fairlead_model::timers::DAEMON_FAREWELL;
 use laptop_account::Accounts;
-use laptop_ipc::{RunFolder, files_lock, lone_socket, supervisor::DaemonFolders};
-use nix::{
-    sys::resource::{Resource, getrlimit, setrlimit},
-    unistd::{Uid, setsid},
-};
+use laptop_ipc::{BoundedLog, RunFolder, files_lock, lone_socket, supervisor::DaemonFolders};
+use nix::unistd::{Uid, setsid};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -33,7 +30,6 @@ use crate::{
 
 /// Tells the supervisor that starting again would change nothing.
 const EXIT_ANOTHER_RUNS: u8 = 75;
-const LOG_MAX_BYTES: u64 = 5 << 20;
 /// One that was killed a moment ago may hold the lock a little longer than its connections.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -57,7 +53,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         locks.push(lock);
     }
-    take_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(&args, &run_folder, uid))?;
     // What still copies bytes has had its farewell.
@@ -82,40 +77,40 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
     let keeper = Keeper::new(accounts, desired, footing, link, places, Arc::clone(&stopping));
     let keeper = Arc::new(keeper);
 
+    // Heard from here on: whoever ends the daemon while it begins shall have the hub told, too.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = async {
+        tokio::select! {
+            _ = terminate.recv() => info!("Told to end"),
+            _ = interrupt.recv() => info!("Interrupted"),
+            () = stopping.notified() => info!("Asked to stop"),
+        }
+    };
+    tokio::pin!(ended);
+
     restore::take_up(&keeper);
     tokio::spawn(hearing::follow_link(keeper.clone(), said_rx));
     let room = consume::room();
     tokio::spawn(consume::accept_each(keeper.clone(), listeners, Arc::clone(&room)));
     tokio::spawn(doors::attend(keeper.clone(), keeper.footing.doors(), room));
     tokio::spawn(proof::prove_laptop(keeper.clone()));
-    restore::put_names_back(&keeper).await;
-    if args.alone {
-        tokio::spawn(alone::end_when_unused(keeper.clone()));
-    }
-    tokio::spawn(commands::serve(listener, keeper.clone(), uid));
-    info!(version = env!("CARGO_PKG_VERSION"), "Daemon is running");
-
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        _ = terminate.recv() => info!("Told to end"),
-        _ = interrupt.recv() => info!("Interrupted"),
-        () = stopping.notified() => info!("Asked to stop"),
+        () = restore::put_names_back(&keeper) => {
+            if args.alone {
+                tokio::spawn(alone::end_when_unused(keeper.clone()));
+            }
+            tokio::spawn(commands::serve(listener, keeper.clone(), uid));
+            info!(version = env!("CARGO_PKG_VERSION"), "Daemon is running");
+            ended.await;
+        }
+        () = &mut ended => {}
     }
     if timeout(DAEMON_FAREWELL, keeper.leave_all()).await.is_err() {
         warn!("The hub was not told in time; the next daemon ends the sessions there");
     }
     drop(fs::remove_file(&socket));
     Ok(())
-}
-
-/// Takes as many descriptors as the user may have: a program may want a listener for each of thousands of ports.
-fn take_descriptors() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        warn!("The number of descriptors stays as it is: {error}");
-    }
 }
 
 fn make_folder(path: &Path) -> anyhow::Result<()> {
@@ -133,12 +128,9 @@ fn begin_log(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let path = args.state_dir.join("daemon.log");
-    if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_MAX_BYTES) {
-        fs::rename(&path, path.with_extension("log.1"))?;
-    }
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("could not open {}", path.display()))?;
-    log.with_writer(Mutex::new(file)).init();
+    log.with_writer(Mutex::new(BoundedLog::new(file, path))).init();
     Ok(())
 }
 

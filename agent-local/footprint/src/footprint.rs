@@ -88,7 +88,7 @@ impl Footprint {
     }
 
     /// Lists what may stand from an earlier run without touching it, as far as the caller may see it: everybody reads
-    /// the hosts file, root alone the journal and the redirects.
+    /// the hosts file and the journal, root alone the redirects themselves.
     pub fn residue(paths: &Paths) -> Result<Vec<Change>, FootprintError> {
         let mut found = Journal::peek(&paths.journal)?;
         found.extend(

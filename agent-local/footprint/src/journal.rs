@@ -6,9 +6,9 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -70,9 +70,11 @@ impl Journal {
             .read(true)
             .append(true)
             .create(true)
-            .mode(0o600)
+            .mode(0o644)
             .open(path)
             .map_err(failed)?;
+        // Everybody may see what stands; one of an earlier version was closed.
+        file.set_permissions(Permissions::from_mode(0o644)).map_err(failed)?;
         let text = text_of(&mut file).map_err(failed)?;
         let mut journal = Self { path: path.to_owned(), file, standing: standing(&text) };
         if !text.is_empty() && !text.ends_with(b"\n") {
