@@ -8,10 +8,13 @@ use std::collections::HashMap;
 use fairlead_model::{CarrierId, OrgId, timers::TICKET_LIFE};
 use fairlead_wire::{preface::Side, ticket::Ticket};
 use subtle::ConstantTimeEq;
-use tokio::{net::TcpStream, sync::oneshot, time::Instant};
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::nouns::{CarrierMeta, Limits, Offer, OfferRefused};
+use crate::{
+    half::Half,
+    nouns::{CarrierMeta, Limits, Offer, OfferRefused},
+};
 
 /// Why a ticket was not redeemed. For the log only: the bearer learns nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,13 +34,13 @@ pub(crate) enum Redeemed {
     /// Wait until `deadline` for the other half to come.
     First { wait: Waiting, deadline: Instant },
     /// The other half waits; hand the connection over to it.
-    Second(oneshot::Sender<TcpStream>),
+    Second(oneshot::Sender<Half>),
 }
 
 /// The right of the first half to be joined with the second.
 pub(crate) struct Waiting {
     pub(crate) meta: CarrierMeta,
-    pub(crate) second: oneshot::Receiver<TcpStream>,
+    pub(crate) second: oneshot::Receiver<Half>,
     pub(crate) cut: CancellationToken,
 }
 
@@ -50,7 +53,7 @@ struct TicketEntry {
 
 enum State {
     Offered,
-    HalfHere(oneshot::Sender<TcpStream>),
+    HalfHere(oneshot::Sender<Half>),
     Joined,
 }
 

@@ -3,10 +3,10 @@
 use std::{io, time::Duration};
 
 use fairlead_model::{CarrierId, timers::PREFACE};
-use fairlead_tunnel::socket::{abort_on_close, tune_for_wan};
+use fairlead_tunnel::socket::tune_for_wan;
 use fairlead_wire::preface::{Answer, PREFACE_BYTES, Preface, Side};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncReadExt,
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     carriers::{Redeemed, Waiting},
+    half::Half,
     relay::Relay,
     splice::splice,
 };
@@ -54,7 +55,7 @@ fn receive(relay: &Relay, tcp: TcpStream, visitors: &mut JoinSet<()>) {
     visitors.spawn(async move {
         let Some((preface, tcp)) = introduce(tcp).await else { return };
         drop(stranger);
-        seat(&relay, &preface, tcp).await;
+        seat(&relay, &preface, Half::Raw(tcp)).await;
     });
 }
 
@@ -76,80 +77,69 @@ async fn introduce(mut tcp: TcpStream) -> Option<(Preface, TcpStream)> {
             return None;
         }
     }
-    match Preface::parse(&bytes) {
-        Ok(preface) => Some((preface, tcp)),
-        Err(error) => {
-            tracing::debug!(%error, "A connection is no half of a carrier");
-            None
-        }
-    }
+    Some((understood(&bytes)?, tcp))
 }
 
-async fn seat(relay: &Relay, preface: &Preface, mut tcp: TcpStream) {
+/// Reads the preface of whoever came in, whichever way.
+pub(crate) fn understood(bytes: &[u8; PREFACE_BYTES]) -> Option<Preface> {
+    Preface::parse(bytes)
+        .inspect_err(|error| tracing::debug!(%error, "A connection is no half of a carrier"))
+        .ok()
+}
+
+/// Gives a half the place that its ticket says, and carries it from there on.
+pub(crate) async fn seat(relay: &Relay, preface: &Preface, mut half: Half) {
     match relay.redeem(preface) {
         Ok(Redeemed::First { wait, deadline }) => {
             let _forget = Forget { relay, carrier: wait.meta.carrier };
-            wait_and_join(wait, deadline, preface.side, tcp).await;
+            half.answer(Answer::Waiting).await;
+            wait_and_join(wait, deadline, preface.side, half).await;
         }
         Ok(Redeemed::Second(first)) => {
-            if let Err(mut tcp) = first.send(tcp) {
+            if let Err(mut half) = first.send(half) {
                 tracing::debug!("The first half of a carrier has gone");
-                answer(&mut tcp, Answer::Refused).await;
+                half.answer(Answer::Refused).await;
             }
         }
         Err(reason) => {
             tracing::info!(%reason, side = ?preface.side, "A ticket was refused");
-            answer(&mut tcp, Answer::Refused).await;
+            half.answer(Answer::Refused).await;
         }
     }
 }
 
-async fn wait_and_join(mut wait: Waiting, deadline: Instant, side: Side, mut first: TcpStream) {
+async fn wait_and_join(mut wait: Waiting, deadline: Instant, side: Side, mut first: Half) {
     let second = tokio::select! {
         second = timeout_at(deadline, &mut wait.second) => second.ok().and_then(Result::ok),
         () = wait.cut.cancelled() => None,
-        () = hung_up(&first) => None,
+        () = first.hung_up() => None,
     };
     if let Some(second) = second {
         join(&wait, side, first, second).await;
     } else {
         tracing::debug!(carrier = %wait.meta.carrier, "The other half of a carrier did not come");
-        answer(&mut first, Answer::Refused).await;
+        first.answer(Answer::Refused).await;
     }
 }
 
 /// Joins the halves until one of them ends or somebody cuts them.
-async fn join(carrier: &Waiting, first_side: Side, mut first: TcpStream, mut second: TcpStream) {
-    answer(&mut first, Answer::Paired).await;
-    answer(&mut second, Answer::Paired).await;
-    let (laptop, cluster) = match first_side {
+async fn join(carrier: &Waiting, first_side: Side, mut first: Half, mut second: Half) {
+    first.answer(Answer::Paired).await;
+    second.answer(Answer::Paired).await;
+    let (mut laptop, mut cluster) = match first_side {
         Side::Laptop => (first, second),
         Side::Cluster => (second, first),
     };
-    tokio::select! {
-        ended = splice(&laptop, &cluster) => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, carrier = %carrier.meta.carrier, "A carrier broke");
-            }
-        }
+    let ended = tokio::select! {
+        ended = splice(&mut laptop, &mut cluster) => ended,
         () = carrier.cut.cancelled() => {
-            // What is on its way must not arrive any more.
-            abort_on_close(&laptop);
-            abort_on_close(&cluster);
+            laptop.abort_on_close();
+            cluster.abort_on_close();
+            Ok(())
         }
-    }
-}
-
-/// Returns when a half that waits for the other has closed. It has nothing to say before it is answered.
-async fn hung_up(tcp: &TcpStream) {
-    let mut byte = [0];
-    // Whatever comes instead of silence, it is no half of a carrier that waits.
-    drop(tcp.peek(&mut byte).await);
-}
-
-async fn answer(tcp: &mut TcpStream, answer: Answer) {
-    if let Err(error) = tcp.write_all(&[answer.code()]).await {
-        tracing::debug!(%error, "A half of a carrier went before it was answered");
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, carrier = %carrier.meta.carrier, "A carrier broke");
     }
 }
 

@@ -11,11 +11,14 @@
 
 mod carriers;
 mod door;
+mod half;
 mod nouns;
 #[cfg(target_os = "linux")]
 mod pipe;
 mod relay;
 mod splice;
+mod web;
 
 pub use nouns::{CarrierMeta, Limits, Offer, OfferRefused};
 pub use relay::Relay;
+pub use web::Stranger;

@@ -8,17 +8,29 @@ use std::{io, net::Shutdown, time::Duration};
 use bytes::BytesMut;
 use tokio::{net::TcpStream, task::consume_budget, time::sleep};
 
+use crate::half::{BUFFER_BYTES, Half, Source, Target};
 #[cfg(target_os = "linux")]
 use crate::pipe::{Pipe, Pipes};
 
-const BUFFER_BYTES: usize = 64 << 10;
 /// TLS ends both directions together: a half that is still open after this belongs to a peer that is gone.
 const HALF_OPEN: Duration = Duration::from_secs(10);
 
 /// Splices until both directions have ended or one of them fails.
-pub(crate) async fn splice(laptop: &TcpStream, cluster: &TcpStream) -> io::Result<()> {
-    let to_cluster = one_way(laptop, cluster);
-    let to_laptop = one_way(cluster, laptop);
+pub(crate) async fn splice(laptop: &mut Half, cluster: &mut Half) -> io::Result<()> {
+    if let (Half::Raw(laptop), Half::Raw(cluster)) = (&*laptop, &*cluster) {
+        return until_both_end(one_way(laptop, cluster), one_way(cluster, laptop)).await;
+    }
+    let (mut from_laptop, mut to_laptop) = laptop.parts();
+    let (mut from_cluster, mut to_cluster) = cluster.parts();
+    let to_cluster = piece_by_piece(&mut from_laptop, &mut to_cluster);
+    let to_laptop = piece_by_piece(&mut from_cluster, &mut to_laptop);
+    until_both_end(to_cluster, to_laptop).await
+}
+
+async fn until_both_end(
+    to_cluster: impl Future<Output = io::Result<()>>,
+    to_laptop: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
     tokio::pin!(to_cluster, to_laptop);
     tokio::select! {
         ended = &mut to_cluster => {
@@ -30,6 +42,15 @@ pub(crate) async fn splice(laptop: &TcpStream, cluster: &TcpStream) -> io::Resul
             within(HALF_OPEN, to_cluster).await
         }
     }
+}
+
+/// Where a half came in a WebSocket, bytes are in messages, which are passed on as they are.
+async fn piece_by_piece(from: &mut Source<'_>, to: &mut Target<'_>) -> io::Result<()> {
+    while let Some(bytes) = from.next().await? {
+        to.send(bytes).await?;
+        consume_budget().await;
+    }
+    to.end().await
 }
 
 async fn within(
@@ -88,7 +109,7 @@ async fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.try_write(bytes) {
             Ok(written) => bytes = &bytes[written..],
@@ -99,7 +120,7 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn shutdown(to: &TcpStream) -> io::Result<()> {
+pub(crate) fn shutdown(to: &TcpStream) -> io::Result<()> {
     match socket2::SockRef::from(to).shutdown(Shutdown::Write) {
         Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
         _ => Ok(()),

@@ -1,7 +1,13 @@
 //! What both ends of a carrier have in common: its settings, the future that drives it, and how it ends.
 
-use std::{io, pin::Pin, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use fairlead_model::CarrierPath;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
@@ -113,6 +119,7 @@ pub struct CarrierHandle {
     end: watch::Receiver<Option<CarrierEnd>>,
     close: CancellationToken,
     drain: CancellationToken,
+    path: Arc<OnceLock<CarrierPath>>,
     load: watch::Sender<Load>,
 }
 
@@ -151,6 +158,18 @@ impl CarrierHandle {
     /// Takes no further streams; the carrier ends when the open ones have.
     pub fn drain(&self) {
         self.drain.cancel();
+    }
+
+    /// Remembers which way it takes, for whoever shows it.
+    pub fn came_by(&self, path: CarrierPath) {
+        // It takes one way all its life.
+        drop(self.path.set(path));
+    }
+
+    /// Returns which way it takes, where that was said.
+    #[must_use]
+    pub fn path(&self) -> Option<&CarrierPath> {
+        self.path.get()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -208,6 +227,7 @@ impl Controls {
             end: end_rx,
             close: close.clone(),
             drain: drain.clone(),
+            path: Arc::default(),
             load: watch::Sender::new(Load::default()),
         };
         (Self { beats: beats_rx, end: end_tx, close, drain }, handle)

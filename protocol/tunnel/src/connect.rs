@@ -1,5 +1,5 @@
 //! Dialling out: to the relay for a carrier, to the hub for a link; directly, or through the proxy that the settings name
-//! for that host.
+//! for that host. Which of its two doors the relay is dialled at is [`Ways`]' business.
 //!
 //! Errors tell apart what a person must do something different about: nobody answers there, the proxy does not let us
 //! through, the certificate is not trusted, it is made out to another name, a clock is wrong.
@@ -10,6 +10,7 @@ mod proxy;
 mod relay;
 mod socks;
 mod trust;
+mod ways;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -21,8 +22,9 @@ use tokio::{
 
 pub use hub::{HubChannel, HubError, dial_hub};
 pub use proxy::ProxyError;
-pub use relay::{RelayError, dial_relay};
+pub use relay::{NoWay, RelayError, dial_relay};
 pub use trust::{HubTrust, TrustError, why_not_trusted};
+pub use ways::{Half, WayClosed, Ways};
 
 use crate::{connection::Connection, socket::tune_for_wan};
 

@@ -3,6 +3,7 @@
 //! Knows neither users nor services nor policy. A carrier has a direction: the end that opens streams is the TLS client
 //! and the HTTP/2 client ([`opener`]), the other end takes them ([`acceptor`]), whoever of the two dialled.
 
+pub mod abortable;
 pub mod acceptor;
 pub mod backoff;
 pub mod carrier;
@@ -24,6 +25,7 @@ pub mod socket;
 pub mod stream;
 pub mod tls;
 pub mod unread;
+pub mod websocket;
 
 pub use acceptor::{Acceptor, GrantPresented, Incoming, StreamOffered};
 pub use backoff::Backoff;

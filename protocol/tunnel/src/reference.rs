@@ -23,6 +23,7 @@ use crate::{
     load::BULK_BYTES,
     pool::{CARRIERS_MAX, FURTHER_QUIET},
     tls::ALPN,
+    websocket::{CARRIER_PATH, MESSAGE_MAX_BYTES},
 };
 
 /// As one line: where it breaks is no part of what it says.
@@ -59,6 +60,9 @@ fn it_says_what_the_relay_reads_and_answers() {
     says(&format!("good once, for {} s", s(TICKET_LIFE)));
     says(&format!("preface must be there within {} s", s(PREFACE)));
     let (paired, refused) = (Answer::Paired.code(), Answer::Refused.code());
+    says(&format!("`{}` at once when the ticket is good", Answer::Waiting.code()));
+    says(&format!("`GET {CARRIER_PATH}`"));
+    says(&format!("at most {} KiB", MESSAGE_MAX_BYTES >> 10));
     says(&format!("answer is `{paired}` when both halves are there, and `{refused}` when"));
 }
 

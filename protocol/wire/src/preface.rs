@@ -1,4 +1,4 @@
-//! The first 40 bytes on the relay's raw port, and the relay's one-byte answer. Everything after it is spliced unread.
+//! The first 40 bytes on the relay's raw port, and the relay's answers of one byte each. Everything after it is spliced unread.
 //!
 //! ```text
 //! 0      4        5     6         8                40
@@ -93,6 +93,9 @@ pub enum Answer {
     /// Both halves are here; what follows comes from the other one.
     Paired,
     Refused,
+    /// The ticket is good and the other half is not here yet; one of the other two follows. It is said at once, so that
+    /// whoever hears nothing knows that it is not the relay who keeps silent.
+    Waiting,
 }
 
 impl Answer {
@@ -101,15 +104,17 @@ impl Answer {
         match self {
             Self::Paired => 0,
             Self::Refused => 1,
+            Self::Waiting => 2,
         }
     }
 
-    /// Reads the answer; `None` when it is neither.
+    /// Reads an answer; `None` when it is none.
     #[must_use]
     pub const fn parse(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::Paired),
             1 => Some(Self::Refused),
+            2 => Some(Self::Waiting),
             _ => None,
         }
     }
@@ -129,7 +134,8 @@ mod tests {
             \x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f";
         assert_eq!(&Preface { side: Side::Cluster, ticket: ticket.clone() }.encode(), golden);
         assert_eq!(Preface { side: Side::Laptop, ticket }.encode()[5], 1);
-        assert_eq!((Answer::Paired.code(), Answer::Refused.code()), (0, 1));
+        let codes = [Answer::Paired, Answer::Refused, Answer::Waiting].map(Answer::code);
+        assert_eq!(codes, [0, 1, 2]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ async fn connection() -> Connection {
 }
 
 /// Writes everything and ends; reads until the end. Both at once, as applications do.
-async fn talk(tcp: TcpStream, said: Vec<u8>) -> Vec<u8> {
+pub(crate) async fn talk(tcp: TcpStream, said: Vec<u8>) -> Vec<u8> {
     let (mut read, mut write) = tcp.into_split();
     let said = tokio::spawn(async move {
         write.write_all(&said).await.expect("taken");

@@ -8,4 +8,5 @@ mod cuts;
 mod identities;
 mod proxy;
 mod tickets;
+mod web;
 mod world;
