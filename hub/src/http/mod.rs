@@ -2,6 +2,7 @@
 
 mod assets;
 mod audit;
+mod carrier;
 mod description;
 mod devices;
 pub mod error;

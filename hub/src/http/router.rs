@@ -19,8 +19,8 @@ use utoipa::{OpenApi, openapi::OpenApi as Document};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    assets, audit, description::Api, devices, events, groups, guard, health, join_tokens, me,
-    members, organization, policies, roles, services, sessions, setup, teamspaces, version,
+    assets, audit, carrier, description::Api, devices, events, groups, guard, health, join_tokens,
+    me, members, organization, policies, roles, services, sessions, setup, teamspaces, version,
     visitor,
 };
 use crate::{Hub, links, login};
@@ -81,8 +81,8 @@ pub fn router(hub: &Hub) -> Router {
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
         ));
-    // The links live as long as they live: they know no timeout and no limit of ours on bodies.
-    links::routes(hub).merge(people).layer(layers)
+    // Links and carriers live as long as they live: they know no timeout and no limit of ours on bodies.
+    links::routes(hub).merge(carrier::routes(hub)).merge(people).layer(layers)
 }
 
 /// Says whether browsers shall insist on HTTPS for this host. Not for one that other programs of a developer use too.

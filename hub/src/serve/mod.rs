@@ -1,5 +1,6 @@
-//! Serving: one TLS port for people and links, one raw port for carriers, and an orderly end.
+//! Serving: one TLS port for people, links and carriers, one raw port for carriers that reach it, and an orderly end.
 
+mod acceptor;
 mod port_holder;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -67,6 +68,7 @@ impl Serving {
         let service = http::router(hub).into_make_service_with_connect_info::<SocketAddr>();
         let server = axum_server::from_tcp_rustls(https_listener, tls.clone())
             .map_err(|source| not_listening(listen, source))?
+            .map(|tls| tls.acceptor(acceptor::Tuned))
             .handle(handle.clone());
         let https = tokio::spawn(server.serve(service));
         let relay = {

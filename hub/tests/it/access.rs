@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
 
+use fairlead_tunnel::websocket::WebSocket;
 use fairlead_wire::{
     authority::DeviceRequest,
     challenge,
@@ -12,9 +13,15 @@ use fairlead_wire::{
         CarrierRequest, Catalogue, FirstUse, FurtherCarrier, Heartbeat, Hello, Phase, ServiceRef,
         cluster_down, cluster_up, laptop_down, laptop_up,
     },
+    preface::{Answer, Preface, Side},
+    ticket::Ticket,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
     peers::{AgentLink, Cluster, Joined, LaptopLink, enrol, observed},
@@ -29,6 +36,7 @@ const HEAD: &str = "\
 # Who gets what. Written by `cargo test -p fairlead-hub --test it access -- --ignored`, and read by people.
 #
 # stranger is an owner of another organization. Whatever has an id is somebody else's thing in ours.
+# Carrier.ticket is one that was guessed, shown over the WebSocket at GET /carrier/v1.
 # Links: welcomed, taken (it had its effect), ignored (it had none), refused.
 ";
 const COLUMNS: [&str; 6] = ["anonymous", "stranger", "viewer", "developer", "admin", "owner"];
@@ -210,7 +218,7 @@ fn operations() -> Vec<String> {
 
 /// Lists what peers can say: `LaptopUp.carrier` and so on, and the one call that is no message.
 fn messages() -> Vec<String> {
-    let mut messages = vec!["ClusterLinks.Enrol".to_owned()];
+    let mut messages = vec!["Carrier.ticket".to_owned(), "ClusterLinks.Enrol".to_owned()];
     for of in ["ClusterUp", "LaptopUp"] {
         let body = PROTO.split(&format!("message {of} {{")).nth(1).expect("the message");
         let body = body.split("\n}").next().expect("its end");
@@ -226,10 +234,24 @@ impl Stage {
     /// Lets somebody say something over a link, and returns what came of it.
     async fn said(&mut self, message: &str, who: usize) -> &'static str {
         match message.split_once('.').expect("Service.message") {
+            ("Carrier", "ticket") => self.shows_a_guessed_ticket().await,
             ("ClusterLinks", "Enrol") => self.enrols_without_a_token(who).await,
             ("LaptopUp", name) => self.laptop_says(name, who).await,
             ("ClusterUp", name) => self.agent_says(name, who).await,
             _ => panic!("nobody knows how to say `{message}`: tell this test"),
+        }
+    }
+
+    /// Whoever they are: at the door for carriers only the ticket counts.
+    async fn shows_a_guessed_ticket(&self) -> &'static str {
+        let tcp = TcpStream::connect(self.world.address).await.expect("it listens");
+        let socket = WebSocket::dial(Box::new(tcp), HOST, self.world.address.port()).await;
+        let mut socket = socket.expect("anybody may knock");
+        let preface = Preface { side: Side::Laptop, ticket: Ticket::draw() };
+        socket.write_all(&preface.encode()).await.expect("taken");
+        match socket.read_u8().await.ok().and_then(Answer::parse) {
+            Some(Answer::Refused) => "refused",
+            answer => panic!("{answer:?}"),
         }
     }
 

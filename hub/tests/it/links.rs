@@ -4,6 +4,7 @@ use fairlead_model::SessionId;
 use fairlead_tunnel::{
     connect::{self, Connector},
     connection::Connection,
+    websocket::WebSocket,
 };
 use fairlead_wire::{
     challenge,
@@ -12,11 +13,12 @@ use fairlead_wire::{
         CarrierOffer, EnrolRequest, FurtherCarrier, Hello, Phase, SessionKind, cluster_up,
         laptop_down, laptop_up,
     },
-    preface::Side,
+    preface::{Answer, Preface, Side},
     ticket::Ticket,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     time,
 };
 use tonic::Code;
@@ -383,4 +385,54 @@ async fn a_teamspace_that_was_closed_unheard_keeps_no_link() {
         // And not because nothing was heard of the agent.
         assert!(status.message().contains("the teamspace is closed"), "{status}");
     }
+}
+
+/// As where only the hub's own port is open: here the relay's is closed.
+#[tokio::test]
+async fn a_carrier_comes_over_the_hubs_own_port_and_is_cut_there_too() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let session = begun["session"]["id"].as_str().expect("an id");
+    laptop.asks_for_a_carrier(session, 1).await;
+    let near = laptop.carrier().await.expect("offered");
+    let far = staging.agent.carrier().await;
+    let (mut near, mut far) = tokio::join!(
+        over_the_hub(&world, ticket(&near), Side::Laptop),
+        over_the_hub(&world, ticket(&far), Side::Cluster),
+    );
+    near.write_all(b"hello").await.expect("written");
+    near.flush().await.expect("written");
+    let mut heard = [0; 5];
+    far.read_exact(&mut heard).await.expect("read");
+    assert_eq!(&heard, b"hello");
+    olga.delete(&world, &format!("/api/v1/sessions/{session}")).await.with(204);
+    let end = time::timeout(PATIENCE, far.read(&mut heard)).await.expect("cut in time");
+    assert!(matches!(end, Ok(0) | Err(_)), "the carrier outlived its session");
+}
+
+async fn over_the_hub(world: &World, ticket: Ticket, side: Side) -> WebSocket {
+    let tcp = TcpStream::connect(world.address).await.expect("listening");
+    let socket = WebSocket::dial(Box::new(tcp), HOST, world.address.port()).await;
+    let mut socket = socket.expect("opened");
+    socket.write_all(&Preface { side, ticket }.encode()).await.expect("taken");
+    loop {
+        match Answer::parse(socket.read_u8().await.expect("an answer")) {
+            Some(Answer::Waiting) => {}
+            answer => {
+                assert_eq!(answer, Some(Answer::Paired));
+                return socket;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_no_websocket_is_told_so_where_carriers_come_in() {
+    let world = World::new().await;
+    let answer = reqwest::get(world.url("/carrier/v1")).await.expect("it answers");
+    assert_eq!(answer.status(), 426);
+    assert_eq!(answer.headers()["upgrade"], "websocket");
 }
