@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use fairlead_tunnel::connect::Ways;
 use kube::{Client, Config};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -111,6 +112,7 @@ impl Parts {
             dual_stack(run.peer_port).context("the peer port is taken")?,
             peers_stopping.clone(),
         );
+        let ways = Ways::to_hub(&run.hub_url, run.connector()?)?;
         let carriers = Carriers {
             identity: identity.clone(),
             organization_certificate: enrolled.organization_certificate.clone(),
@@ -120,7 +122,7 @@ impl Parts {
             first_uses,
             carried: CarriedSessions::default(),
             further: further_tx,
-            connector: run.connector()?,
+            ways: ways.clone(),
         };
         tokio::spawn(carriers.serve(asked_rx));
         let link = Link {
@@ -135,6 +137,7 @@ impl Parts {
             further: further_rx,
             wanted: wanted_tx,
             asked: asked_tx,
+            ways,
             linked: linked_tx,
             stopping: stopping.clone(),
         };

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use fairlead_model::{SessionId, SessionKind, Thumbprint};
 use fairlead_tunnel::{
     Acceptor, Opener, PeerExpectation,
-    connect::{Connector, dial_relay},
+    connect::{Half, Ways},
 };
 use fairlead_wire::{link::v1::CarrierOffer, preface::Side, ticket::Ticket, words};
 use rustls_pki_types::CertificateDer;
@@ -41,7 +41,7 @@ pub(crate) struct Carriers {
     pub(crate) carried: CarriedSessions,
     /// Sessions that want a further carrier; the hub is asked.
     pub(crate) further: mpsc::Sender<SessionId>,
-    pub(crate) connector: Connector,
+    pub(crate) ways: Ways,
 }
 
 /// What all carriers of a session share; forgotten when the last of them has ended.
@@ -141,11 +141,11 @@ impl Carriers {
         {
             bail!("the hub does not want this session");
         }
-        let io = dial_relay(&offer.relay, &offer.ticket, Side::Cluster, &self.connector).await?;
+        let Half { io, path } = self.ways.dial(&offer.relay, &offer.ticket, Side::Cluster).await?;
         let (identity, peer) = (self.identity.borrow().tls.clone(), self.laptop(device));
         let handshake = Acceptor::handshake(io, &identity, &peer).await;
         let (acceptor, driver) = handshake.context("the laptop did not prove itself")?;
-        debug!(%session, "A carrier of a consume is up");
+        debug!(%session, %path, "A carrier of a consume is up");
         let driver = tokio::spawn(driver);
         let carried = self.carried.of(session);
         let consume = Consume {
@@ -175,11 +175,11 @@ impl Carriers {
                 "there are as many carriers as there may be, or none beside which it could stand"
             );
         }
-        let io = dial_relay(&offer.relay, &offer.ticket, Side::Cluster, &self.connector).await?;
+        let Half { io, path } = self.ways.dial(&offer.relay, &offer.ticket, Side::Cluster).await?;
         let (identity, peer) = (self.identity.borrow().tls.clone(), self.laptop(device));
         let handshake = Opener::handshake(io, &identity, &peer).await;
         let (opener, driver) = handshake.context("the laptop did not prove itself")?;
-        debug!(%session, "A carrier of an intercept is up");
+        debug!(%session, %path, "A carrier of an intercept is up");
         let carried = self.carried.of(session);
         tokio::select! {
             () = hold.carry(opener, driver, kind) => {}

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use fairlead_model::{SessionId, timers};
-use fairlead_tunnel::{Backoff, connect::dial_hub};
+use fairlead_tunnel::{
+    Backoff,
+    connect::{Ways, dial_hub},
+};
 use fairlead_wire::{
     challenge,
     link::v1::{
@@ -65,6 +68,8 @@ pub(crate) struct Link {
     pub(crate) further: mpsc::Receiver<SessionId>,
     pub(crate) wanted: watch::Sender<Option<Arc<Wanted>>>,
     pub(crate) asked: mpsc::Sender<Asked>,
+    /// A link that begins anew may do so in another network.
+    pub(crate) ways: Ways,
     /// Whether a link stands.
     pub(crate) linked: watch::Sender<bool>,
     pub(crate) stopping: CancellationToken,
@@ -81,6 +86,7 @@ impl Link {
                     info!(hub = self.run.hub_url, "Linked to the hub");
                     backoff = Backoff::new();
                     self.linked.send_replace(true);
+                    self.ways.look_again();
                     let ended = open.serve(&mut self).await;
                     self.linked.send_replace(false);
                     lost_at = Instant::now();
@@ -287,6 +293,7 @@ async fn pass_on(link: &Link, asked: Asked) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_tunnel::connect::Connector;
     use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
@@ -305,6 +312,7 @@ mod tests {
             further: mpsc::channel(1).1,
             wanted: watch::Sender::new(None),
             asked: mpsc::channel(1).0,
+            ways: Ways::to_hub("https://hub.test", Connector::default()).expect("an address"),
             linked: watch::Sender::new(true),
             stopping: CancellationToken::new(),
         }

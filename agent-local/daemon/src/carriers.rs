@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use fairlead_model::{SessionId, TeamspaceId, Thumbprint};
+use fairlead_model::{CarrierPath, SessionId, TeamspaceId, Thumbprint};
 use fairlead_tunnel::{
     HandshakeError, OpenFailed, PeerExpectation, TlsIdentity,
-    connect::{Connector, HubTrust, RelayError, TrustError, dial_relay},
+    connect::{self, HubError, RelayError, TrustError},
     connection::Connection,
     tls::TlsConfigError,
 };
@@ -38,6 +38,8 @@ pub(crate) enum CarrierError {
     Tls(#[from] TlsConfigError),
     #[error(transparent)]
     Trust(#[from] TrustError),
+    #[error(transparent)]
+    Hub(#[from] HubError),
     #[error(transparent)]
     Relay(#[from] RelayError),
     #[error(transparent)]
@@ -80,6 +82,7 @@ pub(crate) fn give_up(keeper: Arc<Keeper>, id: SessionId, error: CarrierError) {
 /// One half of a carrier, paired by the relay, before TLS.
 pub(crate) struct Half {
     pub(crate) io: Connection,
+    pub(crate) path: CarrierPath,
     pub(crate) identity: TlsIdentity,
     pub(crate) expectation: PeerExpectation,
 }
@@ -96,12 +99,11 @@ pub(crate) async fn dial(
     let account = keeper.accounts.current()?;
     let (certificate, key) = trusted(&account.pins(), &teamspace, &offer)?;
     let expectation = PeerExpectation::replica(certificate, &key)?;
-    let trust = HubTrust::new(account.ca_file().as_deref())?;
-    let connector = Connector::new(account.proxies()?, trust);
+    let ways = keeper.ways.towards(&account)?;
     let device = laptop_account::Hub::new(account)?.device().await?;
     let identity = TlsIdentity::new(vec![device.certificate], &device.key)?;
-    let io = dial_relay(&offer.relay, &ticket, Side::Laptop, &connector).await?;
-    Ok(Half { io, identity, expectation })
+    let connect::Half { io, path } = ways.dial(&offer.relay, &ticket, Side::Laptop).await?;
+    Ok(Half { io, path, identity, expectation })
 }
 
 /// Returns the teamspace's certificate as offered, if its key is the one that is pinned.

@@ -152,6 +152,7 @@ async fn answer(request: Request, keeper: &Arc<Keeper>, pid: i32) -> Reply {
             Ok(Answer::Done)
         }
         Request::AccountChanged => {
+            keeper.ways.forget();
             keeper.link.account_changed();
             Ok(Answer::Done)
         }

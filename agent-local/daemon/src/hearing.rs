@@ -15,6 +15,8 @@ pub(crate) async fn follow_link(keeper: Arc<Keeper>, mut said_rx: mpsc::Receiver
     while let Some(said) = said_rx.recv().await {
         match said {
             Said::Welcome(welcome) => {
+                // A link that begins anew may do so in another network.
+                keeper.ways.forget();
                 let live: Vec<_> =
                     welcome.live_sessions.iter().filter_map(|id| id.parse().ok()).collect();
                 end_all_but(&keeper, &live).await;

@@ -153,6 +153,7 @@ async fn serve_carrier(
         Acceptor::handshake(half.io, &half.identity, &half.expectation).await?;
     tokio::spawn(driver);
     let handle = acceptor.handle().clone();
+    handle.came_by(half.path.clone());
     {
         let mut sessions = keeper.sessions();
         let Some(session) = sessions.live_mut(id) else { return Ok(()) };
@@ -162,7 +163,7 @@ async fn serve_carrier(
             return Err(CarrierError::BadOffer("there are as many carriers as there may be"));
         }
     }
-    info!(session = %id, replica, "Carrier is up");
+    info!(session = %id, replica, path = %half.path, "Carrier is up");
     let room = Arc::new(Semaphore::new(STREAMS_MAX));
     while let Some(incoming) = acceptor.next().await {
         match incoming {

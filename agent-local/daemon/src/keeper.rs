@@ -36,6 +36,7 @@ use crate::{
     offers::Offers,
     session::{Origin, Session},
     sessions::Sessions,
+    ways::KnownWays,
 };
 
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) struct Keeper {
     pub(crate) accounts: Accounts,
     pub(crate) link: LinkHandle,
     pub(crate) offers: Offers,
+    pub(crate) ways: KnownWays,
     desired: Desired,
     pub(crate) footing: Arc<Footing>,
     footprint: Footprint,
@@ -72,6 +74,7 @@ impl Keeper {
         Self {
             accounts,
             offers: Offers::new(link.clone()),
+            ways: KnownWays::default(),
             link,
             desired,
             footprint: Footprint::begin(Arc::clone(&sessions), Arc::clone(&footing)),

@@ -31,6 +31,7 @@ mod sessions;
 #[cfg(test)]
 mod stage;
 mod tunnel;
+mod ways;
 
 use std::process::ExitCode;
 

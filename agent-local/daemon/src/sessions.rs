@@ -398,7 +398,9 @@ impl Sessions {
             }
         };
         let (phase, detail) = self.proven_phase(session);
-        let carriers = session.carriers().len();
+        let handles = session.carriers();
+        let carriers = handles.len();
+        let paths = handles.iter().filter_map(|carrier| carrier.path().cloned()).collect();
         let (id, kind, teamspace) = (*id, session.kind(), teamspace.clone());
         let failure = session.failure.clone();
         daemon::Session {
@@ -412,6 +414,7 @@ impl Sessions {
             services,
             ports,
             carriers,
+            paths,
         }
     }
 

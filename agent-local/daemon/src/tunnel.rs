@@ -78,6 +78,7 @@ async fn open(
     let half = dial(keeper, id, offer).await?;
     let (opener, driver) = Opener::handshake(half.io, &half.identity, &half.expectation).await?;
     tokio::spawn(driver);
+    opener.handle().came_by(half.path);
     let grant_rx = keeper.sessions().live(id).map(|session| session.grant.subscribe());
     let mut grant_rx = grant_rx.ok_or(CarrierError::BadOffer("its session is over"))?;
     let grant = grant_rx.borrow_and_update().clone();

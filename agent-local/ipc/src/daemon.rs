@@ -3,7 +3,8 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use fairlead_model::{
-    InterceptPort, Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId,
+    CarrierPath, InterceptPort, Patterns, Phase, Port, ServiceRef, SessionId, SessionKind,
+    TeamspaceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +214,9 @@ pub struct Session {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<InterceptPort>,
     pub carriers: usize,
+    /// Which way each of its carriers takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<CarrierPath>,
 }
 
 impl Session {
@@ -270,6 +274,7 @@ mod tests {
             services: Vec::new(),
             ports: Vec::new(),
             carriers: 0,
+            paths: Vec::new(),
         }
     }
 

@@ -72,6 +72,7 @@ mod tests {
             services: Vec::new(),
             ports: Vec::new(),
             carriers: 0,
+            paths: Vec::new(),
         }
     }
 

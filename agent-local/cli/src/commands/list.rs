@@ -1,5 +1,7 @@
 //! `fairlead list` and `fairlead intercept list`.
 
+use std::collections::BTreeMap;
+
 use fairlead_model::{InterceptPort, SessionKind};
 use laptop_ipc::daemon::Session;
 use serde::Serialize;
@@ -53,10 +55,11 @@ pub(super) fn sessions_text(sessions: &[Session]) -> String {
             session.wanted.join(" "),
             session.phase.to_string(),
             where_to(session),
+            by_which_ways(session),
             session.teamspace.name.clone(),
         ]
     });
-    let headings = ["SESSION", "KIND", "WHAT", "PHASE", "WHERE", "TEAMSPACE"];
+    let headings = ["SESSION", "KIND", "WHAT", "PHASE", "WHERE", "CARRIERS", "TEAMSPACE"];
     let mut text = table(headings, rows, "No sessions.");
     text.extend(sessions.iter().map(about));
     text
@@ -69,6 +72,16 @@ fn where_to(session: &Session) -> String {
         SessionKind::Consume => format!("{} services", session.services.len()),
         SessionKind::Intercept => session.ports.iter().map(mapping).collect::<Vec<_>>().join(", "),
     }
+}
+
+/// Says how many carriers there are by which way: `2 raw`, or `1 wss through proxy proxy.corp:3128`.
+fn by_which_ways(session: &Session) -> String {
+    let mut counted = BTreeMap::<String, usize>::new();
+    for path in &session.paths {
+        *counted.entry(path.to_string()).or_default() += 1;
+    }
+    let ways: Vec<_> = counted.iter().map(|(way, carriers)| format!("{carriers} {way}")).collect();
+    if ways.is_empty() { "-".to_owned() } else { ways.join(", ") }
 }
 
 /// Says why a session is in its phase, and which of its services were not reached.
@@ -101,7 +114,7 @@ fn about(session: &Session) -> String {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use fairlead_model::{Phase, Port, SessionId, TeamspaceId};
+    use fairlead_model::{CarrierPath, Phase, Port, SessionId, TeamspaceId, Transport};
     use laptop_ipc::daemon::{Reached, Teamspace};
 
     use super::*;
@@ -114,6 +127,10 @@ mod tests {
             remapped: Vec::new(),
             refusal: refusal.map(str::to_owned),
         }
+    }
+
+    fn path(transport: Transport) -> CarrierPath {
+        CarrierPath { transport, proxy: Some("p:1".to_owned()) }
     }
 
     #[test]
@@ -132,10 +149,12 @@ mod tests {
                 reached("shop/web", None),
             ],
             ports: Vec::new(),
-            carriers: 1,
+            carriers: 3,
+            paths: vec![path(Transport::Wss), path(Transport::Raw), path(Transport::Wss)],
         };
         let text = sessions_text(&[session]);
         assert_eq!(text.matches("shop/cart has no pods").count(), 1, "{text}");
+        assert!(text.contains(" 1 raw through proxy p:1, 2 wss through proxy p:1 "), "{text}");
         assert!(
             text.ends_with(
                 "\nconsume shop/*\n  shop/cart has no pods (and 1 more do not answer)\n  \
