@@ -24,6 +24,15 @@ impl Process {
         Self(Pid::this())
     }
 
+    /// Finds all that run a program of this name.
+    pub fn all_of(name: &str) -> anyhow::Result<Vec<Self>> {
+        let numbers = fs::read_dir("/proc")?.flatten().filter_map(|process| {
+            let number = process.file_name().to_str()?.parse().ok()?;
+            program_of(&process.path())?.ends_with(name).then_some(Self(Pid::from_raw(number)))
+        });
+        Ok(numbers.collect())
+    }
+
     /// Finds the one that runs `program` (the end of its path) with `line` in its environment.
     pub(crate) fn with(program: &str, line: &str) -> anyhow::Result<Self> {
         Self::find(|process| {
@@ -138,5 +147,14 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(own.memory_kb().expect("it lives") > 100);
+    }
+
+    #[test]
+    fn all_of_a_program_are_found_by_its_name() {
+        let own = std::env::current_exe().expect("it runs");
+        let name = own.file_name().and_then(|name| name.to_str()).expect("a name");
+        let found = Process::all_of(name).expect("a table of processes");
+        assert!(found.iter().any(|process| process.0 == Pid::this()));
+        assert!(Process::all_of("a-program-nobody-has").expect("a table").is_empty());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each as it comes. *frp* is as we are: one process at the laptop, one in the middle, one at the service (`stcp`).
 //! *ktunnel* has two. *kubectl port-forward* leads to a pod that answers like the service, through the lab's API server
-//! and kubelet, whose processor time is not counted. What cannot be built here is left out and told.
+//! and kubelet, whose processor time counts as a hop's does. What cannot be built here is left out and told.
 
 use std::{
     fs,
@@ -46,6 +46,8 @@ pub(crate) struct Rival {
     pub(crate) name: &'static str,
     entrance: SocketAddrV4,
     programs: Vec<Tied>,
+    /// Others that work for it, and are there without it.
+    helped_by: &'static [&'static str],
 }
 
 /// Starts those that can be had.
@@ -74,12 +76,15 @@ impl Rival {
         let asks = move || within(READY_WITHIN, "the service answers", || answers(entrance));
         let asked = line.world().lab().on(Host::Laptop, asks)?;
         asked.join().expect("asking does not panic")?;
-        Ok(Self { name, entrance, programs })
+        Ok(Self { name, entrance, programs, helped_by: &[] })
     }
 
     pub(crate) fn path(&self, line: &Line) -> anyhow::Result<Path> {
         let hops = self.programs.iter().map(Tied::process);
-        let hops = hops.collect::<anyhow::Result<Vec<Process>>>()?;
+        let mut hops = hops.collect::<anyhow::Result<Vec<Process>>>()?;
+        for program in self.helped_by {
+            hops.extend(Process::all_of(program)?);
+        }
         Path::over(line, self.name, self.entrance, hops)
     }
 }
@@ -164,7 +169,8 @@ fn kubectl(line: &Line) -> anyhow::Result<Rival> {
     );
     let to = ["--kubeconfig", &kubeconfig, "-n", "bench", "port-forward", "pod/service", &ports];
     let forward = tool(line, &tools::kubectl()?, "port-forward", &to)?;
-    Rival::of(line, "kubectl", KUBECTL_ENTRANCE, vec![forward])
+    let rival = Rival::of(line, "kubectl", KUBECTL_ENTRANCE, vec![forward])?;
+    Ok(Rival { helped_by: &["kube", "containerd"], ..rival })
 }
 
 fn tool(
