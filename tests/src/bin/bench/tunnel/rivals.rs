@@ -89,14 +89,16 @@ impl Rival {
     }
 }
 
-/// Measures what a user feels first; of all streams only one.
+/// Measures what a user feels first; of all streams only one. Downloads come last: some go on after nobody reads any
+/// more, and would be in the way of what is measured alone.
 pub(crate) fn measure(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
+    round::alone(path, loads, samples);
     for bulk in BULKS.iter().filter(|bulk| bulk.streams == 1) {
         round::attempt(path, samples, bulk.rate, |samples| {
             round::move_bytes(path, *loads, bulk, samples)
         });
     }
-    round::latency(path, loads, samples);
+    round::beside(path, loads, samples);
 }
 
 pub(crate) fn figures(samples: &Samples, rivals: &[&'static str]) -> Vec<Figure> {

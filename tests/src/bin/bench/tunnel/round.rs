@@ -105,7 +105,8 @@ pub(crate) fn measure(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
     for bulk in &BULKS {
         attempt(path, samples, bulk.rate, |samples| move_bytes(path, *loads, bulk, samples));
     }
-    latency(path, loads, samples);
+    alone(path, loads, samples);
+    beside(path, loads, samples);
     attempt(path, samples, NEW_RATE, |samples| {
         let connected = loads.connect(path.to, PARALLEL, MANY)?;
         samples.note(path.name, NEW_RATE, connected.per_s);
@@ -120,24 +121,28 @@ pub(crate) fn measure(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
     }
 }
 
-/// Measures how soon one request is answered: alone, beside a download, on a new connection.
-pub(crate) fn latency(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
+/// Measures how soon one request is answered, and one on a new connection.
+pub(crate) fn alone(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
     attempt(path, samples, IDLE_P50, |samples| {
         let asked = loads.ask(path.to, ASK)?;
         samples.note(path.name, IDLE_P50, asked.p50_us);
         samples.note(path.name, IDLE_P99, asked.p99_us);
         Ok(())
     });
+    attempt(path, samples, NEW_P50, |samples| {
+        samples.note(path.name, NEW_P50, loads.connect(path.to, 1, CONNECT)?.p50_us);
+        Ok(())
+    });
+}
+
+/// Measures how soon it is answered beside a download.
+pub(crate) fn beside(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
     attempt(path, samples, BESIDE_P50, |samples| {
         // Ends when it is dropped.
         let _download = loads.begin_bulk(path.to, Way::Down, 1, BESIDE)?;
         let asked = loads.ask(path.to, ASK_BESIDE)?;
         samples.note(path.name, BESIDE_P50, asked.p50_us);
         samples.note(path.name, BESIDE_P99, asked.p99_us);
-        Ok(())
-    });
-    attempt(path, samples, NEW_P50, |samples| {
-        samples.note(path.name, NEW_P50, loads.connect(path.to, 1, CONNECT)?.p50_us);
         Ok(())
     });
 }
