@@ -19,6 +19,8 @@ pub(crate) enum Area {
     Lab,
     /// The hub: its database.
     Hub,
+    /// Networks that only proxies lead out of.
+    Proxies,
     /// The console: building it.
     Console,
     /// Looking at the console.
@@ -35,8 +37,8 @@ impl Area {
 }
 
 /// Benches bring what only they need.
-const EVERYTHING: [Area; 6] =
-    [Area::Build, Area::Hosts, Area::Lab, Area::Hub, Area::Console, Area::Browser];
+const EVERYTHING: [Area; 7] =
+    [Area::Build, Area::Hosts, Area::Lab, Area::Hub, Area::Proxies, Area::Console, Area::Browser];
 
 /// How the presence of something is seen.
 #[derive(Debug)]
@@ -92,6 +94,8 @@ const NEEDS: &[Need] = &[
         package: "postgresql",
         by_hand: "PostgreSQL 15 or newer, below /usr/lib/postgresql",
     },
+    need(Area::Proxies, "tinyproxy", "tinyproxy-bin"),
+    need(Area::Proxies, "microsocks", "microsocks"),
     Need {
         area: Area::Browser,
         // By their paths: Ubuntu's is a snap, of which only a stub is on the path.

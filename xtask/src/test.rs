@@ -119,7 +119,7 @@ fn has_test(target: &str, word: &str) -> anyhow::Result<bool> {
 }
 
 fn unit() -> anyhow::Result<()> {
-    setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
+    setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Proxies])?;
     run_command(&mut cargo([
         "test",
         "--no-fail-fast",

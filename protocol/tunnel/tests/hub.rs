@@ -1,6 +1,7 @@
 //! Dialling a hub: whatever is wrong is told apart, because a person has to do something different about each.
 
 #[path = "made/mod.rs"]
+#[expect(dead_code, reason = "what is made is for other tests, too")]
 mod made;
 
 use std::{io::Write as _, net::SocketAddr, time::Duration};

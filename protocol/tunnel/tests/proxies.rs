@@ -1,6 +1,7 @@
 //! Through proxies, good and bad. What a bad one does is bounded, and the message names it, without its password.
 
 #[path = "made/mod.rs"]
+#[expect(dead_code, reason = "what is made is for other tests, too")]
 mod made;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -142,8 +143,10 @@ async fn a_proxy_that_refuses_is_quoted() {
     let proxy = saying(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nno!").await;
     let error = refused_by(proxy).await.to_string();
     assert!(error.contains("no way to hub.corp.invalid:443: 502 Bad Gateway"), "{error}");
-    let proxy = saying(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
-    assert!(matches!(refused_by(proxy).await, ProxyError::WrongCredentials { .. }));
+    for who in [b"HTTP/1.1 407 Who?\r\n\r\n".as_slice(), b"HTTP/1.1 401 Who?\r\n\r\n"] {
+        let error = refused_by(saying(who).await).await;
+        assert!(matches!(error, ProxyError::WrongCredentials { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ pub(super) async fn connect(
     let (status, reason) = status_of(&head).ok_or_else(|| ProxyError::not_a_proxy(proxy))?;
     match status {
         200..300 => Ok(io),
-        407 => Err(ProxyError::credentials(proxy)),
+        // tinyproxy says 401 to whoever gives a wrong password.
+        401 | 407 => Err(ProxyError::credentials(proxy)),
         _ => Err(ProxyError::Refused {
             proxy: proxy.place(),
             target,

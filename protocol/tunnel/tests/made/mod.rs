@@ -1,12 +1,19 @@
 //! Authorities, certificates and hubs, made for a test.
 
-use std::{io::Write, net::SocketAddr, sync::Arc};
+use std::{io, io::Write, net::SocketAddr, sync::Arc};
 
-use fairlead_tunnel::connect::HubTrust;
+use fairlead_tunnel::{
+    connect::HubTrust,
+    connection::Connection,
+    websocket::{WebSocket, agree},
+};
 use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ServerConfig, crypto::aws_lc_rs};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -73,4 +80,25 @@ pub(crate) fn trust_in(authority: &Authority) -> HubTrust {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(authority.pem().as_bytes()).expect("written");
     HubTrust::new(Some(file.path())).expect("read")
+}
+
+/// Agrees on a WebSocket as an HTTP server does.
+pub(crate) async fn websocket_on(mut io: Connection) -> io::Result<WebSocket> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(io.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let mut request = http::Request::builder();
+    for (name, value) in head.lines().skip(1).filter_map(|line| line.split_once(": ")) {
+        request = request.header(name, value);
+    }
+    let answer = agree(&request.body(()).expect("a request")).expect("it asks for a WebSocket");
+    let mut text = "HTTP/1.1 101 Switching Protocols\r\n".to_owned();
+    for (name, value) in answer.headers() {
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().expect("text")));
+    }
+    io.write_all(format!("{text}\r\n").as_bytes()).await?;
+    io.flush().await?;
+    Ok(WebSocket::served(io).await)
 }
