@@ -198,12 +198,13 @@ fn a_daemon_that_is_ended_while_it_puts_names_back_tells_the_hub() {
     let hub = Hub::on(&machine);
     hub.has_signed_in(&machine, ADA);
     machine.fairlead(ADA, &["start"]).ok().expect("starts");
-    let command = begins(&machine, &["consume", "shop/*"]);
+    let mut command = begins(&machine, &["consume", "shop/*"]);
     eventually(SOON, "its names stand", || Ok(machine.hosts().contains("cart.shop")))
         .expect("begun");
     // Whoever began it is gone in a way that ends nothing, and the next daemon finds an nft that hangs.
     let daemon = machine.daemon_pid(ADA).expect("runs");
     machine.root_does(&format!("kill -KILL {}", command.id()));
+    command.wait().expect("it was killed");
     fs::write(&nft, "#!/bin/sh\nexec sleep 60\n").expect("written");
     machine.root_does(&format!("kill -KILL {daemon}"));
     let log = machine.path(&format!("/mnt/home/{ADA}/.local/state/fairlead/daemon.log"));

@@ -16,7 +16,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
-use crate::machine::{Machine, TEAMSPACE};
+use crate::machine::{Machine, PREVIEW, TEAMSPACE};
 
 const SESSION: &str = "01980a3f-0000-7000-8000-000000000002";
 const DEVICE: &str = "01980a3f-0000-7000-8000-00000000000d";
@@ -41,6 +41,7 @@ struct Seen {
     live: BTreeSet<String>,
     /// No session begins until it is let go.
     is_holding: bool,
+    has_preview: bool,
 }
 
 impl Hub {
@@ -92,6 +93,11 @@ impl Hub {
 
     pub(crate) fn begun(&self) -> usize {
         self.state.seen.lock().expect("unpoisoned").begun
+    }
+
+    /// Shows a second teamspace.
+    pub(crate) fn has_preview(&self) {
+        self.state.seen.lock().expect("unpoisoned").has_preview = true;
     }
 
     /// Keeps every session that is asked for waiting, or lets them all begin.
@@ -181,7 +187,10 @@ fn request(stream: &mut impl std::io::Read) -> Option<(String, String, Value)> {
 fn answer(method: &str, path: &str, asked: &Value, state: &State) -> (u16, Value) {
     match (method, path) {
         ("GET", "/api/v1/teamspaces") => {
-            (200, json!([{ "id": TEAMSPACE, "name": "staging", "status": "connected" }]))
+            let both = [(TEAMSPACE, "staging"), (PREVIEW, "preview")];
+            let count = 1 + usize::from(state.seen.lock().expect("unpoisoned").has_preview);
+            let view = |(id, name): &(&str, &str)| json!({ "id": id, "name": name, "status": "connected" });
+            (200, both[..count].iter().map(view).collect())
         }
         ("GET", path) if path.ends_with("/services") => (
             200,

@@ -134,22 +134,36 @@ impl Machine {
 
     /// Leaves a user with the session of an earlier daemon: these services, each on port 80.
     pub(crate) fn has_consumed(&self, uid: u32, services: &[&str]) {
-        self.has_consumed_and_may_remap(uid, services, false);
+        self.has_consumed_of(uid, &[(TEAMSPACE, "staging")], services, false);
     }
 
     pub(crate) fn has_consumed_and_may_remap(&self, uid: u32, services: &[&str], may: bool) {
+        self.has_consumed_of(uid, &[(TEAMSPACE, "staging")], services, may);
+    }
+
+    /// The same of several teamspaces, one after the other.
+    pub(crate) fn has_consumed_of(
+        &self,
+        uid: u32,
+        of: &[(&str, &str)],
+        services: &[&str],
+        may_remap: bool,
+    ) {
         let home = format!("/mnt/home/{uid}");
         let state = format!("{home}/.local/state/fairlead");
         fs::create_dir_all(self.path(&state)).expect("made");
         let granted: Vec<_> = services.iter().map(|name| (reference(name), [80])).collect();
-        let session = serde_json::json!([{
-            "id": "01980a3f-0000-7000-8000-000000000001",
-            "teamspace": { "id": TEAMSPACE, "name": "staging" },
-            "grant": "",
-            "may_remap": may,
-            "wish": { "kind": "consume", "patterns": ["shop/*"], "services": granted },
-        }]);
-        fs::write(self.path(&format!("{state}/sessions.json")), session.to_string())
+        let session = |(n, (id, name)): (usize, &(&str, &str))| {
+            serde_json::json!({
+                "id": format!("01980a3f-0000-7000-8000-{:012}", n + 1),
+                "teamspace": { "id": id, "name": name },
+                "grant": "",
+                "may_remap": may_remap,
+                "wish": { "kind": "consume", "patterns": ["shop/*"], "services": granted },
+            })
+        };
+        let sessions: serde_json::Value = of.iter().enumerate().map(session).collect();
+        fs::write(self.path(&format!("{state}/sessions.json")), sessions.to_string())
             .expect("written");
         for folder in ["", "/.local", "/.local/state", "/.local/state/fairlead"] {
             chown(self.path(&format!("{home}{folder}")), Some(uid), Some(uid)).expect("owned");
@@ -288,6 +302,7 @@ impl Attached {
             service: reference(name),
             ports: vec!["80".parse().expect("valid")],
             is_home: true,
+            beside: None,
         });
         let request = Request::Set { services: reached.collect(), may_remap: false };
         laptop_ipc::write_blocking(&mut self.0, &Call::new(request)).expect("sent");
@@ -296,6 +311,7 @@ impl Attached {
 }
 
 pub(crate) const TEAMSPACE: &str = "01980a3f-0000-7000-8000-00000000000a";
+pub(crate) const PREVIEW: &str = "01980a3f-0000-7000-8000-00000000000b";
 
 fn reference(name: &str) -> ServiceRef {
     name.parse().expect("a service")

@@ -13,5 +13,6 @@ mod machine;
 mod residue;
 mod run;
 mod service;
+mod teamspaces;
 mod troubleshooting;
 mod users;

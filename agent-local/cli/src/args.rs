@@ -106,7 +106,11 @@ With --wait the exit code is 0 when everything is proven, and 70 when it is not 
         after_help = "\
 Examples:
   fairlead teamspace list
-  fairlead teamspace use staging"
+  fairlead teamspace use staging
+
+Services of several teamspaces can be consumed side by side. Those of the chosen one have the
+names that they have in the cluster, frontend.shop; those of another one, `prod`, are called
+frontend.shop.prod.fairlead. Where none was chosen, the one consumed first has the cluster's."
     )]
     Teamspace {
         #[command(subcommand)]
@@ -137,6 +141,7 @@ Patterns:
 Examples:
   fairlead consume 'shop/*'
   fairlead consume 'shop/*' '!shop/payment' pay/api:443
+  fairlead consume -t prod shop/frontend       beside what is consumed of other teamspaces
   fairlead consume list
   fairlead consume clear
 
@@ -312,7 +317,7 @@ pub(crate) struct OfTeamspace {
 pub(crate) enum TeamspaceVerb {
     /// List the teamspaces you may see
     List,
-    /// Choose the teamspace that commands mean
+    /// Choose the teamspace that commands mean, and whose services have the cluster's names
     Use {
         /// Name of the teamspace
         name: String,
@@ -326,12 +331,16 @@ pub(crate) enum TeamspaceVerb {
     },
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ConsumeVerb {
     /// List what is reached, and where
     List,
-    /// Reach nothing any more
-    Clear,
+    /// Reach nothing any more, or nothing of one teamspace
+    Clear {
+        /// Only this teamspace
+        #[arg(short, long, value_name = "NAME")]
+        teamspace: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]

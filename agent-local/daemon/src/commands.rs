@@ -116,7 +116,8 @@ async fn answer(request: Request, keeper: &Arc<Keeper>, pid: i32) -> Reply {
         Request::Run { hub, teamspace, patterns, remap } => {
             program::begin(keeper, Wanted { hub, teamspace, patterns, remap }, pid).await
         }
-        Request::ConsumeClear => consume::clear(keeper).await,
+        Request::ConsumeClear { teamspace } => consume::clear(keeper, teamspace).await,
+        Request::TeamspaceChosen => keeper.apply().await.map(|()| Answer::Done),
         Request::Intercept { hub, teamspace, service, ports } => {
             intercept::begin(keeper, &hub, teamspace, service, ports).await
         }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddrV4, sync::Arc};
 
 use fairlead_model::{
-    Pattern, Patterns, Phase, ServiceRef, SessionId,
+    Pattern, Patterns, Phase, ServiceRef, SessionId, TeamspaceId,
     timers::{LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
 };
 use fairlead_tunnel::{
@@ -169,14 +169,13 @@ pub(crate) fn slip(word: &UnmatchedPattern) -> String {
     format!("{}{meant}; it is added when it appears", word.reason)
 }
 
-/// Ends every consume, but not what single programs have.
-pub(crate) async fn clear(keeper: &Arc<Keeper>) -> Result<Answer, Failure> {
+/// Ends every consume, or that of one teamspace, but not what single programs have.
+pub(crate) async fn clear(
+    keeper: &Arc<Keeper>,
+    teamspace: Option<TeamspaceId>,
+) -> Result<Answer, Failure> {
     let _acting = keeper.acting.lock().await;
-    let consumes: Vec<_> = {
-        let sessions = keeper.sessions();
-        let consumes = sessions.all_live().filter(|session| session.is_of_everybody());
-        consumes.map(|session| session.desired.id).collect()
-    };
+    let consumes = keeper.sessions().consumes_of(teamspace);
     keeper.leave_each(consumes).await?;
     Ok(Answer::Done)
 }

@@ -170,6 +170,8 @@ impl Keeper {
 
     /// Makes names and redirects be what the sessions need.
     pub(crate) async fn apply(&self) -> Result<(), Failure> {
+        let chosen = self.account().ok().and_then(|account| account.teamspace().ok().flatten());
+        self.sessions().choose(chosen.map(|teamspace| teamspace.id));
         self.footprint.follow_sessions().await
     }
 

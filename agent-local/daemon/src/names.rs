@@ -2,29 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_model::{Namespace, Pattern, Patterns, Port, ServiceRef, TeamspaceId};
-use laptop_ipc::supervisor::Reached;
+use fairlead_model::{Namespace, Pattern, Patterns, Port, ServiceRef, TeamspaceId, TeamspaceLabel};
+use laptop_ipc::{daemon::Teamspace, supervisor::Reached};
 
 /// What names need to know of one consume.
 pub(crate) struct Consumed<'a> {
-    pub(crate) teamspace: TeamspaceId,
+    pub(crate) teamspace: &'a Teamspace,
     pub(crate) patterns: &'a Patterns,
     pub(crate) services: &'a [(ServiceRef, Vec<Port>)],
 }
 
 /// Returns what the footprint should be. A service that this laptop itself takes the place of is left out: its name
 /// must not lead back here.
+///
+/// The cluster's names belong to one teamspace, the one `at_home`; the services of the others have names of their own.
 pub(crate) fn reached(
     consumes: &[Consumed<'_>],
+    at_home: Option<TeamspaceId>,
     intercepted: &BTreeSet<(TeamspaceId, ServiceRef)>,
 ) -> Vec<Reached> {
-    let homes: BTreeSet<_> = consumes.iter().filter_map(|consume| home(consume.patterns)).collect();
+    let is_at_home = |teamspace: TeamspaceId| at_home == Some(teamspace);
+    let here = consumes.iter().filter(|consume| is_at_home(consume.teamspace.id));
+    let homes: BTreeSet<_> = here.filter_map(|consume| home(consume.patterns)).collect();
     // Two homes would fight over the bare names.
     let home = if homes.len() == 1 { homes.first() } else { None };
-    let mut ports: BTreeMap<(TeamspaceId, &ServiceRef), BTreeSet<Port>> = BTreeMap::new();
+    let mut ports: BTreeMap<(&Teamspace, &ServiceRef), BTreeSet<Port>> = BTreeMap::new();
     for consume in consumes {
         for (service, granted) in consume.services {
-            if !intercepted.contains(&(consume.teamspace, service.clone())) {
+            if !intercepted.contains(&(consume.teamspace.id, service.clone())) {
                 ports.entry((consume.teamspace, service)).or_default().extend(granted);
             }
         }
@@ -32,12 +37,29 @@ pub(crate) fn reached(
     let reached = ports.into_iter().filter(|(_, ports)| !ports.is_empty());
     reached
         .map(|((teamspace, service), ports)| Reached {
-            teamspace,
+            teamspace: teamspace.id,
             service: service.clone(),
             ports: ports.into_iter().collect(),
-            is_home: home == Some(&service.namespace),
+            is_home: is_at_home(teamspace.id) && home == Some(&service.namespace),
+            beside: (!is_at_home(teamspace.id)).then(|| label(teamspace)),
         })
         .collect()
+}
+
+fn label(teamspace: &Teamspace) -> TeamspaceLabel {
+    let name = teamspace.name.parse();
+    // Whatever a hub calls it, its id is a label, too.
+    name.unwrap_or_else(|_| teamspace.id.to_string().parse().expect("a UUID is a label"))
+}
+
+/// Returns the teamspace that has the cluster's names: the one that was chosen, and where none was, the one that was
+/// consumed first. So names move only when somebody says so.
+pub(crate) fn at_home(
+    consumed: impl Iterator<Item = TeamspaceId>,
+    chosen: Option<TeamspaceId>,
+) -> Option<TeamspaceId> {
+    let mut consumed = consumed;
+    chosen.or_else(|| consumed.next())
 }
 
 /// Returns the only namespace that is named, whose services may be called by their bare names. `*/cart` names none: its
@@ -89,28 +111,71 @@ mod tests {
 
     #[test]
     fn what_i_intercept_leaves_my_own_consume() {
-        let (teamspace, wanted) = (TeamspaceId::generate(), patterns(&["shop/*"]));
+        let (teamspace, wanted) = (&staging(), patterns(&["shop/*"]));
         let services = granted(&["shop/cart", "shop/frontend"]);
         let consume = [Consumed { teamspace, patterns: &wanted, services: &services }];
         assert_eq!(
-            names(&reached(&consume, &BTreeSet::new())),
+            names(&reached(&consume, home_of(&consume), &BTreeSet::new())),
             ["shop/cart home", "shop/frontend home"]
         );
-        let mine = BTreeSet::from([(teamspace, service("shop/cart"))]);
-        assert_eq!(names(&reached(&consume, &mine)), ["shop/frontend home"]);
+        let mine = BTreeSet::from([(teamspace.id, service("shop/cart"))]);
+        assert_eq!(names(&reached(&consume, home_of(&consume), &mine)), ["shop/frontend home"]);
         let elsewhere = BTreeSet::from([(TeamspaceId::generate(), service("shop/cart"))]);
-        assert_eq!(reached(&consume, &elsewhere).len(), 2);
+        assert_eq!(reached(&consume, None, &elsewhere).len(), 2);
     }
 
     #[test]
     fn two_homes_have_no_bare_names() {
-        let teamspace = TeamspaceId::generate();
+        let teamspace = &staging();
         let (shop, pay) = (patterns(&["shop/*"]), patterns(&["pay/*"]));
         let (of_shop, of_pay) = (granted(&["shop/cart"]), granted(&["pay/api"]));
         let consumes = [
             Consumed { teamspace, patterns: &shop, services: &of_shop },
             Consumed { teamspace, patterns: &pay, services: &of_pay },
         ];
-        assert_eq!(names(&reached(&consumes, &BTreeSet::new())), ["pay/api", "shop/cart"]);
+        assert_eq!(
+            names(&reached(&consumes, home_of(&consumes), &BTreeSet::new())),
+            ["pay/api", "shop/cart"]
+        );
+    }
+
+    #[test]
+    fn one_teamspace_has_the_clusters_names_and_the_other_names_of_its_own() {
+        let (first, second) = (staging(), Teamspace { name: "prod".to_owned(), ..staging() });
+        let (wanted, services) = (patterns(&["shop/*"]), granted(&["shop/cart"]));
+        let consumes = [&first, &second].map(|teamspace| Consumed {
+            teamspace,
+            patterns: &wanted,
+            services: &services,
+        });
+        let called = |home: &Teamspace| {
+            let reached = reached(&consumes, Some(home.id), &BTreeSet::new());
+            let of = |teamspace: &Teamspace| {
+                let reached = reached.iter().find(|reached| reached.teamspace == teamspace.id);
+                reached.expect("reached").names().join(" ")
+            };
+            [of(&first), of(&second)]
+        };
+        let cluster = "cart cart.shop cart.shop.svc cart.shop.svc.cluster.local";
+        assert_eq!(called(&first), [cluster, "cart.shop.prod.fairlead"]);
+        assert_eq!(called(&second), ["cart.shop.staging.fairlead", cluster]);
+    }
+
+    #[test]
+    fn the_chosen_teamspace_is_at_home_and_where_none_was_chosen_the_first() {
+        let (first, second) = (TeamspaceId::generate(), TeamspaceId::generate());
+        let home = |chosen| at_home([first, second].into_iter(), chosen);
+        assert_eq!(home(None), Some(first));
+        assert_eq!(home(Some(second)), Some(second));
+        let elsewhere = TeamspaceId::generate();
+        assert_eq!(home(Some(elsewhere)), Some(elsewhere), "its names wait for it");
+    }
+
+    fn staging() -> Teamspace {
+        Teamspace { id: TeamspaceId::generate(), name: "staging".to_owned() }
+    }
+
+    fn home_of(consumes: &[Consumed<'_>]) -> Option<TeamspaceId> {
+        at_home(consumes.iter().map(|consume| consume.teamspace.id), None)
     }
 }

@@ -31,12 +31,23 @@ use crate::{
 pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, Session>,
     routes: HashMap<SocketAddrV4, (TeamspaceId, ServiceRef, Port)>,
-    addresses: BTreeMap<(TeamspaceId, ServiceRef), (Ipv4Addr, Vec<Port>)>,
+    addresses: BTreeMap<(TeamspaceId, ServiceRef), Placed>,
+    /// The teamspace that commands mean.
+    chosen: Option<TeamspaceId>,
     laptop: Laptop,
     /// Where each destination is really listened on; `None` where the kernel redirects.
     doors: Option<BTreeMap<SocketAddrV4, SocketAddrV4>>,
     /// Told after everything that a person could see.
     changes_tx: watch::Sender<()>,
+}
+
+/// Where a service is reached.
+#[derive(Debug, Clone)]
+struct Placed {
+    address: Ipv4Addr,
+    ports: Vec<Port>,
+    short_name: String,
+    full_name: String,
 }
 
 impl Sessions {
@@ -45,6 +56,7 @@ impl Sessions {
             by_id: BTreeMap::new(),
             routes: HashMap::new(),
             addresses: BTreeMap::new(),
+            chosen: None,
             laptop: Laptop::Unchanged,
             doors: None,
             changes_tx: watch::Sender::new(()),
@@ -91,7 +103,7 @@ impl Sessions {
 
     /// Returns a door of the service whose name is the sample for the proof.
     pub(crate) fn sample_door(&self) -> Option<SocketAddrV4> {
-        let (_, (address, ports)) = self.addresses.first_key_value()?;
+        let (_, Placed { address, ports, .. }) = self.addresses.first_key_value()?;
         let doors = self.doors.as_ref()?;
         doors.get(&SocketAddrV4::new(*address, ports.first()?.get())).copied()
     }
@@ -272,6 +284,13 @@ impl Sessions {
         self.all_live().filter(|s| s.kind() == kind).map(|s| s.desired.id).collect()
     }
 
+    /// Lists the consumes, or those of one teamspace.
+    pub(crate) fn consumes_of(&self, teamspace: Option<TeamspaceId>) -> Vec<SessionId> {
+        let is_of = |s: &&Session| teamspace.is_none_or(|of| of == s.desired.teamspace.id);
+        let consumes = self.all_live().filter(|s| s.is_of_everybody());
+        consumes.filter(is_of).map(|s| s.desired.id).collect()
+    }
+
     /// Counts the open streams of a session.
     pub(crate) fn streams_of(&self, id: SessionId) -> usize {
         self.live(id).map_or(0, |s| s.carriers().iter().map(CarrierHandle::streams).sum())
@@ -283,36 +302,48 @@ impl Sessions {
         kept.map(|session| session.desired.clone()).collect()
     }
 
+    /// Takes note of the teamspace that was chosen.
+    pub(crate) fn choose(&mut self, chosen: Option<TeamspaceId>) {
+        self.chosen = chosen;
+    }
+
+    /// Returns the teamspace that has the cluster's names.
+    fn at_home(&self) -> Option<TeamspaceId> {
+        let consumes = self.all_live().filter(|session| session.is_of_everybody());
+        names::at_home(consumes.map(|session| session.desired.teamspace.id), self.chosen)
+    }
+
     /// Returns what the footprint should be.
     pub(crate) fn reached(&self) -> Vec<Reached> {
         let mut intercepted = BTreeSet::new();
         let mut consumes = Vec::new();
         for session in self.all_live().filter(|session| session.program.is_none()) {
-            let teamspace = session.desired.teamspace.id;
+            let teamspace = &session.desired.teamspace;
             match &session.desired.wish {
                 Wish::Consume { patterns, services } => {
                     consumes.push(Consumed { teamspace, patterns, services });
                 }
                 Wish::Intercept { service, .. } => {
-                    intercepted.insert((teamspace, service.clone()));
+                    intercepted.insert((teamspace.id, service.clone()));
                 }
             }
         }
-        names::reached(&consumes, &intercepted)
+        names::reached(&consumes, self.at_home(), &intercepted)
     }
 
     /// Takes note of where the names lead, in the order of `reached`.
     pub(crate) fn place(&mut self, reached: Vec<Reached>, addresses: &[Ipv4Addr]) {
         self.routes.clear();
         self.addresses.clear();
-        for (Reached { teamspace, service, ports, .. }, address) in
-            reached.into_iter().zip(addresses)
-        {
+        for (reached, address) in reached.into_iter().zip(addresses) {
+            let (short_name, full_name) = (reached.short_name(), reached.full_name());
+            let Reached { teamspace, service, ports, .. } = reached;
             for port in &ports {
                 let destination = SocketAddrV4::new(*address, port.get());
                 self.routes.insert(destination, (teamspace, service.clone(), *port));
             }
-            self.addresses.insert((teamspace, service), (*address, ports));
+            let placed = Placed { address: *address, ports, short_name, full_name };
+            self.addresses.insert((teamspace, service), placed);
         }
         if self.addresses.is_empty() {
             self.laptop = Laptop::Unchanged;
@@ -362,9 +393,8 @@ impl Sessions {
 
     /// Returns one name and the address it must lead to, as a sample for the proof.
     pub(crate) fn sample_name(&self) -> Option<(String, Ipv4Addr)> {
-        let ((_, ServiceRef { namespace, name }), (address, _)) =
-            self.addresses.first_key_value()?;
-        Some((format!("{name}.{namespace}.svc.cluster.local"), *address))
+        let (_, placed) = self.addresses.first_key_value()?;
+        Some((placed.full_name.clone(), placed.address))
     }
 
     pub(crate) fn views(&self) -> Vec<daemon::Session> {
@@ -382,14 +412,21 @@ impl Sessions {
                 let wanted = patterns.iter().map(ToString::to_string).collect();
                 let live = services.iter().filter(|_| session.is_live());
                 let placed = live.filter_map(|(service, _)| {
-                    let (address, ports) = match &session.program {
-                        Some(program) => program.places.get(service)?,
-                        None => self.addresses.get(&(teamspace.id, service.clone()))?,
+                    let (name, address, ports) = match &session.program {
+                        Some(program) => {
+                            let (address, ports) = program.places.get(service)?.clone();
+                            (format!("{}.{}", service.name, service.namespace), address, ports)
+                        }
+                        None => {
+                            let placed = self.addresses.get(&(teamspace.id, service.clone()))?;
+                            let Placed { address, ports, short_name, .. } = placed.clone();
+                            (short_name, address, ports)
+                        }
                     };
                     let refusal = session.refusals.get(service).cloned();
-                    let remapped = self.remapped(*address, ports);
-                    let (service, ports) = (service.clone(), ports.clone());
-                    Some(daemon::Reached { service, address: *address, ports, remapped, refusal })
+                    let remapped = self.remapped(address, &ports);
+                    let service = service.clone();
+                    Some(daemon::Reached { service, name, address, ports, remapped, refusal })
                 });
                 (wanted, placed.collect(), Vec::new())
             }
@@ -403,6 +440,14 @@ impl Sessions {
         let paths = handles.iter().filter_map(|carrier| carrier.path().cloned()).collect();
         let (id, kind, teamspace) = (*id, session.kind(), teamspace.clone());
         let failure = session.failure.clone();
+        let is_home = match kind {
+            SessionKind::Consume if session.is_of_everybody() => {
+                self.at_home() == Some(session.desired.teamspace.id)
+            }
+            // A program has names of its own.
+            SessionKind::Consume => true,
+            SessionKind::Intercept => false,
+        };
         daemon::Session {
             id,
             kind,
@@ -412,6 +457,7 @@ impl Sessions {
             failure,
             wanted,
             services,
+            is_home,
             ports,
             carriers,
             paths,

@@ -10,14 +10,12 @@ use std::{
 };
 
 use fairlead_model::{Port, ServiceRef};
-use laptop_ipc::supervisor::Reached;
+use laptop_ipc::supervisor::{Reached, cluster_names};
 
 use crate::{
     AddressError, Addresses, Change, Given, HostEntry, HostsError, HostsFile, Journal,
     JournalError, ListenError, Listeners, Nft, Redirect, RedirectError, redirect,
 };
-
-const CLUSTER_DOMAIN: &str = "cluster.local";
 
 #[derive(Debug, thiserror::Error)]
 pub enum FootprintError {
@@ -220,7 +218,7 @@ impl Footprint {
 
     /// Says what should stand for all users together.
     fn plan(&mut self) -> Result<(Vec<HostEntry>, Vec<Redirect>), FootprintError> {
-        let mut names: BTreeMap<Ipv4Addr, (ServiceRef, bool)> = BTreeMap::new();
+        let mut names: BTreeMap<Ipv4Addr, Vec<String>> = BTreeMap::new();
         let mut redirects = Vec::new();
         for (uid, wanted) in &self.users {
             let mut pairs = BTreeSet::new();
@@ -228,8 +226,10 @@ impl Footprint {
                 let key = (reached.teamspace, reached.service.clone());
                 let address = self.addresses.of(&key)?;
                 pairs.extend(reached.ports.iter().map(|p| SocketAddrV4::new(address, p.get())));
-                let (_, is_home) = names.entry(address).or_insert((key.1, false));
-                *is_home |= reached.is_home;
+                let known = names.entry(address).or_default();
+                let new = reached.names().into_iter().filter(|name| !known.contains(name));
+                let new: Vec<_> = new.collect();
+                known.extend(new);
             }
             if !pairs.is_empty() {
                 pairs.insert(redirect::canary());
@@ -239,7 +239,7 @@ impl Footprint {
         }
         let entries = names
             .into_iter()
-            .map(|(address, (service, is_home))| entry_of(&service, is_home, address));
+            .map(|(address, names)| HostEntry::new(address, names).expect("made of DNS labels"));
         Ok((entries.collect(), redirects))
     }
 
@@ -274,23 +274,10 @@ fn seen(paths: &Paths) -> Vec<Change> {
     seen
 }
 
-/// Returns the line of a service: its names, and where they lead.
+/// Returns the line of a service where it has the cluster's names.
 #[must_use]
 pub fn entry_of(service: &ServiceRef, is_home: bool, address: Ipv4Addr) -> HostEntry {
-    HostEntry::new(address, names_of(service, is_home)).expect("made of DNS labels")
-}
-
-fn names_of(service: &ServiceRef, is_home: bool) -> Vec<String> {
-    let ServiceRef { namespace, name } = service;
-    let mut names = vec![
-        format!("{name}.{namespace}"),
-        format!("{name}.{namespace}.svc"),
-        format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}"),
-    ];
-    if is_home {
-        names.insert(0, name.to_string());
-    }
-    names
+    HostEntry::new(address, cluster_names(service, is_home)).expect("made of DNS labels")
 }
 
 #[cfg(test)]
@@ -359,6 +346,7 @@ mod tests {
             service: service.parse().expect("valid"),
             ports: vec![Port::new(80).expect("not 0")],
             is_home: true,
+            beside: None,
         });
         Wanted {
             listener: Port::new(listener).expect("not 0"),
@@ -382,6 +370,22 @@ mod tests {
         assert!(machine.read("rules").contains(&format!("{} . 80", given[0])));
         footprint.clear(1000).expect("cleared");
         machine.is_clean();
+    }
+
+    #[test]
+    fn a_teamspace_beside_another_one_has_an_address_and_names_of_its_own() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        let mut both = wanted(TeamspaceId::generate(), 40_001, &["shop/cart"]);
+        let mut beside = wanted(TeamspaceId::generate(), 40_001, &["shop/cart"]).services;
+        beside[0].beside = Some("staging".parse().expect("valid"));
+        both.services.extend(beside);
+        let given = footprint.set(1000, both).expect("set");
+        assert_ne!(given[0], given[1]);
+        let hosts = machine.read("hosts");
+        let line = format!("\n{} cart.shop.staging.fairlead # fairlead\n", given[1]);
+        assert!(hosts.contains(&line), "{hosts}");
+        assert_eq!(hosts.matches(" cart.shop ").count(), 1, "{hosts}");
     }
 
     #[test]

@@ -30,8 +30,13 @@ pub enum Request {
         #[serde(default)]
         may_remap: bool,
     },
-    /// Reach nothing.
-    ConsumeClear,
+    /// Reach nothing, or nothing of this teamspace.
+    ConsumeClear {
+        #[serde(default)]
+        teamspace: Option<TeamspaceId>,
+    },
+    /// Another teamspace was chosen: it has the cluster's names from now on.
+    TeamspaceChosen,
     /// Reach these services for the process that asks, at listeners of the daemon's own: no name and no redirect of the
     /// machine. It ends with that process.
     Run {
@@ -69,7 +74,7 @@ pub enum Request {
     Stop,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Teamspace {
     pub id: TeamspaceId,
     pub name: String,
@@ -210,6 +215,9 @@ pub struct Session {
     /// Consume: what is reached, and where.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Reached>,
+    /// Consume: its services have the cluster's names.
+    #[serde(default)]
+    pub is_home: bool,
     /// Intercept: which port goes where.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<InterceptPort>,
@@ -248,6 +256,8 @@ pub struct Remapped {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
     pub service: ServiceRef,
+    /// As it is called on this laptop.
+    pub name: String,
     pub address: Ipv4Addr,
     pub ports: Vec<Port>,
     /// Which of the ports are others on this laptop, because a program of its own has them.
@@ -272,6 +282,7 @@ mod tests {
             failure: None,
             wanted: vec!["shop/*".to_owned()],
             services: Vec::new(),
+            is_home: true,
             ports: Vec::new(),
             carriers: 0,
             paths: Vec::new(),

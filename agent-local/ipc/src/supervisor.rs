@@ -5,10 +5,14 @@ use std::{
     path::PathBuf,
 };
 
-use fairlead_model::{Port, ServiceRef, TeamspaceId};
+use fairlead_model::{Port, ServiceRef, TeamspaceId, TeamspaceLabel};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+
+/// Below it are the names of teamspaces that stand beside the one with the cluster's names.
+pub const DOMAIN: &str = "fairlead";
+const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// A hosts file stays quick to read up to here.
 pub const SERVICES_MAX: usize = 2_000;
@@ -56,6 +60,52 @@ pub struct Reached {
     pub ports: Vec<Port>,
     /// Whether the bare name `cart` leads to it, too.
     pub is_home: bool,
+    /// Its teamspace, where another one has the cluster's names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<TeamspaceLabel>,
+}
+
+/// Returns the names that a service has in its cluster, the shortest first.
+#[must_use]
+pub fn cluster_names(service: &ServiceRef, is_home: bool) -> Vec<String> {
+    let ServiceRef { namespace, name } = service;
+    let bare = is_home.then(|| name.to_string());
+    let longer = [
+        format!("{name}.{namespace}"),
+        format!("{name}.{namespace}.svc"),
+        format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}"),
+    ];
+    bare.into_iter().chain(longer).collect()
+}
+
+impl Reached {
+    /// Returns every name that leads to it, the shortest first.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        match self.beside {
+            Some(_) => vec![self.short_name()],
+            None => cluster_names(&self.service, self.is_home),
+        }
+    }
+
+    /// Returns `cart.shop`, or `cart.shop.staging.fairlead` where another teamspace has the cluster's names.
+    #[must_use]
+    pub fn short_name(&self) -> String {
+        let name = format!("{}.{}", self.service.name, self.service.namespace);
+        match &self.beside {
+            Some(teamspace) => format!("{name}.{teamspace}.{DOMAIN}"),
+            None => name,
+        }
+    }
+
+    /// Returns the name that no other can be taken for.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        match self.beside {
+            Some(_) => self.short_name(),
+            None => format!("{}.svc.{CLUSTER_DOMAIN}", self.short_name()),
+        }
+    }
 }
 
 /// One listener in the place of a redirect.

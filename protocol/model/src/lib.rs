@@ -25,6 +25,7 @@ pub use proxy::{
 pub use secret::{InvalidToken, Token, TokenKind};
 pub use service::{
     InvalidName, InvalidPort, Namespace, Port, Protocol, ServiceName, ServicePort, ServiceRef,
+    TeamspaceLabel,
 };
 pub use session::{InterceptPort, InvalidInterceptPort, Phase, SessionKind};
 pub use thumbprint::{InvalidThumbprint, Thumbprint};

@@ -86,6 +86,7 @@ macro_rules! label {
 
 label!(Namespace, "namespace");
 label!(ServiceName, "service name");
+label!(TeamspaceLabel, "teamspace name");
 
 /// One Service of a teamspace, written `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

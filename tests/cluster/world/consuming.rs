@@ -48,7 +48,7 @@ fn in_motion(world: &World) -> anyhow::Result<()> {
         ensure!(!reaches(&ada, &fresh)?, "it has");
         Ok(())
     })?;
-    ada.fairlead(&["consume", &format!("!{own}")])?.ok()?;
+    ada.fairlead(&["consume", "shop/ledger", &format!("!{own}")])?.ok()?;
     ensure!(the_session(&ada)?["services"].as_array().map(Vec::len) == Some(1));
 
     fs::write(&told, "")?;

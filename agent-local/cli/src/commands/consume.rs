@@ -3,7 +3,7 @@
 use fairlead_model::{Pattern, Patterns, Port, SessionKind};
 use laptop_ipc::{
     FailureKind,
-    daemon::{Reached, Request, Session},
+    daemon::{Reached, Request, Session, Teamspace},
 };
 use serde::Serialize;
 
@@ -22,8 +22,12 @@ impl Shown for Consumed {
     fn to_text(&self) -> String {
         let rows = self.0.iter().map(|reached| {
             let ports = reached.ports.iter().map(|port| here(reached, *port)).collect::<Vec<_>>();
-            let name = format!("{}.{}", reached.service.name, reached.service.namespace);
-            [reached.service.to_string(), name, ports.join(","), reached.address.to_string()]
+            [
+                reached.service.to_string(),
+                reached.name.clone(),
+                ports.join(","),
+                reached.address.to_string(),
+            ]
         });
         let headings = ["SERVICE", "NAME", "PORTS", "ADDRESS"];
         let mut text = table(headings, rows, "Nothing is consumed.");
@@ -67,6 +71,12 @@ pub(super) async fn begin(
             session.teamspace.name
         ));
     }
+    if !session.is_home {
+        let name = &session.teamspace.name;
+        context.output.say(format!(
+            "Another teamspace has the cluster's names; to give them to this one: fairlead teamspace use {name}"
+        ));
+    }
     context.output.show(&Consumed(session.services))?;
     proven
 }
@@ -85,8 +95,20 @@ pub(super) async fn list(context: &Context<'_>) -> Result<(), CliError> {
     context.output.show(&Consumed(services.collect()))
 }
 
-pub(super) async fn clear(context: &Context<'_>) -> Result<(), CliError> {
-    context.parts.ask_daemon(Request::ConsumeClear).await?;
-    context.output.say("Nothing is consumed any more.");
+pub(super) async fn clear(
+    context: &Context<'_>,
+    teamspace: Option<String>,
+) -> Result<(), CliError> {
+    let Some(name) = teamspace else {
+        context.parts.ask_daemon(Request::ConsumeClear { teamspace: None }).await?;
+        context.output.say("Nothing is consumed any more.");
+        return Ok(());
+    };
+    let sessions = context.parts.status().await?.sessions;
+    let of = sessions.into_iter().map(|session| session.teamspace).find(|t| t.name == name);
+    if let Some(Teamspace { id, .. }) = of {
+        context.parts.ask_daemon(Request::ConsumeClear { teamspace: Some(id) }).await?;
+    }
+    context.output.say(format!("Nothing of teamspace `{name}` is consumed any more."));
     Ok(())
 }

@@ -70,6 +70,7 @@ mod tests {
             failure: None,
             wanted: vec!["shop/cart".to_owned()],
             services: Vec::new(),
+            is_home: false,
             ports: Vec::new(),
             carriers: 0,
             paths: Vec::new(),

@@ -1,6 +1,6 @@
 //! `fairlead list` and `fairlead intercept list`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_model::{InterceptPort, SessionKind};
 use laptop_ipc::daemon::Session;
@@ -48,6 +48,9 @@ pub(super) async fn intercepts(context: &Context<'_>) -> Result<(), CliError> {
 
 /// Returns the table of sessions, and below it what there is to say about each.
 pub(super) fn sessions_text(sessions: &[Session]) -> String {
+    let consumes = sessions.iter().filter(|session| session.kind == SessionKind::Consume);
+    let teamspaces: BTreeSet<_> = consumes.map(|session| session.teamspace.id).collect();
+    let are_several = teamspaces.len() > 1;
     let rows = sessions.iter().map(|session| {
         [
             session.id.to_string(),
@@ -56,13 +59,19 @@ pub(super) fn sessions_text(sessions: &[Session]) -> String {
             session.phase.to_string(),
             where_to(session),
             by_which_ways(session),
-            session.teamspace.name.clone(),
+            teamspace(session, are_several),
         ]
     });
     let headings = ["SESSION", "KIND", "WHAT", "PHASE", "WHERE", "CARRIERS", "TEAMSPACE"];
     let mut text = table(headings, rows, "No sessions.");
     text.extend(sessions.iter().map(about));
     text
+}
+
+/// Of several teamspaces, says which one has the cluster's names.
+fn teamspace(session: &Session, are_several: bool) -> String {
+    let name = &session.teamspace.name;
+    if are_several && session.is_home { format!("{name} (home)") } else { name.clone() }
 }
 
 fn where_to(session: &Session) -> String {
@@ -122,6 +131,7 @@ mod tests {
     fn reached(service: &str, refusal: Option<&str>) -> Reached {
         Reached {
             service: service.parse().expect("valid"),
+            name: "cart.shop".to_owned(),
             address: Ipv4Addr::new(127, 72, 1, 2),
             ports: vec![Port::new(80).expect("not 0")],
             remapped: Vec::new(),
@@ -148,6 +158,7 @@ mod tests {
                 reached("shop/pay", Some("shop/pay: a NetworkPolicy keeps the agent out")),
                 reached("shop/web", None),
             ],
+            is_home: true,
             ports: Vec::new(),
             carriers: 3,
             paths: vec![path(Transport::Wss), path(Transport::Raw), path(Transport::Wss)],
@@ -162,5 +173,27 @@ mod tests {
             ),
             "{text}"
         );
+    }
+
+    #[test]
+    fn of_several_teamspaces_one_is_at_home() {
+        let of = |name: &str, is_home| Session {
+            id: SessionId::generate(),
+            kind: SessionKind::Consume,
+            teamspace: Teamspace { id: TeamspaceId::generate(), name: name.to_owned() },
+            phase: Phase::Active,
+            detail: None,
+            failure: None,
+            wanted: vec!["shop/*".to_owned()],
+            services: Vec::new(),
+            is_home,
+            ports: Vec::new(),
+            carriers: 0,
+            paths: Vec::new(),
+        };
+        let both = [of("staging", true), of("prod", false)];
+        let text = sessions_text(&both);
+        assert!(text.contains("staging (home)") && !text.contains("prod (home)"), "{text}");
+        assert!(!sessions_text(&both[..1]).contains("(home)"), "there is nothing to tell apart");
     }
 }

@@ -80,7 +80,9 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
         }
         Verb::Services { namespace, of } => services::run(context, namespace, of).await,
         Verb::Consume { verb: Some(ConsumeVerb::List), .. } => consume::list(context).await,
-        Verb::Consume { verb: Some(ConsumeVerb::Clear), .. } => consume::clear(context).await,
+        Verb::Consume { verb: Some(ConsumeVerb::Clear { teamspace }), .. } => {
+            consume::clear(context, teamspace).await
+        }
         Verb::Consume { verb: None, patterns, remap, of } => {
             consume::begin(context, patterns, remap, of).await
         }

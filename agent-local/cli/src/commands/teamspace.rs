@@ -2,7 +2,10 @@
 
 use fairlead_model::Thumbprint;
 use laptop_account::{Hub, SelectedTeamspace, TeamspaceView};
-use laptop_ipc::{FailureKind, daemon::Teamspace};
+use laptop_ipc::{
+    FailureKind,
+    daemon::{Request, Teamspace},
+};
 use serde::Serialize;
 
 use super::Context;
@@ -47,7 +50,11 @@ pub(super) async fn choose(context: &Context<'_>, name: &str) -> Result<(), CliE
     let TeamspaceView { id, name, .. } = named(hub.teamspaces().await?, name)?;
     hub.account().select_teamspace(&SelectedTeamspace { id, name: name.clone() })?;
     context.output.say(format!("Commands now mean teamspace `{name}`."));
-    Ok(())
+    match context.parts.ask_daemon(Request::TeamspaceChosen).await {
+        // A daemon that begins later reads what was chosen.
+        Ok(_) | Err(CliError::NoDaemon) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 pub(super) async fn trust(
