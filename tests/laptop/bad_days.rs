@@ -189,6 +189,28 @@ fn a_wider_consume_that_is_interrupted_leaves_what_was_consumed_before() {
 }
 
 #[test]
+fn a_port_that_is_taken_where_nothing_is_redirected() {
+    let mut machine = Machine::new();
+    machine.start_supervisor(&["--nft", "/nonexistent/nft"]);
+    let hub = Hub::on(&machine);
+    hub.has_signed_in(&machine, ADA);
+    machine.fairlead(ADA, &["start"]).ok().expect("starts");
+    let _theirs = machine.listens_everywhere(80).expect("free");
+    says(&machine, &["consume", "shop/*"], 51, &["80: ", "on 0.0.0.0:80", "--remap"]);
+    nothing_is_half_done(&machine, &hub);
+
+    let command = begins(&machine, &["consume", "--remap", "shop/*"]);
+    eventually(SOON, "it has another port", || {
+        let listed = machine.fairlead(ADA, &["consume", "list"]).ok()?;
+        Ok(listed.stdout.contains("10080 (for 80)"))
+    })
+    .expect("remapped");
+    is_interrupted(&machine, command);
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+#[test]
 fn a_daemon_that_is_ended_while_it_puts_names_back_tells_the_hub() {
     let mut machine = Machine::new();
     let nft = machine.path("/mnt/nft");
