@@ -129,6 +129,12 @@ impl Browser {
         self.follow(request, page.url).await
     }
 
+    /// Presses one of the two buttons of a page that asks about a machine.
+    pub(crate) async fn decides(&mut self, page: &Page, answer: &str) -> Page {
+        let request = self.client.post(page.url.clone()).header(header::ORIGIN, &self.hub);
+        self.follow(request.form(&[("answer", answer)]), page.url.clone()).await
+    }
+
     async fn follow(&mut self, request: RequestBuilder, url: Url) -> Page {
         let (mut page, mut next) = self.once(request, &url).await;
         for _ in 0..MAX_REDIRECTS {

@@ -1,6 +1,6 @@
 //! A command line that signs in: by hand, so that a test can do each step wrongly.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use fairlead_wire::{authority::DeviceRequest, dpop, key::Key};
@@ -67,6 +67,32 @@ impl CommandLine {
         value("code").expect("a code")
     }
 
+    /// Asks to be signed in as a machine without a browser.
+    pub(crate) async fn asks_for_letters(&self) -> Value {
+        let url = format!("{}/oauth/device_authorization", self.hub);
+        let form = [("client_id", "fairlead-cli"), ("device_name", "build-7")];
+        let proof = self.proof_for(&self.key, "/oauth/device_authorization", 0);
+        let page = self.send(self.client.post(url).form(&form).header("DPoP", proof)).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        page.json()
+    }
+
+    /// Asks whether somebody has answered.
+    pub(crate) async fn polls(&self, device_code: &str) -> Page {
+        self.polls_with(&self.key, device_code, 0).await
+    }
+
+    /// Asks with a key, on a clock that is this much ahead.
+    pub(crate) async fn polls_with(&self, key: &Key, device_code: &str, ahead_s: u64) -> Page {
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+            ("client_id", "fairlead-cli"),
+            ("device_code", device_code),
+        ];
+        let proof = self.proof_for(key, "/oauth/token", ahead_s);
+        self.ask_for_tokens(&form, Some(proof)).await
+    }
+
     /// Signs in as `person`.
     pub(crate) async fn signs_in(&self, browser: &mut Browser, person: &str) -> Tokens {
         let code = self.code_by(browser, person).await;
@@ -107,8 +133,13 @@ impl CommandLine {
 
     /// Makes a proof for the token endpoint.
     pub(crate) fn proof(&self, key: &Key) -> String {
+        self.proof_for(key, "/oauth/token", 0)
+    }
+
+    fn proof_for(&self, key: &Key, path: &str, ahead_s: u64) -> String {
         let id = URL_SAFE_NO_PAD.encode(Key::generate().expect("made").public());
-        dpop::prove(key, "POST", &format!("{}/oauth/token", self.hub), &id, SystemTime::now())
+        let now = SystemTime::now() + Duration::from_secs(ahead_s);
+        dpop::prove(key, "POST", &format!("{}{path}", self.hub), &id, now)
     }
 
     pub(crate) async fn revoke(&self, token: &str) -> Page {

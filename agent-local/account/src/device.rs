@@ -89,7 +89,7 @@ impl Certified {
 }
 
 /// Returns the name under which people find this laptop in a list.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = files::read(std::path::Path::new("/proc/sys/kernel/hostname")).ok().flatten();
     let name = name.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
     match name.trim() {

@@ -6,6 +6,7 @@
 mod account;
 mod api;
 mod device;
+mod device_login;
 mod error;
 mod files;
 mod http;
@@ -18,6 +19,7 @@ mod views;
 pub use account::{Account, Accounts, PinChanged, Pins, Profile, SelectedTeamspace};
 pub use api::Hub;
 pub use device::Device;
+pub use device_login::DeviceLogin;
 pub use error::{AccountError, Refusal, Untrusted};
 pub use hub_url::{HubUrl, InvalidHubUrl};
 pub use login::{LoginAttempt, SignedIn};

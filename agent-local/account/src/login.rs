@@ -18,7 +18,8 @@ use tokio::{
 use url::Url;
 
 use crate::{
-    AccountError, Accounts, Device, Hub, HubUrl, Me, Profile, files, tokens, tokens::CLIENT_ID,
+    AccountError, Accounts, Device, Hub, HubUrl, Me, Profile, files, tokens,
+    tokens::{CLIENT_ID, Tokens},
     trust::Authority,
 };
 
@@ -54,14 +55,7 @@ impl LoginAttempt {
         ca_file: Option<&std::path::Path>,
         proxies: ProxySettings,
     ) -> Result<Self, AccountError> {
-        let account = accounts.at(hub);
-        let authority = ca_file.map(Authority::read).transpose()?;
-        let hub = {
-            let _lock = account.lock().await?;
-            let kept = || account.ca_file().as_deref().map(Authority::read).transpose();
-            let trusted = authority.clone().map_or_else(kept, |authority| Ok(Some(authority)))?;
-            Hub::reached(account, trusted, proxies.clone())?
-        };
+        let (hub, authority) = hub_to_sign_in_at(accounts, hub, ca_file, proxies.clone()).await?;
         let no_port = |error: std::io::Error| AccountError::LoginFailed {
             why: format!("no port for the browser's answer: {error}"),
         };
@@ -177,23 +171,52 @@ impl LoginAttempt {
             ("code_verifier", &self.verifier),
         ];
         let redeemed = tokens::redeem(self.hub.http(), account, self.hub.key(), &form).await?;
-        {
-            let _lock = account.lock().await?;
-            files::write_json(&account.tokens_path(), &redeemed)?;
-        }
-        let me = self.hub.me().await?;
-        let profile =
-            Profile { email: me.user.email.clone(), organization: me.organization.name.clone() };
-        account.keep_profile(&profile)?;
-        self.hub.renew_certificate().await?;
-        let device = self.hub.device().await?;
-        if let Some(authority) = &self.authority {
-            account.keep_ca(&authority.pem)?;
-        }
-        accounts.keep_proxies(&self.proxies)?;
-        accounts.select(account.hub())?;
-        Ok(SignedIn { me, device })
+        become_signed_in(&self.hub, self.authority.as_ref(), &self.proxies, accounts, &redeemed)
+            .await
     }
+}
+
+/// Returns the hub as whoever signs in reaches it, through `proxies`; its certificate may be signed by the authority in
+/// `ca_file`.
+pub(crate) async fn hub_to_sign_in_at(
+    accounts: &Accounts,
+    hub: &HubUrl,
+    ca_file: Option<&std::path::Path>,
+    proxies: ProxySettings,
+) -> Result<(Hub, Option<Authority>), AccountError> {
+    let account = accounts.at(hub);
+    let authority = ca_file.map(Authority::read).transpose()?;
+    let _lock = account.lock().await?;
+    let kept = || account.ca_file().as_deref().map(Authority::read).transpose();
+    let trusted = authority.clone().map_or_else(kept, |authority| Ok(Some(authority)))?;
+    Ok((Hub::reached(account, trusted, proxies)?, authority))
+}
+
+/// Keeps the tokens, registers this laptop, and makes the account the one that commands mean.
+pub(crate) async fn become_signed_in(
+    hub: &Hub,
+    authority: Option<&Authority>,
+    proxies: &ProxySettings,
+    accounts: &Accounts,
+    tokens: &Tokens,
+) -> Result<SignedIn, AccountError> {
+    let account = hub.account();
+    {
+        let _lock = account.lock().await?;
+        files::write_json(&account.tokens_path(), tokens)?;
+    }
+    let me = hub.me().await?;
+    let profile =
+        Profile { email: me.user.email.clone(), organization: me.organization.name.clone() };
+    account.keep_profile(&profile)?;
+    hub.renew_certificate().await?;
+    let device = hub.device().await?;
+    if let Some(authority) = authority {
+        account.keep_ca(&authority.pem)?;
+    }
+    accounts.keep_proxies(proxies)?;
+    accounts.select(account.hub())?;
+    Ok(SignedIn { me, device })
 }
 
 fn random() -> String {

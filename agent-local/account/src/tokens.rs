@@ -11,6 +11,7 @@ use url::Url;
 use crate::{Account, AccountError, error::Refusal, files, http::Http};
 
 pub(crate) const CLIENT_ID: &str = "fairlead-cli";
+const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// A token about to expire may be dead on arrival.
 const RENEW_BEFORE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -30,14 +31,14 @@ struct TokenAnswer {
 }
 
 #[derive(Deserialize)]
-struct TokenRefusal {
+pub(crate) struct TokenRefusal {
     error: String,
     #[serde(default)]
     error_description: Option<String>,
 }
 
 impl TokenRefusal {
-    fn in_words(self) -> String {
+    pub(crate) fn in_words(self) -> String {
         self.error_description.unwrap_or(self.error)
     }
 }
@@ -109,6 +110,42 @@ pub(crate) async fn redeem(
     })
 }
 
+/// What the hub says to a device code.
+pub(crate) enum Polled {
+    Issued(Tokens),
+    Pending,
+    SlowDown,
+    /// Nobody knows: the answer did not come.
+    Unanswered,
+}
+
+/// Asks whether somebody has answered for a device code.
+pub(crate) async fn poll(
+    http: &Http,
+    account: &Account,
+    key: &Key,
+    device_code: &str,
+) -> Result<Polled, AccountError> {
+    let form =
+        [("grant_type", DEVICE_GRANT), ("client_id", CLIENT_ID), ("device_code", device_code)];
+    match ask(http, account, key, &form).await {
+        Ok(tokens) => Ok(Polled::Issued(tokens)),
+        Err(AskError::Refused(refusal)) => match refusal.error.as_str() {
+            "authorization_pending" => Ok(Polled::Pending),
+            "slow_down" => Ok(Polled::SlowDown),
+            _ => Err(AccountError::LoginFailed { why: refusal.in_words() }),
+        },
+        Err(AskError::Unanswered(_)) => Ok(Polled::Unanswered),
+        Err(AskError::Account(error)) => Err(error),
+    }
+}
+
+/// Makes the proof that a request to `url` brings.
+pub(crate) fn proof(key: &Key, url: &Url) -> String {
+    let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
+    dpop::prove(key, "POST", url.as_str(), &id, SystemTime::now())
+}
+
 /// Tells the hub that the sign-in is over. The tokens are forgotten here in any case.
 pub(crate) async fn revoke(http: &Http, account: &Account) -> Result<(), AccountError> {
     let tokens = files::read_json::<Tokens>(&account.tokens_path())?;
@@ -140,8 +177,7 @@ async fn ask(
 ) -> Result<Tokens, AskError> {
     let url: Url = account.hub().join("/oauth/token");
     let unreachable = |error| AskError::Unanswered(http.explain(account.hub(), &error));
-    let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
-    let proof = dpop::prove(key, "POST", url.as_str(), &id, SystemTime::now());
+    let proof = proof(key, &url);
     let request = http.client().post(url).header("DPoP", proof).form(form);
     let answer = request.send().await.map_err(unreachable)?;
     let status = answer.status();

@@ -60,7 +60,8 @@ Examples:
   fairlead login https://hub.example.com
   fairlead login                                      again, at the hub used last
   fairlead login https://hub.corp --ca-file ca.pem    a hub with your organization's own authority
-  fairlead login https://hub.example.com --no-browser prints the address, opens nothing")]
+  fairlead login https://hub.example.com --no-browser prints the address, opens nothing
+  fairlead login https://hub.example.com --device     no browser on this machine: use another one's")]
     Login {
         /// Address of the hub; the default is the one used last
         hub: Option<HubUrl>,
@@ -70,6 +71,9 @@ Examples:
         /// Only print the address that the browser must open
         #[arg(long)]
         no_browser: bool,
+        /// Show letters to type in a browser of any machine; so it is by itself where there is no display
+        #[arg(long, conflicts_with = "no_browser")]
+        device: bool,
     },
     /// End all sessions and the sign-in
     Logout,

@@ -8,6 +8,8 @@ use std::{
 
 use fairlead_model::{InvalidProxySettings, ProxySettings};
 
+/// The last one is how Windows is known from within its Linux, whose browser it is.
+const DISPLAYS: [&str; 4] = ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "WSL_DISTRO_NAME"];
 /// Programs heed one spelling or the other.
 const PROXIES: [&str; 6] =
     ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
@@ -64,6 +66,11 @@ pub(crate) fn is_in_path(program: &OsStr) -> bool {
     let has_it = |folder: PathBuf| folder.join(program).exists();
     let path = read("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     program.as_encoded_bytes().contains(&b'/') || std::env::split_paths(&path).any(has_it)
+}
+
+/// Says whether a browser may open here: on Linux somebody sits before a display, or says how.
+pub(crate) fn has_display() -> bool {
+    !cfg!(target_os = "linux") || DISPLAYS.iter().any(|variable| read(variable).is_some())
 }
 
 /// Says whether colour may be used at all.

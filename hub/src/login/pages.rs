@@ -33,6 +33,12 @@ pub(super) enum Action {
     Post(&'static str, String, &'static str),
     /// A form that posts to the page's own address: the words of its button.
     Confirm(&'static str),
+    /// A form that leads to an address with what somebody typed: the address, the name of the field, its label and the
+    /// words of its button.
+    Enter(&'static str, &'static str, &'static str, &'static str),
+    /// A form that posts an answer to the page's own address: the words of its two buttons, which send `allow` and
+    /// `deny`.
+    Decide(&'static str, &'static str),
 }
 
 impl Notice {
@@ -78,6 +84,15 @@ impl Notice {
                  <input type=\"hidden\" name=\"token\" value=\"{}\">\
                  <button class=\"button\">{words}</button></form>",
                 escape(token)
+            ),
+            Action::Enter(address, name, label, words) => format!(
+                "<form action=\"{address}\"><label>{label} <input name=\"{name}\" required autofocus \
+                 autocomplete=\"off\" autocapitalize=\"characters\" spellcheck=\"false\" maxlength=\"20\"></label> \
+                 <button class=\"button\">{words}</button></form>"
+            ),
+            Action::Decide(allow, deny) => format!(
+                "<form method=\"post\"><button class=\"button\" name=\"answer\" value=\"allow\">{allow}</button> \
+                 <button class=\"button other\" name=\"answer\" value=\"deny\">{deny}</button></form>"
             ),
             Action::Confirm(words) => {
                 format!("<form method=\"post\"><button class=\"button\">{words}</button></form>")
@@ -159,6 +174,10 @@ p{margin:0 0 .9rem;overflow-wrap:anywhere}\
 .detail{padding:.7rem .9rem;border-radius:8px;background:var(--page);color:var(--soft);font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}\
 .button{display:inline-block;margin-top:.5rem;padding:.6rem 1.1rem;border:0;border-radius:8px;background:var(--accent);\
 color:var(--card);font:inherit;font-weight:600;text-decoration:none;cursor:pointer}\
+.other{background:var(--page);color:var(--ink);border:1px solid var(--line)}\
+label{display:block}\
+input{display:block;margin:.3rem 0 .5rem;padding:.5rem .7rem;border:1px solid var(--line);border-radius:8px;background:var(--page);\
+color:var(--ink);font:1.2rem ui-monospace,Menlo,Consolas,monospace;letter-spacing:.1em;text-transform:uppercase}\
 .button:focus-visible{outline:3px solid var(--accent);outline-offset:3px}";
 
 #[cfg(test)]

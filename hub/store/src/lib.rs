@@ -7,6 +7,7 @@
 pub mod audit;
 mod authorization_codes;
 mod claim;
+mod device_codes;
 mod devices;
 mod error;
 mod join_tokens;
@@ -41,6 +42,7 @@ use sqlx::{
 
 pub use authorization_codes::AuthorizationCode;
 pub use claim::{Claim, Claimed};
+pub use device_codes::{AskingDevice, NewDeviceCode, Polled};
 pub use devices::{Device, PresentedKey};
 pub use error::StoreError;
 pub use join_tokens::JoinToken;

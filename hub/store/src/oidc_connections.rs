@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     Bearer, FamilyEnd, Scoped, Store, StoreError, Unscoped,
     audit::{self, Entry},
-    authorization_codes,
+    authorization_codes, device_codes,
     notify::{self, Noun},
     role_bindings, token_families,
 };
@@ -232,6 +232,7 @@ async fn detach(
     for user in &members {
         let bearer = Bearer { org, user: *user };
         authorization_codes::forget_codes(connection, bearer).await?;
+        device_codes::forget_device_codes(connection, bearer).await?;
         token_families::end_families(connection, bearer, None, FamilyEnd::ConnectionRemoved, now)
             .await?;
     }

@@ -13,6 +13,7 @@ impl Unscoped<'_> {
             sqlx::query!("delete from login_attempts where expires_at < $1", at),
             sqlx::query!("delete from web_sessions where expires_at < $1", at),
             sqlx::query!("delete from authorization_codes where expires_at < $1", at),
+            sqlx::query!("delete from device_codes where expires_at < $1", at),
             sqlx::query!("delete from access_tokens where expires_at < $1", at),
             sqlx::query!("delete from refresh_tokens where expires_at < $1", at),
             sqlx::query!("delete from setup_links where expires_at < $1", at),

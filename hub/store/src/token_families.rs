@@ -64,19 +64,9 @@ impl Unscoped<'_> {
         tokens: &NewTokens,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let family = Uuid::now_v7();
         let mut tx = self.pool.begin().await?;
-        sqlx::query!(
-            "insert into token_families (org_id, id, user_id, key_jkt, created_at, last_used_at)
-             values ($1, $2, $3, $4, $5, $5)",
-            code.org_id.as_uuid(),
-            family,
-            code.user_id.as_uuid(),
-            code.key_jkt,
-            now.to_sqlx()
-        )
-        .execute(&mut *tx)
-        .await?;
+        let bearer = Bearer { org: code.org_id, user: code.user_id };
+        let family = new_family(&mut tx, bearer, &code.key_jkt, tokens, now).await?;
         let spent = sqlx::query!(
             "update authorization_codes set family_id = $2
              where code_hash = $1 and family_id is null",
@@ -88,7 +78,6 @@ impl Unscoped<'_> {
         if spent.rows_affected() == 0 {
             return Ok(false);
         }
-        keep_tokens(&mut tx, code.org_id, family, tokens, now).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -128,6 +117,30 @@ impl Unscoped<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Begins a family with its first pair.
+pub(crate) async fn new_family(
+    connection: &mut PgConnection,
+    bearer: Bearer,
+    key_jkt: &str,
+    tokens: &NewTokens,
+    now: Timestamp,
+) -> Result<Uuid, StoreError> {
+    let family = Uuid::now_v7();
+    sqlx::query!(
+        "insert into token_families (org_id, id, user_id, key_jkt, created_at, last_used_at)
+         values ($1, $2, $3, $4, $5, $5)",
+        bearer.org.as_uuid(),
+        family,
+        bearer.user.as_uuid(),
+        key_jkt,
+        now.to_sqlx()
+    )
+    .execute(&mut *connection)
+    .await?;
+    keep_tokens(connection, bearer.org, family, tokens, now).await?;
+    Ok(family)
 }
 
 /// Ends a family that lives, and with it those that the same laptop began before and never ended.

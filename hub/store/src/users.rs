@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     Bearer, FamilyEnd, StoreError, Unscoped,
     audit::{self, Entry},
-    authorization_codes,
+    authorization_codes, device_codes,
     notify::{self, Noun},
     role_bindings, token_families,
 };
@@ -308,5 +308,6 @@ pub(crate) async fn shut_out(
     .execute(&mut *connection)
     .await?;
     authorization_codes::forget_codes(connection, bearer).await?;
+    device_codes::forget_device_codes(connection, bearer).await?;
     token_families::end_families(connection, bearer, None, FamilyEnd::UserDisabled, now).await
 }

@@ -25,11 +25,20 @@ pub enum TokenKind {
     Refresh,
     /// OAuth authorization code.
     Code,
+    /// OAuth device code, of a machine without a browser.
+    Device,
 }
 
 impl TokenKind {
-    const ALL: [Self; 6] =
-        [Self::Join, Self::Setup, Self::WebSession, Self::Access, Self::Refresh, Self::Code];
+    const ALL: [Self; 7] = [
+        Self::Join,
+        Self::Setup,
+        Self::WebSession,
+        Self::Access,
+        Self::Refresh,
+        Self::Code,
+        Self::Device,
+    ];
 
     #[must_use]
     pub const fn prefix(self) -> &'static str {
@@ -40,6 +49,7 @@ impl TokenKind {
             Self::Access => "fla_",
             Self::Refresh => "flr_",
             Self::Code => "flc_",
+            Self::Device => "fld_",
         }
     }
 }

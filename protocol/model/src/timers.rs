@@ -65,6 +65,9 @@ pub const REFRESH_TOKEN_IDLE: Duration = s(30 * 24 * 3600);
 /// A laptop that did not get the answer to a refresh asks again within this time.
 pub const REFRESH_ANSWER_LOST: Duration = s(60);
 pub const AUTHORIZATION_CODE_LIFE: Duration = s(60);
+/// A machine without a browser waits this long for somebody to answer, and asks this often whether they have.
+pub const DEVICE_CODE_LIFE: Duration = s(10 * 60);
+pub const DEVICE_CODE_POLL: Duration = s(5);
 pub const LOGIN_ATTEMPT_LIFE: Duration = s(10 * 60);
 
 /// Renewal of the writing agent replica's Lease. A lost node is told from a broken path by a renewal that is missing,

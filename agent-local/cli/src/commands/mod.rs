@@ -23,6 +23,7 @@ mod whoami;
 
 use laptop_account::{Account, Accounts, Hub};
 use laptop_ipc::RunFolder;
+use login::Way;
 
 use crate::{
     args::{Args, ConsumeVerb, DaemonVerb, InterceptVerb, TeamspaceVerb, Verb},
@@ -62,8 +63,13 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
     };
     let context = &context;
     match args.verb {
-        Verb::Login { hub, ca_file, no_browser } => {
-            login::run(context, hub, ca_file.as_deref(), !no_browser).await
+        Verb::Login { hub, ca_file, no_browser, device } => {
+            let way = match (no_browser, device) {
+                (true, _) => Way::Print,
+                (_, true) => Way::Elsewhere,
+                _ => Way::Open,
+            };
+            login::run(context, hub, ca_file.as_deref(), way).await
         }
         Verb::Logout => logout::run(context).await,
         Verb::Whoami => whoami::run(context).await,

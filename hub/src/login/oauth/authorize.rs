@@ -110,7 +110,7 @@ pub(super) async fn confirm(
 }
 
 /// Sends somebody to their issuer, and back to the question.
-fn to_sign_in(uri: &Uri) -> Response {
+pub(super) fn to_sign_in(uri: &Uri) -> Response {
     let here = uri.path_and_query().map_or("/", |path| path.as_str());
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("return_to", here);

@@ -12,14 +12,14 @@ use fairlead_model::{
     timers::{ACCESS_TOKEN_LIFE, CLOCK_SKEW},
 };
 use fairlead_wire::dpop;
-use hub_store::{AuthorizationCode, FamilyEnd, NewTokens, Rotated, StoreError};
+use hub_store::{AuthorizationCode, FamilyEnd, NewTokens, Polled, Rotated, StoreError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{
-    CLIENT_ID, TOKEN_PATH,
+    CLIENT_ID, DEVICE_GRANT, TOKEN_PATH,
     proofs::{Reserved, Unusable},
 };
 use crate::Hub;
@@ -32,6 +32,7 @@ pub(super) struct TokenRequest {
     redirect_uri: Option<String>,
     code_verifier: Option<String>,
     refresh_token: Option<String>,
+    device_code: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -49,12 +50,20 @@ pub(super) enum TokenRefused {
     InvalidRequest(&'static str),
     #[error("`client_id` must be `{CLIENT_ID}`")]
     InvalidClient,
-    #[error("only `authorization_code` and `refresh_token` are supported")]
+    #[error("only `authorization_code`, `refresh_token` and `{DEVICE_GRANT}` are supported")]
     UnsupportedGrantType,
     #[error("{0}")]
     InvalidGrant(&'static str),
     #[error("{0}")]
     InvalidProof(String),
+    #[error("nobody has answered yet")]
+    Pending,
+    #[error("ask less often")]
+    SlowDown,
+    #[error("it was denied in the browser")]
+    Denied,
+    #[error("nobody answered in time: run `fairlead login --device` again")]
+    Expired,
     #[error("too many requests")]
     Busy,
     #[error("the hub cannot reach its database")]
@@ -77,10 +86,11 @@ pub(super) async fn token(
         return Err(TokenRefused::InvalidClient);
     }
     let now = hub.clock.now();
-    let proof = fresh_proof(&hub, &headers, now)?;
+    let proof = fresh_proof(&hub, &headers, TOKEN_PATH, now)?;
     let pair = match request.grant_type.as_str() {
         "authorization_code" => redeem(&hub, &request, proof.jkt(), now).await?,
         "refresh_token" => rotate(&hub, &request, proof.jkt(), now).await?,
+        DEVICE_GRANT => poll(&hub, &request, proof.jkt(), now).await?,
         _ => return Err(TokenRefused::UnsupportedGrantType),
     };
     proof.keep();
@@ -110,9 +120,11 @@ pub(super) async fn revoke(
     Ok(StatusCode::OK)
 }
 
-fn fresh_proof<'h>(
+/// Takes the proof that a request for `path` brings.
+pub(super) fn fresh_proof<'h>(
     hub: &'h Hub,
     headers: &HeaderMap,
+    path: &str,
     now: Timestamp,
 ) -> Result<Reserved<'h>, TokenRefused> {
     let mut proofs = headers.get_all("dpop").iter();
@@ -120,7 +132,7 @@ fn fresh_proof<'h>(
         return Err(TokenRefused::InvalidProof("exactly one DPoP proof is required".to_owned()));
     };
     let text = proof.to_str().unwrap_or_default();
-    let proof = dpop::verify(text, "POST", &hub.config.url(TOKEN_PATH), now.into(), CLOCK_SKEW)
+    let proof = dpop::verify(text, "POST", &hub.config.url(path), now.into(), CLOCK_SKEW)
         .map_err(|refused| TokenRefused::InvalidProof(refused.to_string()))?;
     hub.seen_proofs.reserve(proof, now).map_err(|unusable| match unusable {
         Unusable::UsedBefore => TokenRefused::InvalidProof("this proof was used before".to_owned()),
@@ -211,6 +223,38 @@ async fn rotate(
     }
 }
 
+/// Gives tokens to a machine without a browser, once somebody has allowed it.
+async fn poll(
+    hub: &Hub,
+    request: &TokenRequest,
+    key_jkt: &str,
+    now: Timestamp,
+) -> Result<Pair, TokenRefused> {
+    const UNKNOWN: TokenRefused =
+        TokenRefused::InvalidGrant("the device code is unknown or was used");
+    let code = request
+        .device_code
+        .as_deref()
+        .ok_or(TokenRefused::InvalidRequest("`device_code` is missing"))?;
+    let hash = Token::parse_as(TokenKind::Device, code).map_err(|_| UNKNOWN)?.hash();
+    let pair = Pair::draw();
+    let store = hub.store.unscoped("oauth: the code says who has allowed it");
+    match store.poll_device(&hash, key_jkt, &pair.hashes(), now).await? {
+        Polled::Issued(bearer) => {
+            tracing::info!(user = %bearer.user, "A machine without a browser was signed in");
+            Ok(pair)
+        }
+        Polled::Pending => Err(TokenRefused::Pending),
+        Polled::TooSoon => Err(TokenRefused::SlowDown),
+        Polled::Denied => Err(TokenRefused::Denied),
+        Polled::Expired => Err(TokenRefused::Expired),
+        Polled::Unknown => Err(UNKNOWN),
+        Polled::OtherKey => Err(TokenRefused::InvalidProof(
+            "the device code belongs to another device key".to_owned(),
+        )),
+    }
+}
+
 impl Pair {
     fn draw() -> Self {
         Self {
@@ -224,7 +268,7 @@ impl Pair {
     }
 }
 
-const fn no_store() -> [(header::HeaderName, HeaderValue); 1] {
+pub(super) const fn no_store() -> [(header::HeaderName, HeaderValue); 1] {
     [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]
 }
 
@@ -236,6 +280,10 @@ impl IntoResponse for TokenRefused {
             Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
             Self::InvalidGrant(_) => (StatusCode::BAD_REQUEST, "invalid_grant"),
             Self::InvalidProof(_) => (StatusCode::BAD_REQUEST, "invalid_dpop_proof"),
+            Self::Pending => (StatusCode::BAD_REQUEST, "authorization_pending"),
+            Self::SlowDown => (StatusCode::BAD_REQUEST, "slow_down"),
+            Self::Denied => (StatusCode::BAD_REQUEST, "access_denied"),
+            Self::Expired => (StatusCode::BAD_REQUEST, "expired_token"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
             Self::Store(error) => {
                 tracing::error!(%error, "Tokens could not be given");
