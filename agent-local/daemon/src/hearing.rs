@@ -7,7 +7,9 @@ use fairlead_wire::link::v1::{self, laptop_down::Message as Down};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::{granted::Granted, intercept, keeper::Keeper, link::Said, orphans::Orphans};
+use crate::{
+    granted::Granted, intercept, keeper::Keeper, link::Said, orphans::Orphans, session::Session,
+};
 
 /// Hears what the hub says, for as long as the daemon lives.
 pub(crate) async fn follow_link(keeper: Arc<Keeper>, mut said_rx: mpsc::Receiver<Said>) {
@@ -80,18 +82,45 @@ fn is_leaving(keeper: &Keeper, id: SessionId) -> bool {
 async fn hear_observed(keeper: &Keeper, observed: v1::SessionObserved) {
     let Ok(id) = observed.session_id.parse::<SessionId>() else { return };
     let Ok(phase) = Phase::try_from(observed.phase()) else { return };
-    let is_intercept =
-        keeper.sessions().live(id).is_some_and(|s| s.kind() == SessionKind::Intercept);
+    let kind = keeper.sessions().live(id).map(Session::kind);
     // Of a consume we know more than anybody.
-    if !is_intercept {
+    if kind == Some(SessionKind::Consume) {
         return;
     }
     let detail = Some(observed.detail).filter(|detail| !detail.is_empty());
     match phase {
         Phase::Refused | Phase::Ended if is_leaving(keeper, id) => {}
+        // The link may overtake the answer that names the session.
         Phase::Refused | Phase::Ended => keeper.end_here(id, phase, detail).await,
         Phase::Preparing | Phase::Active | Phase::Away | Phase::Contested => {
             keeper.observe(id, phase, detail);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_model::TeamspaceId;
+
+    use super::*;
+    use crate::{session::Origin, sessions, stage};
+
+    #[tokio::test]
+    async fn an_intercept_that_is_refused_before_its_answer_has_come_is_refused() {
+        let (_folder, keeper) = stage::keeper();
+        let desired = sessions::tests::intercept(TeamspaceId::generate()).desired;
+        let id = desired.id;
+        let refused = v1::SessionObserved {
+            session_id: id.to_string(),
+            phase: v1::Phase::Refused.into(),
+            detail: "it is redirected by another agent".to_owned(),
+            replica: String::new(),
+        };
+        hear_observed(&keeper, refused).await;
+        keeper.keep(desired, Origin::Begun);
+        let seen = keeper.sessions().view_of(id).expect("shown");
+        assert_eq!(seen.phase, Phase::Refused);
+        assert_eq!(seen.detail.as_deref(), Some("it is redirected by another agent"));
+        assert_eq!(keeper.before(), [], "a daemon that comes after this one does not try again");
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod consume;
 mod desired;
 mod doors;
+mod early_ends;
 mod footing;
 mod footprint;
 mod granted;

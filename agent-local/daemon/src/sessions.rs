@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::{
     desired::{DesiredSession, Wish},
     doors::Door,
+    early_ends::EarlyEnds,
     granted::Granted,
     names::{self, Consumed},
     session::{Route, Session},
@@ -30,6 +31,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, Session>,
+    early_ends: EarlyEnds,
     routes: HashMap<SocketAddrV4, (TeamspaceId, ServiceRef, Port)>,
     addresses: BTreeMap<(TeamspaceId, ServiceRef), Placed>,
     /// The teamspace that commands mean.
@@ -54,6 +56,7 @@ impl Sessions {
     pub(crate) fn new() -> Self {
         Self {
             by_id: BTreeMap::new(),
+            early_ends: EarlyEnds::default(),
             routes: HashMap::new(),
             addresses: BTreeMap::new(),
             chosen: None,
@@ -118,8 +121,13 @@ impl Sessions {
         ports.iter().filter_map(other).collect()
     }
 
+    /// Adds a session; one that has ended already, by what the hub said earlier, is over at once.
     pub(crate) fn insert(&mut self, session: Session) {
-        self.by_id.insert(session.desired.id, session);
+        let id = session.desired.id;
+        self.by_id.insert(id, session);
+        if let Some((phase, detail)) = self.early_ends.take(id) {
+            self.end(id, phase, detail);
+        }
         self.changes_tx.send_replace(());
     }
 
@@ -264,6 +272,10 @@ impl Sessions {
     /// Closes everything of a session and keeps it only to be shown. Says whether it was live.
     pub(crate) fn end(&mut self, id: SessionId, phase: Phase, detail: Option<String>) -> bool {
         self.by_id.retain(|_, s| s.ended.is_none_or(|at| at.elapsed() < LAPTOP_SHOWN));
+        if !self.by_id.contains_key(&id) {
+            self.early_ends.note(id, phase, detail);
+            return false;
+        }
         let Some(session) = self.live_mut(id) else { return false };
         session.phase = phase;
         session.detail = detail;
