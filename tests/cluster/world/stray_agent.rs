@@ -45,7 +45,7 @@ fn every_way(stray: &Stray<'_>) -> anyhow::Result<()> {
     stray.installs(HUB_URL, false, NEVER_MADE)?;
     stray.says(&[
         "is signed by an authority that this machine does not trust",
-        "give the chart the certificate of the authority that signed it (hub.caCertificate)",
+        "give the chart the certificate of that authority (hub.caCertificate)",
     ])?;
     stray.installs(HUB_URL, true, NEVER_MADE)?;
     stray.says(&["the hub does not know this join token", MAKE_ANOTHER])?;
