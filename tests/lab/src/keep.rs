@@ -30,6 +30,9 @@ use std::{
     process::{Child, Command, ExitCode, Stdio},
 };
 
+/// Labs that may end in the very moment in which another one begins.
+const LABS_ENDING_MAX: usize = 100;
+
 /// The word that makes the lab independent of whoever started it.
 pub(crate) const STAY: &[u8] = b"stay\n";
 
@@ -82,7 +85,7 @@ fn kept(plan: &str) -> anyhow::Result<()> {
     let door = open_door(&place)?;
     let signals = await_signals()?;
     clear(&place)?;
-    fs::create_dir_all(place.logs())?;
+    make_folders(&place)?;
     let outcome = make_room_for_pods(&plan, &place)
         .and_then(|()| start_init(&plan, &place))
         .and_then(|mut init| {
@@ -92,6 +95,17 @@ fn kept(plan: &str) -> anyhow::Result<()> {
             watched
         });
     clear(&place).and(outcome)
+}
+
+/// Another lab that ends at this moment takes the common folder along while it is empty: then it is made again.
+fn make_folders(place: &Place) -> anyhow::Result<()> {
+    for _ in 0..LABS_ENDING_MAX {
+        match fs::create_dir_all(place.logs()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            made => return made.with_context(|| format!("no folder {}", place.logs().display())),
+        }
+    }
+    bail!("{} goes as often as it is made", Place::labs().display())
 }
 
 /// Pods of another cluster are not on this machine.
