@@ -7,11 +7,16 @@
 mod capture;
 mod memory;
 
-use std::{fs, path::Path, process::Stdio, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use fairlead_lab::{Cluster, ProxyMode};
-use fairlead_tests::{TEAMSPACE, World, WorldOptions, say};
+use fairlead_tests::{Person, TEAMSPACE, World, WorldOptions, say};
 
 use crate::{capture::Capture, memory::dump_hub};
 
@@ -19,7 +24,7 @@ const SAID_BYTES: usize = 10 << 20;
 const CANARY: &str = "the canary that nobody but the two applications may ever see";
 /// Slow enough for a look at the memory while words are under way.
 const PACE: &str = "2M";
-const LOOKS: usize = 2;
+const CONSUME: [&str; 2] = ["consume", "shop/*"];
 
 #[test]
 fn neither_the_memory_nor_the_wire_of_the_hub_shows_what_applications_say() {
@@ -42,22 +47,42 @@ fn neither_the_memory_nor_the_wire_of_the_hub_shows_what_applications_say() {
 
 /// Files in which to search.
 struct Evidence {
-    laptop_side: std::path::PathBuf,
-    cluster_side: std::path::PathBuf,
-    memory: Vec<std::path::PathBuf>,
+    laptop_side: PathBuf,
+    cluster_side: PathBuf,
+    memory: Vec<PathBuf>,
 }
 
+/// Has them talk twice. Over the raw port the kernel moves the bytes from socket to socket, so that there they are on the
+/// wire as the agents wrote them; inside WebSockets they pass through the hub's memory.
 fn look_while_they_talk(world: &World) -> anyhow::Result<Evidence> {
     let ada = world.ada();
     ada.signs_in()?;
-    for words in [&["start"][..], &["teamspace", "use", TEAMSPACE], &["consume", "shop/*"]] {
+    for words in [&["start"][..], &["teamspace", "use", TEAMSPACE], &CONSUME] {
         ada.fairlead(words)?.ok()?;
     }
+    ada.is_answered_by("http://frontend.shop").context("the shop is there")?;
+    let capture = Capture::begin(world)?;
+    let while_spliced = talk(world, &ada)?;
+    let (laptop_side, cluster_side) = capture.end()?;
+    for side in [&laptop_side, &cluster_side] {
+        let bytes = fs::metadata(side)?.len();
+        ensure!(bytes > SAID_BYTES as u64, "only {bytes} bytes were captured on one side");
+    }
+
+    world.closes_the_raw_port()?;
+    for words in [&["consume", "clear"][..], &CONSUME] {
+        ada.fairlead(words)?.ok()?;
+    }
+    let status = ada.fairlead(&["status"])?.ok()?.stdout;
+    ensure!(status.contains("wss"), "the carriers found another way:\n{status}");
+    let in_web_sockets = talk(world, &ada)?;
+    Ok(Evidence { laptop_side, cluster_side, memory: vec![while_spliced, in_web_sockets] })
+}
+
+/// Has developer and service say the same to each other, and returns the hub's memory of meanwhile.
+fn talk(world: &World, ada: &Person<'_>) -> anyhow::Result<PathBuf> {
     let (said, heard) = (ada.home().join("said"), ada.home().join("heard"));
     fs::write(&said, CANARY.repeat(SAID_BYTES / CANARY.len() + 1))?;
-    ada.is_answered_by("http://frontend.shop").context("the shop is there")?;
-
-    let capture = Capture::begin(world)?;
     let mut curl = ada.command("curl");
     curl.args(["--silent", "--show-error", "--fail", "--max-time", "120", "--limit-rate", PACE])
         .args(["--header", "Expect:", "--output"])
@@ -67,22 +92,13 @@ fn look_while_they_talk(world: &World) -> anyhow::Result<Evidence> {
         .arg("http://frontend.shop/echo")
         .stderr(Stdio::inherit());
     let mut talk = curl.spawn()?;
-    let mut memory = Vec::new();
-    for look in 0..LOOKS {
-        std::thread::sleep(Duration::from_secs(1));
-        let into = world.folder().join(format!("hub-memory-{look}"));
-        dump_hub(world, &into)?;
-        ensure!(talk.try_wait()?.is_none(), "they had talked before anybody looked");
-        memory.push(into);
-    }
+    std::thread::sleep(Duration::from_secs(1));
+    let memory = world.folder().join(format!("hub-memory-{}", talk.id()));
+    dump_hub(world, &memory)?;
+    ensure!(talk.try_wait()?.is_none(), "they had talked before anybody looked");
     ensure!(talk.wait()?.success(), "they did not talk to the end");
     ensure!(fs::read(&said)? == fs::read(&heard)?, "the service says the same as the developer");
-    let (laptop_side, cluster_side) = capture.end()?;
-    for side in [&laptop_side, &cluster_side] {
-        let bytes = fs::metadata(side)?.len();
-        ensure!(bytes > SAID_BYTES as u64, "only {bytes} bytes were captured on one side");
-    }
-    Ok(Evidence { laptop_side, cluster_side, memory })
+    Ok(memory)
 }
 
 fn shows_the_canary(file: &Path) -> bool {

@@ -214,6 +214,19 @@ impl World {
         Ok(())
     }
 
+    /// Refuses every new carrier at the hub's raw port, for as long as the lab is there: what is left is the port that
+    /// serves everything else.
+    pub fn closes_the_raw_port(&self) -> anyhow::Result<()> {
+        let [_, raw] = hub::PORTS;
+        let mut nft = self.lab.exec(Host::Hub, "nft");
+        let refused = format!("ct state new tcp dport {raw} reject with tcp reset");
+        nft.arg(format!(
+            "table inet closed {{ chain input {{ type filter hook input priority 0; {refused}; }}; }}"
+        ));
+        say(nft)?.ok()?;
+        Ok(())
+    }
+
     /// Ends whatever a failed story left running and brings back what it killed, so that the next one has a chance.
     pub fn clears_up(&self) -> anyhow::Result<()> {
         for node in Host::NODES {
