@@ -262,13 +262,24 @@ impl Machine {
     }
 }
 
+/// Far more than a guard starts again.
+const LOOKS_MAX: usize = 100;
+
 impl Drop for Machine {
     /// Ends whatever runs in the machine, daemons without a supervisor included.
     fn drop(&mut self) {
-        for pid in self.pids() {
-            // It may have ended with another one.
-            drop(Command::new("kill").args(["-KILL", &pid]).stderr(Stdio::null()).status());
+        // By its namespace the others are known: it goes last. A guard may start a daemon again between two looks.
+        let init = self.init.id().to_string();
+        for _ in 0..LOOKS_MAX {
+            let others: Vec<_> = self.pids().into_iter().filter(|pid| *pid != init).collect();
+            if others.is_empty() {
+                break;
+            }
+            // Some may have ended with another one.
+            let mut kill = Command::new("kill");
+            drop(kill.arg("-KILL").args(&others).stderr(Stdio::null()).status());
         }
+        drop(self.init.kill());
         for child in self.supervisor.iter_mut().chain([&mut self.init]) {
             drop(child.wait());
         }

@@ -64,12 +64,10 @@ fn in_a_network_of_its_own(test: &str) {
     unshare.args(["--net", "--", "sh", "-c", &format!("{NETWORK} && exec \"$@\""), "sh"]);
     unshare.arg(std::env::current_exe().expect("this program"));
     let said = unshare.args(["--ignored", "--exact", test]).output().expect("unshare");
-    assert!(
-        said.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&said.stdout),
-        String::from_utf8_lossy(&said.stderr)
-    );
+    let out = String::from_utf8_lossy(&said.stdout);
+    // A name that means no test is a success, too.
+    let has_run = said.status.success() && out.contains("1 passed");
+    assert!(has_run, "{out}{}", String::from_utf8_lossy(&said.stderr));
 }
 
 /// A hub with its relay's port, which says back whatever a carrier says.
