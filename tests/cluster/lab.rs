@@ -224,7 +224,11 @@ fn a_lab_that_cannot_start_says_why_and_leaves_nothing_behind() {
     let error = Lab::up(&options(&name)).expect_err("the name is taken");
     assert!(error.to_string().contains("runs already"), "{error:#}");
     output(taken.kubectl(["get", "nodes"]));
-    taken.down().expect("it ends");
+    let inside = Inside::of(&taken).expect("its namespace");
+    Lab::remove(&name).expect("it ends");
+    assert_eq!(inside.processes().expect("processes"), Vec::<String>::new());
+    assert!(!Lab::is_running(&name).expect("its door"), "the name is free");
+    taken.down().expect("it has ended");
     assert_eq!(Machine::seen_by(&name).expect("a look at the machine"), before);
 }
 

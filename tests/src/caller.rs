@@ -27,8 +27,8 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_millis(10);
-/// Bounds how many connections are open at once, too: two hundred.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// As long as the shop waits for its own upstreams. Bounds how many connections are open at once, too: five hundred.
+const TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_MAX_BYTES: u64 = 64 * 1024;
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a person waits for what has no bound of its own.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Person<'w> {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Restoring has its own bounds, which a bench measures; this is only for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Play = Box<dyn Fn(&World) -> anyhow::Result<()>>;
 
@@ -77,8 +77,8 @@ impl Story {
         is_meant && (in_this_mode || meant.names_some())
     }
 
-    /// Tells it, says what came of it, and returns whether it held.
-    fn is_told_well(&self, world: &World, out: &mut impl Write) -> io::Result<bool> {
+    /// Tells it, says what came of it, and returns what went wrong.
+    fn is_told(&self, world: &World, out: &mut impl Write) -> io::Result<Option<anyhow::Error>> {
         writeln!(out, "story: {}", self.name)?;
         let (begun, label) = (Instant::now(), self.label());
         let outcome = self.tell(world);
@@ -89,7 +89,7 @@ impl Story {
                 writeln!(out, "{}\n{error:#}\ntest {label} ... FAILED", world.last_words())?;
             }
         }
-        Ok(outcome.is_ok())
+        Ok(outcome.err())
     }
 
     /// Plays it and looks at what it left behind.
@@ -133,8 +133,8 @@ fn told(name: &str, stories: &[Story], out: &mut impl Write) -> anyhow::Result<(
     let (mut told, mut failed, mut cleared) = (0, Vec::new(), Ok(()));
     for story in &stories {
         told += 1;
-        if !story.is_told_well(&world, out)? {
-            failed.push(story.label());
+        if let Some(failure) = story.is_told(&world, out)? {
+            failed.push((story.label(), failure));
             cleared = world.clears_up().context("the next story would inherit the trouble");
         }
         if cleared.is_err() {
@@ -155,12 +155,18 @@ fn told(name: &str, stories: &[Story], out: &mut impl Write) -> anyhow::Result<(
 
 fn conclude(
     count: usize,
-    failed: &[String],
+    failed: &[(String, anyhow::Error)],
     took: Duration,
     out: &mut impl Write,
 ) -> io::Result<()> {
     if !failed.is_empty() {
-        writeln!(out, "\nfailures:\n    {}", failed.join("\n    "))?;
+        writeln!(out, "\nfailures:")?;
+        // Once more, where whoever reads the end of a long log finds it.
+        for (label, error) in failed {
+            writeln!(out, "\n---- {label} stdout ----\n{error:#}")?;
+        }
+        writeln!(out, "\nfailures:")?;
+        failed.iter().try_for_each(|(label, _)| writeln!(out, "    {label}"))?;
     }
     let outcome = if failed.is_empty() { "ok" } else { "FAILED" };
     let (passed, failed, took) = (count - failed.len(), failed.len(), took.as_secs_f32());

@@ -1,5 +1,5 @@
-//! Work that goes on beside a stage which mostly waits: its words are kept in a file and said when it has ended, so that
-//! nobody has to read two things at once.
+//! Work that goes on beside a stage which mostly waits: its words are kept in a file, so that nobody has to read two things
+//! at once, and said at the end when it failed.
 
 use crate::workspace::{root, tell};
 use anyhow::{Context, ensure};
@@ -24,10 +24,7 @@ impl Beside {
         let folder = root().join("target/beside");
         fs::create_dir_all(&folder)?;
         let words = folder.join(format!("{name}.log"));
-        tell(&format!(
-            "── {name}: goes on beside; what it says comes at the end ({})",
-            words.display()
-        ));
+        tell(&format!("── {name}: goes on beside; what it says is in {}", words.display()));
         let out = File::create(&words)?;
         let running = thread::spawn(move || commands.into_iter().try_for_each(|it| run(it, &out)));
         Ok(Self { name, words, running })
@@ -37,13 +34,15 @@ impl Beside {
         self.name
     }
 
-    /// Waits for the end, says what there was to say, and fails when it failed.
+    /// Waits for the end; when it failed, says what it said, and fails.
     pub(crate) fn end(self) -> anyhow::Result<()> {
         let ended = self.running.join();
-        tell(&format!("── {}", self.name));
-        // Nobody reads any more: what came of it counts all the same.
-        let _unread = io::copy(&mut File::open(&self.words)?, &mut io::stdout().lock());
-        ended.map_err(|_| anyhow::anyhow!("what ran {} panicked", self.name))?
+        let ended = ended.map_err(|_| anyhow::anyhow!("what ran {} panicked", self.name))?;
+        if ended.is_err() {
+            // Nobody reads any more: what came of it counts all the same.
+            let _unread = io::copy(&mut File::open(&self.words)?, &mut io::stdout().lock());
+        }
+        ended
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fairlead_tests::{OwnProcess, Person, Service, Witness, World};
 
 /// For everything that has no bound of its own.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the developer's own cart listens.
 pub(crate) const PORT: u16 = 3000;

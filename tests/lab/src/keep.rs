@@ -33,6 +33,9 @@ use std::{
 /// Labs that may end in the very moment in which another one begins.
 const LABS_ENDING_MAX: usize = 100;
 
+/// Callers that are told of the end; whoever comes later is turned away and asks again.
+const CALLERS_MAX: usize = 64;
+
 /// The word that makes the lab independent of whoever started it.
 pub(crate) const STAY: &[u8] = b"stay\n";
 
@@ -82,6 +85,8 @@ fn kept(plan: &str) -> anyhow::Result<()> {
     let place = Place::of(&plan.name)?;
     // A terminal that closes, or Ctrl-C on it, is not for us: the end of input is.
     nix::unistd::setsid().context("no session of its own")?;
+    // Who waits at the door hears of the end when the lab is gone and its name free: dropped after the door.
+    let mut callers = Vec::new();
     let door = open_door(&place)?;
     let signals = await_signals()?;
     clear(&place)?;
@@ -89,7 +94,7 @@ fn kept(plan: &str) -> anyhow::Result<()> {
     let outcome = make_room_for_pods(&plan, &place)
         .and_then(|()| start_init(&plan, &place))
         .and_then(|mut init| {
-            let watched = watch(&mut init, &door, &signals);
+            let watched = watch(&mut init, &door, &signals, &mut callers);
             // As the first process of its namespace it takes every process of the lab along.
             init.kill().and_then(|()| init.wait()).context("the lab does not end")?;
             watched
@@ -155,10 +160,14 @@ fn start_init(plan: &Plan, place: &Place) -> anyhow::Result<Child> {
 }
 
 /// Waits for whatever ends the lab first.
-fn watch(init: &mut Child, door: &UnixListener, signals: &SignalFd) -> anyhow::Result<()> {
+fn watch(
+    init: &mut Child,
+    door: &UnixListener,
+    signals: &SignalFd,
+    callers: &mut Vec<UnixStream>,
+) -> anyhow::Result<()> {
     let stdin = std::io::stdin();
     let mut belongs_to_starter = true;
-    let mut callers = Vec::new();
     loop {
         let mut events = vec![
             PollFd::new(door.as_fd(), PollFlags::POLLIN),
@@ -171,7 +180,7 @@ fn watch(init: &mut Child, door: &UnixListener, signals: &SignalFd) -> anyhow::R
         let starter_spoke = events.get(2).is_some_and(|event| event.any() == Some(true));
         while let Ok((caller, _)) = door.accept() {
             callers.push(caller);
-            callers.truncate(64);
+            callers.truncate(CALLERS_MAX);
         }
         while let Some(signal) = signals.read_signal()? {
             if signal.ssi_signo != Signal::SIGCHLD as u32 {
