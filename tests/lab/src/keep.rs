@@ -33,7 +33,7 @@ use std::{
 /// Labs that may end in the very moment in which another one begins.
 const LABS_ENDING_MAX: usize = 100;
 
-/// Callers that are told of the end; whoever comes later is turned away and asks again.
+/// Callers that hear of the end when it is over; more would hear of it at once.
 const CALLERS_MAX: usize = 64;
 
 /// The word that makes the lab independent of whoever started it.

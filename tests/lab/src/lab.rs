@@ -89,7 +89,12 @@ impl Lab {
 
     /// Says whether a lab of this name runs.
     pub fn is_running(name: &str) -> anyhow::Result<bool> {
-        Ok(keep::door(&Place::of(name)?)?.is_some())
+        Ok(Self::door(name)?.is_some())
+    }
+
+    /// Returns the door of a lab that runs: its end of stream says that the lab is gone and its name free.
+    pub fn door(name: &str) -> anyhow::Result<Option<UnixStream>> {
+        keep::door(&Place::of(name)?)
     }
 
     /// Ends a lab by its name and returns when nothing of it is left, also when it had died before.
