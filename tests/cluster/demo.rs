@@ -115,7 +115,9 @@ impl Demo {
         // Waiting closes the child's input, and the end of the input is another way to end the demo.
         let _terminal = self.child.stdin.take();
         let status = self.child.wait().expect("it ends");
-        assert_eq!(status.code(), Some(130), "as programs do that Ctrl-C ends");
+        let said: Vec<_> = self.said.iter().collect();
+        assert_eq!(status.code(), Some(130), "as programs do that Ctrl-C ends: {said:#?}");
+        assert!(!said.iter().any(|line| line.starts_with("error: ")), "{said:#?}");
         self.home.has_only_what_it_had();
     }
 }

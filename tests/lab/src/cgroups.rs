@@ -62,8 +62,18 @@ impl Hierarchies {
         }
     }
 
+    /// Lets frozen processes of the lab go on. In version 1 even one that was killed stays until then: containers are
+    /// frozen for a moment while their devices are set.
+    pub(crate) fn thaw(&self, place: &Place) -> anyhow::Result<()> {
+        self.per_controller.iter().try_for_each(|hierarchy| {
+            let folder = hierarchy.join(place.cgroup());
+            thaw_tree(&folder).with_context(|| format!("cannot thaw {}", folder.display()))
+        })
+    }
+
     /// Removes the folders of the lab, also when they were left by one that is long dead.
     pub(crate) fn remove(&self, place: &Place) -> anyhow::Result<()> {
+        self.thaw(place)?;
         let deadline = Instant::now() + PATIENCE;
         for hierarchy in self.per_controller.iter().chain(&self.unified) {
             let folder = hierarchy.join(place.cgroup());
@@ -96,6 +106,27 @@ fn make_in(hierarchy: &Path, group: &Path) -> io::Result<()> {
             }
         }
         above = below;
+    }
+    Ok(())
+}
+
+/// Thaws a control group and all below it; a hierarchy that cannot freeze has no such file.
+fn thaw_tree(folder: &Path) -> io::Result<()> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(folder) {
+        Err(error) if gone(&error) => return Ok(()),
+        entries => entries?,
+    };
+    let state = folder.join("freezer.state");
+    if state.exists() {
+        fs::write(state, "THAWED")
+            .or_else(|error| if gone(&error) { Ok(()) } else { Err(error) })?;
+    }
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            thaw_tree(&entry.path())?;
+        }
     }
     Ok(())
 }

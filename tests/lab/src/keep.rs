@@ -36,6 +36,9 @@ const LABS_ENDING_MAX: usize = 100;
 /// Callers that hear of the end when it is over; more would hear of it at once.
 const CALLERS_MAX: usize = 64;
 
+/// The kernel tells nobody that a control group is frozen.
+const THAW_EVERY_MS: u8 = 50;
+
 /// The word that makes the lab independent of whoever started it.
 pub(crate) const STAY: &[u8] = b"stay\n";
 
@@ -95,8 +98,7 @@ fn kept(plan: &str) -> anyhow::Result<()> {
         .and_then(|()| start_init(&plan, &place))
         .and_then(|mut init| {
             let watched = watch(&mut init, &door, &signals, &mut callers);
-            // As the first process of its namespace it takes every process of the lab along.
-            init.kill().and_then(|()| init.wait()).context("the lab does not end")?;
+            end(&mut init, &place, &signals).context("the lab does not end")?;
             watched
         });
     clear(&place).and(outcome)
@@ -197,6 +199,19 @@ fn watch(
             belongs_to_starter = false;
         }
     }
+}
+
+/// Kills the first process, which takes every process of the lab along, and waits until the last one is buried.
+fn end(init: &mut Child, place: &Place, signals: &SignalFd) -> anyhow::Result<()> {
+    let hierarchies = Hierarchies::mounted()?;
+    init.kill()?;
+    while init.try_wait()?.is_none() {
+        // A container that was just being started may be frozen, and what would have thawed it is dead.
+        hierarchies.thaw(place)?;
+        poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], THAW_EVERY_MS)?;
+        while signals.read_signal()?.is_some() {}
+    }
+    Ok(())
 }
 
 fn told_to_stay() -> anyhow::Result<bool> {

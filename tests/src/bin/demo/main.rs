@@ -94,8 +94,10 @@ fn interruptions_end(lab: &'static str) -> anyhow::Result<()> {
         INTERRUPTED.store(true, Ordering::SeqCst);
         // Nobody may be listening any more.
         drop(writeln!(io::stderr(), "\nEnding the demo…"));
-        // One that has only begun has no state yet, and ends with this process.
-        drop(Lab::remove(lab));
+        if let Err(error) = Lab::remove(lab) {
+            let next = format!("cargo xtask lab down --lab {lab}");
+            drop(writeln!(io::stderr(), "error: {error:#}\nclear what is left with: {next}"));
+        }
         std::process::exit(ENDED_BY_CTRL_C);
     });
     Ok(())
