@@ -135,50 +135,95 @@ impl Unscoped<'_> {
             .execute(&mut *tx)
             .await?;
         }
-        for service in deleted {
-            sqlx::query!(
-                "delete from services
-                 where org_id = $1 and teamspace_id = $2 and namespace = $3 and name = $4",
-                org.as_uuid(),
-                teamspace.as_uuid(),
-                service.namespace.as_str(),
-                service.name.as_str(),
-            )
-            .execute(&mut *tx)
-            .await?;
-        }
-        for service in changed {
-            upsert(&mut tx, org, teamspace, service).await?;
-        }
+        forget(&mut tx, org, teamspace, deleted).await?;
+        keep(&mut tx, org, teamspace, changed).await?;
         notify::tell(&mut tx, org, Noun::Services, teamspace.as_uuid()).await?;
         tx.commit().await?;
         Ok(())
     }
 }
 
-async fn upsert(
+/// Deletes services, all of them in one statement.
+async fn forget(
     connection: &mut PgConnection,
     org: OrgId,
     teamspace: TeamspaceId,
-    service: &Service,
+    services: &[ServiceRef],
 ) -> Result<(), StoreError> {
+    if services.is_empty() {
+        return Ok(());
+    }
+    let namespaces: Vec<_> = services.iter().map(|s| s.namespace.to_string()).collect();
+    let names: Vec<_> = services.iter().map(|s| s.name.to_string()).collect();
+    sqlx::query!(
+        "delete from services where org_id = $1 and teamspace_id = $2
+         and (namespace, name) in (select * from unnest($3::text[], $4::text[]))",
+        org.as_uuid(),
+        teamspace.as_uuid(),
+        &namespaces,
+        &names,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A service as one of many that are stored at once.
+#[derive(Serialize)]
+struct NewRow<'s> {
+    namespace: &'s str,
+    name: &'s str,
+    kind: &'s str,
+    ports: &'s [PortOfService],
+    workload: Option<&'s str>,
+    ready_endpoints: i32,
+    labels: &'s BTreeMap<String, String>,
+    intercept_refusal: Option<&'s str>,
+}
+
+impl<'s> From<&'s Service> for NewRow<'s> {
+    fn from(service: &'s Service) -> Self {
+        Self {
+            namespace: service.service.namespace.as_str(),
+            name: service.service.name.as_str(),
+            kind: &service.kind,
+            ports: &service.ports,
+            workload: service.workload.as_deref(),
+            ready_endpoints: service.ready_endpoints,
+            labels: &service.labels,
+            intercept_refusal: service.intercept_refusal.as_deref(),
+        }
+    }
+}
+
+/// Stores services, all of them in one statement: a cluster has thousands.
+async fn keep(
+    connection: &mut PgConnection,
+    org: OrgId,
+    teamspace: TeamspaceId,
+    services: &[Service],
+) -> Result<(), StoreError> {
+    // One statement touches a row once: of a service that is named twice the last word counts.
+    let rows: BTreeMap<_, NewRow<'_>> =
+        services.iter().map(|service| (&service.service, service.into())).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = rows.into_values().collect();
     sqlx::query!(
         "insert into services (org_id, teamspace_id, namespace, name, type, ports, workload,
                                ready_endpoints, labels, intercept_refusal)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         select $1, $2, namespace, name, kind, ports, workload, ready_endpoints, labels, intercept_refusal
+         from jsonb_to_recordset($3) as
+             new (namespace text, name text, kind text, ports jsonb, workload text,
+                  ready_endpoints integer, labels jsonb, intercept_refusal text)
          on conflict (org_id, teamspace_id, namespace, name)
-         do update set type = $5, ports = $6, workload = $7, ready_endpoints = $8, labels = $9,
-                       intercept_refusal = $10",
+         do update set type = excluded.type, ports = excluded.ports, workload = excluded.workload,
+                       ready_endpoints = excluded.ready_endpoints, labels = excluded.labels,
+                       intercept_refusal = excluded.intercept_refusal",
         org.as_uuid(),
         teamspace.as_uuid(),
-        service.service.namespace.as_str(),
-        service.service.name.as_str(),
-        service.kind,
-        Json(&service.ports) as _,
-        service.workload,
-        service.ready_endpoints,
-        Json(&service.labels) as _,
-        service.intercept_refusal,
+        Json(rows) as _,
     )
     .execute(connection)
     .await?;

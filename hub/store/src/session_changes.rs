@@ -9,6 +9,7 @@ use hub_policy::{
 };
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
+use serde::Serialize;
 use serde_json::json;
 use sqlx::{PgConnection, types::Json};
 
@@ -58,15 +59,9 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        for permit in permits {
-            let action = permit.action();
-            let decided = Decided::yes(&action.target.service, &action.ports, permit.decision());
-            remember(&mut tx, org, id, &decided, now).await?;
-        }
-        for Refused { action, denied } in refused {
-            let decided = Decided::no(&action.target.service, denied);
-            remember(&mut tx, org, id, &decided, now).await?;
-        }
+        let decided: Vec<_> =
+            permits.iter().map(Decided::from).chain(refused.iter().map(Decided::from)).collect();
+        remember(&mut tx, org, id, &decided, now).await?;
         let services: Vec<_> =
             permits.iter().map(|p| p.action().target.service.to_string()).collect();
         let refused: Vec<_> = refused.iter().map(|r| r.action.target.service.to_string()).collect();
@@ -113,7 +108,7 @@ impl Store {
         let service_ports: Vec<Port> =
             ports.iter().map(|p: &InterceptPort| p.service_port).collect();
         let decided = Decided::yes(&target.service, &service_ports, permit.decision());
-        remember(&mut tx, org, id, &decided, now).await?;
+        remember(&mut tx, org, id, &[decided], now).await?;
         let entry = Entry::by(permit, "session.began", id).with(json!({
             "kind": "intercept", "teamspace": beginning.teamspace,
             "service": target.service.to_string(), "ports": ports, "grace_s": grace_s,
@@ -160,12 +155,12 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        let services = allow(&mut tx, session, permits.iter(), now).await?;
-        for Refused { action, denied } in *refused {
-            let decided = Decided::no(&action.target.service, denied);
-            remember(&mut tx, session.org, session.id, &decided, now).await?;
-        }
+        let decided: Vec<_> =
+            permits.iter().map(Decided::from).chain(refused.iter().map(Decided::from)).collect();
+        remember(&mut tx, session.org, session.id, &decided, now).await?;
         take_out(&mut tx, session, gone, now).await?;
+        let services: Vec<_> =
+            permits.iter().map(|p| p.action().target.service.to_string()).collect();
         let refused: Vec<_> = refused.iter().map(|r| r.action.target.service.to_string()).collect();
         let entry = Entry::by(permits.first(), "session.changed", session.id).with(json!({
             "patterns": words, "services": services, "refused": refused,
@@ -185,8 +180,10 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        let services = allow(&mut tx, session, added.iter(), now).await?;
         if let Some(first) = added.first() {
+            let decided: Vec<_> = added.iter().map(Decided::from).collect();
+            remember(&mut tx, session.org, session.id, &decided, now).await?;
+            let services: Vec<_> = decided.iter().map(Decided::service).collect();
             let entry = Entry::by(first, "session.widened", session.id)
                 .with(json!({ "services": services }));
             audit::record(&mut tx, entry, now).await?;
@@ -213,23 +210,6 @@ pub struct ConsumeChange<'c> {
     /// What it had and is no longer about.
     pub gone: &'c [ServiceRef],
     pub begun_from: Option<&'c str>,
-}
-
-/// Remembers permits, and returns the names of their services.
-async fn allow<'p>(
-    connection: &mut PgConnection,
-    session: &Session,
-    permits: impl Iterator<Item = &'p Permit<Consume>>,
-    now: Timestamp,
-) -> Result<Vec<String>, StoreError> {
-    let mut services = Vec::new();
-    for permit in permits {
-        let action = permit.action();
-        let decided = Decided::yes(&action.target.service, &action.ports, permit.decision());
-        remember(connection, session.org, session.id, &decided, now).await?;
-        services.push(action.target.service.to_string());
-    }
-    Ok(services)
 }
 
 /// Takes services out of what a session may reach. That they were in it is remembered: a laptop may hold a grant that
@@ -335,8 +315,10 @@ impl Unscoped<'_> {
 }
 
 /// One decision as it is remembered.
+#[derive(Serialize)]
 struct Decided<'d> {
-    service: &'d ServiceRef,
+    namespace: &'d str,
+    name: &'d str,
     ports: &'d [Port],
     allowed: bool,
     policies: &'d [String],
@@ -346,12 +328,35 @@ struct Decided<'d> {
 impl<'d> Decided<'d> {
     fn yes(service: &'d ServiceRef, ports: &'d [Port], decision: &'d Decision) -> Self {
         let Decision { policy_version, policies } = decision;
-        Self { service, ports, allowed: true, policies, policy_version: *policy_version }
+        let ServiceRef { namespace, name } = service;
+        Self {
+            namespace: namespace.as_str(),
+            name: name.as_str(),
+            ports,
+            allowed: true,
+            policies,
+            policy_version: *policy_version,
+        }
     }
 
-    fn no(service: &'d ServiceRef, denied: &'d Denied) -> Self {
+    fn service(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+impl<'d> From<&'d Permit<Consume>> for Decided<'d> {
+    fn from(permit: &'d Permit<Consume>) -> Self {
+        let action = permit.action();
+        Self::yes(&action.target.service, &action.ports, permit.decision())
+    }
+}
+
+impl<'d> From<&'d Refused<Consume>> for Decided<'d> {
+    fn from(Refused { action, denied }: &'d Refused<Consume>) -> Self {
+        let ServiceRef { namespace, name } = &action.target.service;
         Self {
-            service,
+            namespace: namespace.as_str(),
+            name: name.as_str(),
             ports: &[],
             allowed: false,
             policies: &denied.policies,
@@ -360,29 +365,27 @@ impl<'d> Decided<'d> {
     }
 }
 
+/// Remembers decisions about different services, all of them in one statement: a session can have thousands.
 async fn remember(
     connection: &mut PgConnection,
     org: fairlead_model::OrgId,
     session: SessionId,
-    decided: &Decided<'_>,
+    decided: &[Decided<'_>],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let ports: Vec<_> = decided.ports.iter().map(|port| i32::from(port.get())).collect();
-    let version = i64::try_from(decided.policy_version).expect("versions count up from 1");
     sqlx::query!(
         "insert into session_services (org_id, session_id, namespace, name, ports, allowed, policies,
                                        policy_version, decided_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         select $1, $2, namespace, name, ports, allowed, policies, policy_version, $4
+         from jsonb_to_recordset($3) as
+             new (namespace text, name text, ports integer[], allowed boolean, policies text[],
+                  policy_version bigint)
          on conflict (org_id, session_id, namespace, name)
-         do update set ports = $5, allowed = $6, policies = $7, policy_version = $8, decided_at = $9",
+         do update set ports = excluded.ports, allowed = excluded.allowed, policies = excluded.policies,
+                       policy_version = excluded.policy_version, decided_at = excluded.decided_at",
         org.as_uuid(),
         session.as_uuid(),
-        decided.service.namespace.as_str(),
-        decided.service.name.as_str(),
-        &ports,
-        decided.allowed,
-        decided.policies,
-        version,
+        Json(decided) as _,
         now.to_sqlx() as _,
     )
     .execute(connection)

@@ -2,6 +2,7 @@
 //! real certificates.
 
 mod access;
+mod catalogue;
 mod http;
 mod links;
 mod members;
