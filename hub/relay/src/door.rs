@@ -154,3 +154,22 @@ impl Drop for Forget<'_> {
         self.relay.forget(self.carrier);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fairlead_wire::ticket::Ticket;
+
+    use super::*;
+    use crate::Limits;
+
+    #[tokio::test]
+    async fn a_half_that_is_idle_needs_little_room() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let half = Half::Raw(TcpStream::connect(address).await.expect("listening"));
+        let relay = Relay::new(Limits::default());
+        let preface = Preface { side: Side::Laptop, ticket: Ticket::draw() };
+        let bytes = size_of_val(&seat(&relay, &preface, half));
+        assert!(bytes <= 1536, "{bytes} bytes, and the hub has thousands of them");
+    }
+}

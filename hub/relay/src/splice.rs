@@ -3,7 +3,12 @@
 //! What passes is ciphertext; nothing here looks at it, keeps it or logs it. A carrier with nothing to carry holds
 //! neither a pipe nor a buffer.
 
-use std::{io, net::Shutdown, time::Duration};
+use std::{
+    io,
+    net::Shutdown,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{net::TcpStream, task::consume_budget, time::sleep};
@@ -18,33 +23,38 @@ const HALF_OPEN: Duration = Duration::from_secs(10);
 /// Splices until both directions have ended or one of them fails.
 pub(crate) async fn splice(laptop: &mut Half, cluster: &mut Half) -> io::Result<()> {
     if let (Half::Raw(laptop), Half::Raw(cluster)) = (&*laptop, &*cluster) {
-        return until_both_end(one_way(laptop, cluster), one_way(cluster, laptop)).await;
+        let (to_cluster, to_laptop) = (one_way(laptop, cluster), one_way(cluster, laptop));
+        return until_both_end(pin!(to_cluster), pin!(to_laptop)).await;
     }
+    Box::pin(message_by_message(laptop, cluster)).await
+}
+
+/// Where a half came in a WebSocket, bytes are in messages, which are passed on as they are.
+async fn message_by_message(laptop: &mut Half, cluster: &mut Half) -> io::Result<()> {
     let (mut from_laptop, mut to_laptop) = laptop.parts();
     let (mut from_cluster, mut to_cluster) = cluster.parts();
     let to_cluster = piece_by_piece(&mut from_laptop, &mut to_cluster);
     let to_laptop = piece_by_piece(&mut from_cluster, &mut to_laptop);
-    until_both_end(to_cluster, to_laptop).await
+    until_both_end(pin!(to_cluster), pin!(to_laptop)).await
 }
 
-async fn until_both_end(
-    to_cluster: impl Future<Output = io::Result<()>>,
-    to_laptop: impl Future<Output = io::Result<()>>,
+/// Takes both pinned: taken whole, each would be there twice for as long as the carrier is.
+async fn until_both_end<F: Future<Output = io::Result<()>>>(
+    mut to_cluster: Pin<&mut F>,
+    mut to_laptop: Pin<&mut F>,
 ) -> io::Result<()> {
-    tokio::pin!(to_cluster, to_laptop);
     tokio::select! {
         ended = &mut to_cluster => {
             ended?;
-            within(HALF_OPEN, to_laptop).await
+            Box::pin(within(HALF_OPEN, to_laptop)).await
         }
         ended = &mut to_laptop => {
             ended?;
-            within(HALF_OPEN, to_cluster).await
+            Box::pin(within(HALF_OPEN, to_cluster)).await
         }
     }
 }
 
-/// Where a half came in a WebSocket, bytes are in messages, which are passed on as they are.
 async fn piece_by_piece(from: &mut Source<'_>, to: &mut Target<'_>) -> io::Result<()> {
     while let Some(bytes) = from.next().await? {
         to.send(bytes).await?;
@@ -66,7 +76,8 @@ async fn within(
 async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     loop {
         from.readable().await?;
-        if pass_on_what_is_there(from, to).await? {
+        // Room for what passes is taken while something does: most carriers are idle most of the time.
+        if Box::pin(pass_on_what_is_there(from, to)).await? {
             return shutdown(to);
         }
     }

@@ -24,7 +24,10 @@ pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 /// The most that HTTP/2 allows. Anything less lets a few streams whose readers have stopped use up the window of the
 /// whole carrier, and every other stream stands still.
 pub(crate) const CARRIER_WINDOW: u32 = (1 << 31) - 1;
-pub(crate) const FRAME_BYTES: u32 = 64 << 10;
+pub(crate) const FRAME_HEAD_BYTES: u32 = 9;
+/// With its head a frame fills four TLS records and one allocation of 64 KB, and nothing of a fifth or of the next
+/// larger one.
+pub(crate) const FRAME_BYTES: u32 = (64 << 10) - FRAME_HEAD_BYTES;
 /// Read from the network and handed to TLS at once. rustls by itself asks for 4 KB at a time.
 pub(crate) const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes a stream may have waiting to be sent; more only makes the others wait longer.

@@ -23,33 +23,33 @@ use tokio::{
 };
 
 use crate::{
+    carrier::FRAME_BYTES,
     half::{Receiver, Sender},
     socket::abort_on_close,
     stream::Stream,
     unread::{LOOK_EVERY, Stalled},
 };
 
-const BUFFER_BYTES: usize = 64 << 10;
+/// What fits into a frame.
+const BUFFER_BYTES: usize = FRAME_BYTES as usize;
 /// Less room than this in a buffer, and a new one is cheaper than the calls it takes to fill the rest.
 const BUFFER_USEFUL_BYTES: usize = 8 << 10;
 
-/// Bytes moved so far; may be watched while the copy runs.
+/// Bytes moved so far.
 #[derive(Debug, Default)]
-pub struct Moved {
+struct Moved {
     up: AtomicU64,
     down: AtomicU64,
 }
 
 impl Moved {
     /// Returns the bytes from the TCP connection into the stream.
-    #[must_use]
-    pub fn up(&self) -> u64 {
+    fn up(&self) -> u64 {
         self.up.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes from the stream to the TCP connection.
-    #[must_use]
-    pub fn down(&self) -> u64 {
+    fn down(&self) -> u64 {
         self.down.load(Ordering::Relaxed)
     }
 
@@ -81,22 +81,22 @@ pub struct Copied {
 }
 
 /// Moves bytes both ways until both directions have ended, or one of the ends aborts.
-pub async fn both_ways(stream: Stream, tcp: TcpStream) -> Copied {
-    both_ways_counting(stream, tcp, &Moved::default()).await
-}
-
-/// Like [`both_ways`], and counts in `moved` as it goes.
-pub async fn both_ways_counting(mut stream: Stream, tcp: TcpStream, moved: &Moved) -> Copied {
+///
+/// No `async fn`: that would keep a second place for each argument, in the memory of every idle connection.
+pub fn both_ways(mut stream: Stream, tcp: TcpStream) -> impl Future<Output = Copied> + Send {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "Could not set TCP_NODELAY");
     }
     let mut application = Application { tcp, ended: false };
-    let ending = until_an_end(&mut stream, &application.tcp, moved).await;
-    application.ended = matches!(ending, Ending::Clean);
-    if !application.ended {
-        stream.abort();
+    async move {
+        let moved = Moved::default();
+        let ending = until_an_end(&mut stream, &application.tcp, &moved).await;
+        application.ended = matches!(ending, Ending::Clean);
+        if !application.ended {
+            stream.abort();
+        }
+        Copied { up: moved.up(), down: moved.down(), ending }
     }
-    Copied { up: moved.up(), down: moved.down(), ending }
 }
 
 /// The application's connection. Unless both directions have ended it is aborted when it is dropped: a copy may be
@@ -157,7 +157,8 @@ async fn copy_up<'s>(
             readable = tcp.readable() => readable.map_err(Ending::SocketAborted)?,
             error = sender.aborted() => return Err(Ending::StreamAborted(error)),
         }
-        if copy_what_is_there(tcp, sender, &moved).await? {
+        // What it needs beside its buffer goes with it, too.
+        if Box::pin(copy_what_is_there(tcp, sender, &moved)).await? {
             return Ok(sender);
         }
     }
@@ -233,7 +234,8 @@ async fn write_all(
                 bytes = &bytes[written..];
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                until_writable(tcp, receiver).await?;
+                // Seldom there, and large: an idle connection keeps no room for it.
+                Box::pin(until_writable(tcp, receiver)).await?;
             }
             Err(error) => return Err(error),
         }
@@ -297,11 +299,25 @@ impl<'m> Linger<'m> {
 
     async fn passed(&mut self) {
         loop {
-            sleep_until(self.since + Self::PATIENCE).await;
+            Box::pin(sleep_until(self.since + Self::PATIENCE)).await;
             if self.seen == self.moved.both() {
                 return;
             }
             self.begin_again();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_needs_little_room() {
+        fn size_of_what_it_returns<F>(_: fn(Stream, TcpStream) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of_what_it_returns(both_ways);
+        assert!(bytes <= 1280, "{bytes} bytes, and a laptop has thousands of them");
     }
 }

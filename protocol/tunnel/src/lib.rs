@@ -30,7 +30,7 @@ pub mod websocket;
 pub use acceptor::{Acceptor, GrantPresented, Incoming, StreamOffered};
 pub use backoff::Backoff;
 pub use carrier::{CarrierEnd, CarrierHandle, Driver, HandshakeError, NoAnswer};
-pub use copy::{Copied, Ending, Moved, both_ways, both_ways_counting};
+pub use copy::{Copied, Ending, both_ways};
 pub use opener::{OpenFailed, Opener};
 pub use stream::Stream;
 pub use tls::{PeerExpectation, TlsIdentity};

@@ -19,7 +19,7 @@ use fairlead_wire::{
 };
 
 use crate::{
-    carrier::{CARRIER_WINDOW, FRAME_BYTES, STREAM_WINDOW, STREAMS_MAX},
+    carrier::{CARRIER_WINDOW, FRAME_BYTES, FRAME_HEAD_BYTES, STREAM_WINDOW, STREAMS_MAX},
     load::BULK_BYTES,
     pool::{CARRIERS_MAX, FURTHER_QUIET},
     tls::ALPN,
@@ -72,7 +72,8 @@ fn it_says_how_a_carrier_is_set() {
     says(&format!("stream windows {} MB", STREAM_WINDOW >> 20));
     assert_eq!(u64::from(CARRIER_WINDOW), (1 << 31) - 1);
     says("connection window 2³¹−1");
-    says(&format!("frames of {} KB, {STREAMS_MAX} streams", FRAME_BYTES >> 10));
+    let frame = (FRAME_BYTES + FRAME_HEAD_BYTES) >> 10;
+    says(&format!("frames of {frame} KB with their heads, {STREAMS_MAX} streams"));
     says(&format!("up to {CARRIERS_MAX} while there is bulk"));
     says(&format!("more than {} KB in one direction", BULK_BYTES >> 10));
     says(&format!("has had none for {} s", s(FURTHER_QUIET)));
