@@ -93,22 +93,38 @@ impl RoleBinding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Actor {
-    User { id: UserId, email: String },
+    User {
+        id: UserId,
+        email: String,
+    },
+    /// A program that acts for nobody in particular. Its id is one of the users', so that whatever has an owner has one
+    /// kind of owner.
+    Service {
+        id: UserId,
+        name: String,
+    },
 }
 
 impl Actor {
     #[must_use]
     pub const fn user(&self) -> UserId {
         match self {
-            Self::User { id, .. } => *id,
+            Self::User { id, .. } | Self::Service { id, .. } => *id,
         }
     }
 
+    /// Returns what people call them: the address of a user, the name of a service account.
     #[must_use]
     pub fn email(&self) -> &str {
         match self {
             Self::User { email, .. } => email,
+            Self::Service { name, .. } => name,
         }
+    }
+
+    #[must_use]
+    pub const fn is_service(&self) -> bool {
+        matches!(self, Self::Service { .. })
     }
 }
 

@@ -15,7 +15,7 @@ use cedar_policy::{
 };
 
 use crate::{
-    Action, Caller, Facts, Policies, Resource, ServiceFacts, TeamspaceFacts, Verb,
+    Action, Actor, Caller, Facts, Policies, Resource, ServiceFacts, TeamspaceFacts, Verb,
     actions::Particulars,
     policies::{Heads, SCHEMA},
     resource::OWNERS_LABEL,
@@ -51,7 +51,7 @@ impl Question {
         resource: &Resource,
         facts: &Facts,
     ) -> Result<Self, String> {
-        let principal = user(caller, resource);
+        let principal = principal(caller, resource);
         let chain = chain_of(resource)?;
         let resource_uid = chain[0].uid();
         let action_uid = action_uid(action.verb());
@@ -87,6 +87,9 @@ pub(crate) fn evaluate(
     facts: &Facts,
     policies: &Policies,
 ) -> Answer {
+    if !is_done_by(kind_of(&caller.actor), action.verb()) {
+        return Answer::NobodyAllows;
+    }
     match Question::new(caller, action, resource, facts) {
         Ok(question) => question.ask(&policies.slice(question.heads())),
         Err(problem) => Answer::Failed { problem },
@@ -124,6 +127,7 @@ entity_types!(
     Role,
     Group,
     User,
+    ServiceAccount,
     Teamspace,
     Namespace,
     Service,
@@ -147,14 +151,31 @@ fn ancestors_of_action(action: &EntityUid) -> HashSet<EntityUid> {
     above.chain(std::iter::once(action.clone())).collect()
 }
 
-fn user(caller: &Caller, resource: &Resource) -> Entity {
+/// Says whether the schema knows this kind of principal as one that does this. To ask about any other would be an error.
+fn is_done_by(kind: &EntityTypeName, verb: Verb) -> bool {
+    let kinds = SCHEMA.principals_for_action(&action_uid(verb));
+    kinds.is_some_and(|mut kinds| kinds.any(|known| known == kind))
+}
+
+fn kind_of(actor: &Actor) -> &'static EntityTypeName {
+    match actor {
+        Actor::User { .. } => &TYPES.User,
+        Actor::Service { .. } => &TYPES.ServiceAccount,
+    }
+}
+
+fn principal(caller: &Caller, resource: &Resource) -> Entity {
     let roles = caller.roles_in(resource.teamspace().map(|teamspace| teamspace.id));
     let roles = roles.into_iter().map(|role| uid(&TYPES.Role, role.as_str()));
-    let groups = caller.groups.iter().map(|group| uid(&TYPES.Group, group));
-    let email = RestrictedExpression::new_string(caller.actor.email().to_owned());
+    let (called, groups) = match &caller.actor {
+        Actor::User { .. } => ("email", &caller.groups[..]),
+        Actor::Service { .. } => ("name", &[][..]),
+    };
+    let groups = groups.iter().map(|group| uid(&TYPES.Group, group));
+    let text = RestrictedExpression::new_string(caller.actor.email().to_owned());
     Entity::new(
-        uid(&TYPES.User, caller.actor.user().to_string()),
-        HashMap::from([("email".to_owned(), email)]),
+        uid(kind_of(&caller.actor), caller.actor.user().to_string()),
+        HashMap::from([(called.to_owned(), text)]),
         roles.chain(groups).collect(),
     )
     .expect("a string attribute cannot fail to evaluate")
@@ -214,8 +235,10 @@ fn service_entity(target: &ServiceFacts, namespace: &Entity) -> Result<Entity, S
 }
 
 fn owner_attribute(owner: fairlead_model::UserId) -> HashMap<String, RestrictedExpression> {
-    let owner = RestrictedExpression::new_entity_uid(uid(&TYPES.User, owner.to_string()));
-    HashMap::from([("owner".to_owned(), owner)])
+    let id = owner.to_string();
+    let owner = RestrictedExpression::new_entity_uid(uid(&TYPES.User, &id));
+    let account = RestrictedExpression::new_entity_uid(uid(&TYPES.ServiceAccount, &id));
+    HashMap::from([("owner".to_owned(), owner), ("account".to_owned(), account)])
 }
 
 fn entity(

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fairlead_model::{OrgId, TeamspaceId, UserId};
+use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId, UserId};
 use hub_policy::{
     Actor, Caller, Denied, Facts, InvalidPolicies, Policies, PolicyText, Role, RoleBinding,
     ServiceFacts, TeamspaceFacts,
     actions::{
-        Consume, CreateTeamspace, Intercept, ListPolicies, ManageOrganization, PublishPolicies,
-        RemoveMember, RoleHolder, SetRoles,
+        Consume, CreateServiceAccount, CreateTeamspace, EndSession, Intercept, ListPolicies,
+        ManageOrganization, PublishPolicies, RemoveDevice, RemoveMember, RoleHolder, SetRoles,
     },
     decide, decide_each,
 };
@@ -237,4 +237,58 @@ fn no_policy_keeps_an_owner_from_replacing_it() {
     let olga = Ada::with(Some(Role::Owner)).caller;
     let create = CreateTeamspace { name: "staging".parse().expect("a name") };
     assert!(decide(&olga, create, &frozen).is_err(), "it counts for everything else");
+}
+
+#[test]
+fn a_service_account_administers_nothing_whatever_a_policy_says() {
+    let mut job = Ada::with(Some(Role::Owner));
+    let (own, other) = (job.caller.actor.user(), UserId::generate());
+    job.caller.actor = Actor::Service { id: own, name: "ci".to_owned() };
+    let facts = facts(&[policy("everybody", "permit(principal, action, resource);")]);
+    let (org, teamspace, caller) = (job.caller.org, &job.teamspace, &job.caller);
+    let end = |owner| {
+        let session = SessionId::generate();
+        decide(caller, EndSession { session, owner, teamspace: teamspace.clone() }, &facts)
+    };
+    let remove =
+        |owner| decide(caller, RemoveDevice { org, device: DeviceId::generate(), owner }, &facts);
+    assert!(end(own).is_ok() && remove(own).is_ok(), "what is its own");
+    assert_eq!(end(other).expect_err("forbidden").policies, ["service-accounts-end-no-others"]);
+    assert_eq!(
+        remove(other).expect_err("forbidden").policies,
+        ["service-accounts-remove-no-others"]
+    );
+    let roles = vec![Role::Developer];
+    let another = CreateServiceAccount { name: "cd".to_owned(), roles, teamspaces: None };
+    let denied = decide(caller, another, &facts).expect_err("administration");
+    assert!(denied.fault.is_none(), "no error: {denied:?}");
+    let teamspaces = CreateTeamspace { name: "mine".parse().expect("a name") };
+    decide(caller, teamspaces, &facts).expect_err("administration");
+    decide(caller, PublishPolicies { texts: vec![] }, &facts).expect_err("administration");
+    assert!(job.may_consume("shop/cart", &facts).is_ok(), "a policy may let it use services");
+}
+
+#[test]
+fn a_policy_tells_a_service_account_from_people() {
+    let mut job = Ada::with(None);
+    job.caller.actor = Actor::Service { id: UserId::generate(), name: "ci".to_owned() };
+    let only = |kind: &str| {
+        let text =
+            format!(r#"permit(principal is {kind}, action == Action::"consume", resource);"#);
+        facts(&[policy("only", &text)])
+    };
+    assert!(job.may_consume("shop/cart", &only("ServiceAccount")).is_ok());
+    assert!(job.may_consume("shop/cart", &only("User")).is_err());
+    job.caller.groups = vec!["payments".to_owned()];
+    let of_group =
+        r#"permit(principal in Group::"payments", action == Action::"consume", resource);"#;
+    let refused = job.may_consume("shop/cart", &facts(&[policy("group", of_group)]));
+    assert!(refused.is_err(), "a group is of people");
+    let of_address = |kind: &str| {
+        let condition = r#"when { principal.email like "*@example.test" }"#;
+        let text = format!("permit(principal{kind}, action, resource) {condition};");
+        Policies::new(1, &[policy("address", &text)])
+    };
+    assert!(of_address(" is User").is_ok());
+    assert!(of_address("").is_err(), "it is told at once that a service account has no address");
 }

@@ -4,15 +4,17 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf, sync::Arc};
 
-use fairlead_model::{DeviceId, JoinTokenId, OrgId, SessionId, TeamspaceId, UserId};
+use fairlead_model::{ApiTokenId, DeviceId, JoinTokenId, OrgId, SessionId, TeamspaceId, UserId};
 use hub_policy::{
     Action, Actor, Caller, Denied, Facts, Policies, Role, RoleBinding, ServiceFacts,
     TeamspaceFacts, Verb,
     actions::{
-        Consume, CreateJoinToken, CreateTeamspace, DeleteJoinToken, DeleteTeamspace, EndSession,
-        Intercept, ListJoinTokens, ListMembers, ListPolicies, ManageOrganization, PublishPolicies,
-        ReadAudit, RemoveDevice, RemoveMember, ResetEnrolment, RestoreMember, RoleHolder,
-        SeeService, SeeSession, SeeTeamspace, SetRoles, UnlockTeamspace,
+        Consume, CreateApiToken, CreateJoinToken, CreateServiceAccount, CreateTeamspace,
+        DeleteJoinToken, DeleteServiceAccount, DeleteTeamspace, EndSession, Intercept,
+        ListJoinTokens, ListMembers, ListPolicies, ListServiceAccounts, ManageOrganization,
+        PublishPolicies, ReadAudit, RemoveDevice, RemoveMember, ResetEnrolment, RestoreMember,
+        RevokeApiToken, RoleHolder, SeeService, SeeSession, SeeTeamspace, SetRoles,
+        UnlockTeamspace,
     },
     decide,
 };
@@ -26,6 +28,7 @@ const HEAD: &str = "\
 # member     belongs to the organization and has no role
 # elsewhere  has every role, but in another teamspace only
 # stranger   is an owner of another organization (`yes` is about their own: what has no other object)
+# service    is a service account with every role
 ";
 
 struct World {
@@ -67,6 +70,9 @@ impl World {
         columns.push(("elsewhere", self.caller(roles)));
         let stranger = Caller { org: OrgId::generate(), ..with(Role::Owner) };
         columns.push(("stranger", stranger));
+        let actor = Actor::Service { id: self.ada, name: "ci".to_owned() };
+        let roles = Role::ALL.map(RoleBinding::everywhere).into();
+        columns.push(("service", Caller { actor, ..self.caller(roles) }));
         columns
     }
 
@@ -101,6 +107,11 @@ fn rows(world: &World) -> Vec<(Verb, String)> {
     let end = |owner| EndSession { session, owner, teamspace: teamspace() };
     let device = |owner| RemoveDevice { org, device: DeviceId::generate(), owner };
     let roles = |after| SetRoles { holder: RoleHolder::User(grace), before: vec![], after };
+    let account = || CreateServiceAccount {
+        name: "ci".to_owned(),
+        roles: vec![Role::Developer],
+        teamspaces: None,
+    };
     vec![
         row(world, "a teamspace", SeeTeamspace { teamspace: teamspace() }),
         row(world, "a service", SeeService { target: world.cart() }),
@@ -125,6 +136,15 @@ fn rows(world: &World) -> Vec<(Verb, String)> {
             "delete a join token",
             DeleteJoinToken { teamspace: teamspace(), id: JoinTokenId::generate() },
         ),
+        row(world, "list service accounts", ListServiceAccounts),
+        row(world, "create a service account", account()),
+        row(world, "delete a service account", DeleteServiceAccount { account: grace }),
+        row(
+            world,
+            "give an account a token",
+            CreateApiToken { account: grace, name: "ci".to_owned() },
+        ),
+        row(world, "revoke an account's token", RevokeApiToken { id: ApiTokenId::generate() }),
         row(world, "remove a member", RemoveMember { user: grace, is_owner: false }),
         row(world, "remove an owner", RemoveMember { user: grace, is_owner: true }),
         row(world, "let a member in again", RestoreMember { user: grace, is_owner: false }),

@@ -41,6 +41,7 @@ pub async fn set_roles(
 pub async fn remove(hub: &Hub, caller: &Caller, user: UserId) -> Result<(), ActionError> {
     let facts = hub.facts(caller).await?;
     let member = hub.store.scoped(caller.org).caller_of(user).await?;
+    let member = member.filter(|member| !member.actor.is_service());
     let member = member.ok_or(StoreError::NotFound { noun: "member" })?;
     let is_owner = member.roles_everywhere().contains(&Role::Owner);
     let permit = hub.decide(caller, RemoveMember { user, is_owner }, &facts).await?;

@@ -14,6 +14,7 @@ pub mod organization;
 pub mod policies;
 pub mod reconsider;
 pub mod renew;
+pub mod service_accounts;
 pub mod services;
 pub mod sessions;
 pub mod setup;

@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{error::Problem, refusals::SignedIn};
-use crate::{Hub, login::Authenticated};
+use crate::{Hub, actions::service_accounts, login::Authenticated};
 
 pub(super) fn routes() -> OpenApiRouter<Hub> {
     OpenApiRouter::new().routes(routes!(show))
@@ -20,6 +20,13 @@ struct Me {
     /// Organization-wide, the most powerful first.
     roles: Vec<String>,
     groups: Vec<String>,
+    may: MyPermissions,
+}
+
+/// What of the console is of use to the caller.
+#[derive(Serialize, ToSchema)]
+struct MyPermissions {
+    manage_service_accounts: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -48,6 +55,9 @@ async fn show(
     let scope = hub.store.scoped(caller.org);
     let organization = scope.organization().await?;
     let roles = caller.roles_everywhere().iter().map(ToString::to_string).collect();
+    let may = MyPermissions {
+        manage_service_accounts: service_accounts::may_manage(&hub, &caller).await?,
+    };
     Ok(Json(Me {
         user: MyUser {
             id: caller.actor.user().as_uuid(),
@@ -61,5 +71,6 @@ async fn show(
         },
         roles,
         groups: caller.groups,
+        may,
     }))
 }

@@ -21,6 +21,7 @@ mod policies;
 mod refusals;
 mod roles;
 mod router;
+mod service_accounts;
 mod services;
 mod sessions;
 mod setup;

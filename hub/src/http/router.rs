@@ -20,8 +20,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     assets, audit, carrier, description::Api, devices, events, groups, guard, health, join_tokens,
-    me, members, organization, policies, roles, services, sessions, setup, teamspaces, version,
-    visitor,
+    me, members, organization, policies, roles, service_accounts, services, sessions, setup,
+    teamspaces, version, visitor,
 };
 use crate::{Hub, links, login};
 
@@ -45,6 +45,7 @@ pub(super) fn api() -> (Router<Hub>, Document) {
         .merge(organization::routes())
         .merge(policies::routes())
         .merge(roles::routes())
+        .merge(service_accounts::routes())
         .merge(services::routes())
         .merge(sessions::routes())
         .merge(setup::routes())

@@ -1,4 +1,5 @@
-//! Ends sessions whose grant ran out because their laptop never came back for another.
+//! Ends sessions whose grant ran out because their laptop never came back for another, and what stands on tokens of service
+//! accounts that have expired.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -25,6 +26,7 @@ pub(super) async fn run(mut hub: Hub) {
 
 async fn expire(hub: &mut Hub) -> Result<(), StoreError> {
     let store = hub.store.unscoped("sessions of every organization come to their end");
+    store.end_expired_api_tokens(hub.clock.now()).await?;
     let organizations = BTreeSet::from_iter(store.organizations_with_live_sessions().await?);
     for_each_organization("Ending sessions", organizations, hub, |hub, org| {
         Box::pin(of_organization(hub, org))

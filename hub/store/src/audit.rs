@@ -48,7 +48,8 @@ impl Entry {
             None => binding.role.to_string(),
             Some(teamspace) => format!("{} in {teamspace}", binding.role),
         });
-        Self { roles: roles.collect(), ..Self::new(caller.org, "user", actor, action, subject) }
+        let kind = if caller.actor.is_service() { "service" } else { "user" };
+        Self { roles: roles.collect(), ..Self::new(caller.org, kind, actor, action, subject) }
     }
 
     /// Something the hub did by itself.

@@ -46,7 +46,7 @@ impl Scoped<'_> {
                             join groups g on g.org_id = m.org_id and g.id = m.group_id
                             where m.org_id = u.org_id and m.user_id = u.id
                             order by g.name) as "groups!"
-               from users u where u.org_id = $1 order by u.email, u.id"#,
+               from users u where u.org_id = $1 and not u.is_service order by u.email, u.id"#,
             self.org.as_uuid()
         )
         .fetch_all(self.pool)

@@ -17,6 +17,11 @@ impl Unscoped<'_> {
             sqlx::query!("delete from access_tokens where expires_at < $1", at),
             sqlx::query!("delete from refresh_tokens where expires_at < $1", at),
             sqlx::query!("delete from setup_links where expires_at < $1", at),
+            // Later than the others: by then whatever lived by one has been ended, and whom it concerns was told.
+            sqlx::query!(
+                "delete from api_tokens where expires_at < $1::timestamptz - interval '1 day'",
+                at
+            ),
         ];
         let mut deleted = 0;
         for deletion in deletions {

@@ -1,6 +1,6 @@
 //! Which roles are bound to whom, and the caller that follows from it.
 
-use fairlead_model::{OrgId, UserId};
+use fairlead_model::{OrgId, TeamspaceId, UserId};
 use hub_policy::{
     Actor, Caller, Permit, Role, RoleBinding,
     actions::{RoleHolder, SetRoles},
@@ -21,7 +21,7 @@ impl Scoped<'_> {
     /// Returns a user as a caller, with the roles of themselves and their groups; nothing for one who was removed.
     pub async fn caller_of(&self, user: UserId) -> Result<Option<Caller>, StoreError> {
         let Some(row) = sqlx::query!(
-            r#"select u.email,
+            r#"select u.email, u.is_service,
                       array(select g.name from group_members m
                             join groups g on g.org_id = m.org_id and g.id = m.group_id
                             where m.org_id = u.org_id and m.user_id = u.id
@@ -37,7 +37,11 @@ impl Scoped<'_> {
         };
         Ok(Some(Caller {
             org: self.org,
-            actor: Actor::User { id: user, email: row.email },
+            actor: if row.is_service {
+                Actor::Service { id: user, name: row.email }
+            } else {
+                Actor::User { id: user, email: row.email }
+            },
             roles: self.bindings_of(user).await?,
             groups: row.groups,
             from: None,
@@ -111,7 +115,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         for role in after {
-            bind(&mut tx, permit.org(), *holder, *role, now).await?;
+            bind(&mut tx, permit.org(), *holder, *role, None, now).await?;
         }
         keep_an_owner(&mut tx, permit.org()).await?;
         let subject = user.or(group).unwrap_or_default();
@@ -123,7 +127,7 @@ impl Store {
     }
 }
 
-/// Binds a role to a user, unless it is already.
+/// Binds a role to a user in the whole organization, unless it is already.
 pub(crate) async fn bind_user(
     connection: &mut PgConnection,
     org: OrgId,
@@ -131,7 +135,7 @@ pub(crate) async fn bind_user(
     role: Role,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    bind(connection, org, RoleHolder::User(user), role, now).await
+    bind(connection, org, RoleHolder::User(user), role, None, now).await
 }
 
 pub(crate) async fn bind(
@@ -139,17 +143,19 @@ pub(crate) async fn bind(
     org: OrgId,
     holder: RoleHolder,
     role: Role,
+    teamspace: Option<TeamspaceId>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let (user, group) = columns(holder);
     sqlx::query!(
-        "insert into role_bindings (org_id, id, role, user_id, group_id, created_at)
-         values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
+        "insert into role_bindings (org_id, id, role, user_id, group_id, teamspace_id, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
         org.as_uuid(),
         Uuid::now_v7(),
         role.as_str(),
         user,
         group,
+        teamspace.map(TeamspaceId::as_uuid),
         now.to_sqlx()
     )
     .execute(connection)
@@ -255,7 +261,7 @@ async fn expect_holder(
     let (user, group) = columns(holder);
     let noun = if user.is_some() { "member" } else { "group" };
     let known = sqlx::query_scalar!(
-        r#"select exists (select 1 from users where org_id = $1 and id = $2)
+        r#"select exists (select 1 from users where org_id = $1 and id = $2 and not is_service)
                or exists (select 1 from groups where org_id = $1 and id = $3) as "known!""#,
         org.as_uuid(),
         user,

@@ -146,7 +146,7 @@ impl Unscoped<'_> {
         oidc_connections::insert(&mut tx, &founding.connection).await?;
         for (group, role) in &founding.group_roles {
             let group = ensure_group(&mut tx, &founding.organization, group).await?;
-            role_bindings::bind(&mut tx, *org, RoleHolder::Group(group), *role, now).await?;
+            role_bindings::bind(&mut tx, *org, RoleHolder::Group(group), *role, None, now).await?;
         }
         let entry = Entry::by_operator(*org, "organization.founded", slug).with(
             serde_json::json!({ "owner": founding.owner_email, "groups": founding.group_roles }),

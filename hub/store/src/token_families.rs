@@ -22,16 +22,20 @@ pub enum FamilyEnd {
     DeviceRemoved,
     UserDisabled,
     ConnectionRemoved,
+    TokenRevoked,
+    TokenExpired,
 }
 
 impl FamilyEnd {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Logout => "logout",
             Self::Reuse => "reuse",
             Self::DeviceRemoved => "device removed",
             Self::UserDisabled => "user disabled",
             Self::ConnectionRemoved => "connection removed",
+            Self::TokenRevoked => "token revoked",
+            Self::TokenExpired => "token expired",
         }
     }
 }

@@ -82,7 +82,7 @@ impl Unscoped<'_> {
     ) -> Result<Bearer, StoreError> {
         let mut tx = self.pool.begin().await?;
         let known = sqlx::query_scalar!(
-            "select id from users where org_id = $1 and email = $2
+            "select id from users where org_id = $1 and email = $2 and not is_service
              order by last_signed_in_at desc nulls last limit 1",
             org.as_uuid(),
             email
@@ -125,6 +125,7 @@ async fn adopt(connection: &mut PgConnection, who: &SignIn) -> Result<Option<Fou
         "update users set connection_id = $2, subject = $3
          where org_id = $1 and connection_id is null and id = (
            select id from users where org_id = $1 and connection_id is null and email = $4
+             and not is_service
            order by last_signed_in_at desc nulls last, id limit 1
          )
          returning id, disabled_at",

@@ -115,9 +115,23 @@ impl Stage {
                     .expect("an id")
                     .to_owned()
             }
+            "service-accounts" => self.service_account().await.0,
+            "api-tokens" => self.service_account().await.1,
             "connections" => self.world.acme.connection.to_string(),
             noun => panic!("nobody knows how to make one of `{noun}`: tell this test"),
         }
+    }
+
+    /// A service account of ours, and a token of it.
+    async fn service_account(&mut self) -> (String, String) {
+        let new = json!({ "name": self.fresh_name(), "roles": ["developer"] });
+        let (owner, path) = (self.owner(), "/api/v1/service-accounts");
+        let made = owner.ask(&self.world, Method::POST, path, Some(new)).await.with(201);
+        let id = made["id"].as_str().expect("an id").to_owned();
+        let path = format!("{path}/{id}/tokens");
+        let new = Some(json!({ "name": "a job" }));
+        let token = owner.ask(&self.world, Method::POST, &path, new).await.with(201);
+        (id, token["id"].as_str().expect("an id").to_owned())
     }
 
     fn body(&mut self, operation: &str, who: usize) -> Option<Value> {
@@ -142,6 +156,10 @@ impl Stage {
             "PUT /api/v1/members/{id}/roles" | "PUT /api/v1/groups/{id}/roles" => {
                 Some(json!({ "roles": ["developer"] }))
             }
+            "POST /api/v1/service-accounts" => {
+                Some(json!({ "name": self.fresh_name(), "roles": ["developer"] }))
+            }
+            "POST /api/v1/service-accounts/{id}/tokens" => Some(json!({ "name": "a job" })),
             "PUT /api/v1/policies" => Some(json!({ "policies": [] })),
             "POST /api/v1/setup" => Some(json!({
                 "token": format!("fls_{}", "A".repeat(43)),

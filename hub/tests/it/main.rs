@@ -9,6 +9,7 @@ mod members;
 mod peers;
 mod people;
 mod scope;
+mod service_accounts;
 mod sessions;
 mod sign_ins;
 mod teamspaces;

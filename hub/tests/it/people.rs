@@ -76,6 +76,23 @@ impl World {
         Person { caller, laptop, token, refresh, http: reqwest::Client::new() }
     }
 
+    /// Signs a service account of ours in with an API token; nobody when the token does not count.
+    pub(crate) async fn service_of(&self, api_token: &str) -> Option<Person> {
+        let key = Key::generate().expect("a key");
+        let token = Token::new(TokenKind::Access, rand::random());
+        let refresh = Token::new(TokenKind::Refresh, rand::random());
+        let tokens = NewTokens { access_hash: token.hash(), refresh_hash: refresh.hash() };
+        let hash = Token::parse_as(TokenKind::Api, api_token).expect("an API token").hash();
+        let store = self.hub.store.unscoped("a test signs a job in");
+        let key_jkt = dpop::jkt(&key.public());
+        let begun = store.begin_with_api_token(&hash, &key_jkt, &tokens, self.now()).await;
+        let bearer = begun.expect("the database answers")?;
+        let caller = self.hub.store.scoped(bearer.org).caller_of(bearer.user).await;
+        let caller = caller.expect("the database answers").expect("an account");
+        let laptop = self.laptop(&caller, key).await;
+        Some(Person { caller, laptop, token, refresh, http: reqwest::Client::new() })
+    }
+
     async fn tokens(&self, bearer: Bearer, key: &Key) -> (Token, Token) {
         let token = Token::new(TokenKind::Access, rand::random());
         let refresh = Token::new(TokenKind::Refresh, rand::random());

@@ -71,6 +71,10 @@ id!(
 );
 id!(JoinTokenId, "join token");
 id!(
+    /// A token of a service account.
+    ApiTokenId, "API token"
+);
+id!(
     /// A device: one user's key on one laptop.
     DeviceId, "device"
 );

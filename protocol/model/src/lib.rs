@@ -14,8 +14,8 @@ mod thumbprint;
 pub mod timers;
 
 pub use id::{
-    CarrierId, DeviceId, GrantId, GroupId, InvalidId, JoinTokenId, OrgId, SessionId, TeamspaceId,
-    UserId,
+    ApiTokenId, CarrierId, DeviceId, GrantId, GroupId, InvalidId, JoinTokenId, OrgId, SessionId,
+    TeamspaceId, UserId,
 };
 pub use path::{CarrierPath, Transport};
 pub use pattern::{InvalidPattern, Pattern, Patterns};

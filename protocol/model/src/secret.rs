@@ -27,10 +27,12 @@ pub enum TokenKind {
     Code,
     /// OAuth device code, of a machine without a browser.
     Device,
+    /// API token of a service account.
+    Api,
 }
 
 impl TokenKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Join,
         Self::Setup,
         Self::WebSession,
@@ -38,6 +40,7 @@ impl TokenKind {
         Self::Refresh,
         Self::Code,
         Self::Device,
+        Self::Api,
     ];
 
     #[must_use]
@@ -50,6 +53,7 @@ impl TokenKind {
             Self::Refresh => "flr_",
             Self::Code => "flc_",
             Self::Device => "fld_",
+            Self::Api => "flt_",
         }
     }
 }

@@ -68,6 +68,9 @@ pub const AUTHORIZATION_CODE_LIFE: Duration = s(60);
 /// A machine without a browser waits this long for somebody to answer, and asks this often whether they have.
 pub const DEVICE_CODE_LIFE: Duration = s(10 * 60);
 pub const DEVICE_CODE_POLL: Duration = s(5);
+/// A token of a service account lives this long when nobody says otherwise, and never longer than the second.
+pub const API_TOKEN_LIFE: Duration = s(30 * 24 * 3600);
+pub const API_TOKEN_LIFE_MAX: Duration = s(90 * 24 * 3600);
 pub const LOGIN_ATTEMPT_LIFE: Duration = s(10 * 60);
 
 /// Renewal of the writing agent replica's Lease. A lost node is told from a broken path by a renewal that is missing,

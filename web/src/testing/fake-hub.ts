@@ -71,6 +71,7 @@ export const ada: Schemas['Me'] = {
   organization: { id: 'o-acme', slug: 'acme', name: 'Acme' },
   roles: ['developer'],
   groups: ['developers'],
+  may: { manage_service_accounts: false },
 }
 
 export function aTeamspace(about: Partial<Schemas['Teamspace']> = {}): Schemas['Teamspace'] {

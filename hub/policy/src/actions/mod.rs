@@ -5,6 +5,7 @@ mod join_tokens;
 mod organization;
 mod people;
 mod policies;
+mod service_accounts;
 mod services;
 mod sessions;
 mod teamspaces;
@@ -16,6 +17,9 @@ pub use join_tokens::{CreateJoinToken, DeleteJoinToken, ListJoinTokens};
 pub use organization::ManageOrganization;
 pub use people::{ListMembers, RemoveDevice, RemoveMember, RestoreMember, RoleHolder, SetRoles};
 pub use policies::{ListPolicies, PublishPolicies};
+pub use service_accounts::{
+    CreateApiToken, CreateServiceAccount, DeleteServiceAccount, ListServiceAccounts, RevokeApiToken,
+};
 pub use services::SeeService;
 pub use sessions::{Consume, EndSession, Intercept, SeeSession};
 pub use teamspaces::{

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{
-    CLIENT_ID, DEVICE_GRANT, TOKEN_PATH,
+    API_TOKEN_GRANT, CLIENT_ID, DEVICE_GRANT, TOKEN_PATH,
     proofs::{Reserved, Unusable},
 };
 use crate::Hub;
@@ -33,6 +33,7 @@ pub(super) struct TokenRequest {
     code_verifier: Option<String>,
     refresh_token: Option<String>,
     device_code: Option<String>,
+    api_token: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -50,7 +51,9 @@ pub(super) enum TokenRefused {
     InvalidRequest(&'static str),
     #[error("`client_id` must be `{CLIENT_ID}`")]
     InvalidClient,
-    #[error("only `authorization_code`, `refresh_token` and `{DEVICE_GRANT}` are supported")]
+    #[error(
+        "only `authorization_code`, `refresh_token`, `{DEVICE_GRANT}` and `{API_TOKEN_GRANT}` are supported"
+    )]
     UnsupportedGrantType,
     #[error("{0}")]
     InvalidGrant(&'static str),
@@ -90,6 +93,7 @@ pub(super) async fn token(
     let pair = match request.grant_type.as_str() {
         "authorization_code" => redeem(&hub, &request, proof.jkt(), now).await?,
         "refresh_token" => rotate(&hub, &request, proof.jkt(), now).await?,
+        API_TOKEN_GRANT => of_service_account(&hub, &request, proof.jkt(), now).await?,
         DEVICE_GRANT => poll(&hub, &request, proof.jkt(), now).await?,
         _ => return Err(TokenRefused::UnsupportedGrantType),
     };
@@ -253,6 +257,29 @@ async fn poll(
             "the device code belongs to another device key".to_owned(),
         )),
     }
+}
+
+/// Gives tokens to whoever brings the API token of a service account.
+async fn of_service_account(
+    hub: &Hub,
+    request: &TokenRequest,
+    key_jkt: &str,
+    now: Timestamp,
+) -> Result<Pair, TokenRefused> {
+    const UNKNOWN: TokenRefused = TokenRefused::InvalidGrant(
+        "the API token is unknown, was revoked, or has expired: ask an admin for another one",
+    );
+    let text = request
+        .api_token
+        .as_deref()
+        .ok_or(TokenRefused::InvalidRequest("`api_token` is missing"))?;
+    let hash = Token::parse_as(TokenKind::Api, text).map_err(|_| UNKNOWN)?.hash();
+    let pair = Pair::draw();
+    let store = hub.store.unscoped("oauth: the token says whose it is");
+    let bearer = store.begin_with_api_token(&hash, key_jkt, &pair.hashes(), now).await?;
+    let bearer = bearer.ok_or(UNKNOWN)?;
+    tracing::info!(service_account = %bearer.user, "A service account has signed in");
+    Ok(pair)
 }
 
 impl Pair {
