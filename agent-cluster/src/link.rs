@@ -80,11 +80,13 @@ impl Link {
     pub(crate) async fn keep(mut self) {
         let mut backoff = Backoff::new();
         let mut lost_at = Instant::now();
+        let mut said = String::new();
         loop {
             match self.open().await {
                 Ok(mut open) => {
                     info!(hub = self.run.hub_url, "Linked to the hub");
                     backoff = Backoff::new();
+                    said.clear();
                     self.linked.send_replace(true);
                     self.ways.look_again();
                     let ended = open.serve(&mut self).await;
@@ -92,10 +94,17 @@ impl Link {
                     lost_at = Instant::now();
                     warn!("The link to the hub is lost: {ended:#}");
                 }
-                Err(error) => warn!("No link to the hub: {error:#}"),
+                Err(error) => {
+                    let reason = format!("{error:#}");
+                    // While a hub restarts, every look would say the same.
+                    if reason != said {
+                        warn!("No link to the hub: {reason}");
+                        said = reason;
+                    }
+                }
             }
             self.forget_when_grants_are_over(lost_at);
-            tokio::time::sleep(backoff.next_delay()).await;
+            tokio::time::sleep(backoff.next_look()).await;
         }
     }
 

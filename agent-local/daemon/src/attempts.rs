@@ -46,6 +46,11 @@ impl Attempts {
         self.gone >= GONE_MAX
     }
 
+    /// Returns how long to wait where the hub or the agent may be restarting, and nobody says when it is back.
+    pub(crate) fn next_look(&mut self) -> Duration {
+        self.backoff.next_look()
+    }
+
     pub(crate) fn next_delay(&mut self) -> Duration {
         self.backoff.next_delay()
     }

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use fairlead_model::timers::{LINK_DEAD, LINK_HEARTBEAT};
 use fairlead_tunnel::{
     Backoff,
-    connect::{Connector, HubTrust, dial_hub},
+    connect::{Connector, HubError, HubTrust, TrustError, dial_hub},
 };
 use fairlead_wire::{
     challenge,
@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, interval, sleep, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 use tracing::{info, warn};
 
 /// Small messages; one that does not fit means that the other side is stuck.
@@ -73,6 +73,15 @@ impl LinkHandle {
         drop(up_rx.wait_for(Option::is_some).await);
     }
 
+    /// Waits until the link is lost that stands now.
+    pub(crate) async fn lost(&self) {
+        let mut up_rx = self.up_rx.clone();
+        if up_rx.borrow_and_update().is_some() {
+            // The link's task lives as long as the daemon.
+            drop(up_rx.changed().await);
+        }
+    }
+
     /// Begins anew, with whoever is signed in now.
     pub(crate) fn account_changed(&self) {
         self.account_changed.notify_one();
@@ -110,14 +119,33 @@ struct LinkTask {
 enum LinkLost {
     #[error("{0}")]
     Account(#[from] AccountError),
-    #[error("{0}")]
-    Dial(String),
+    #[error("{}", with_causes(_0))]
+    Trust(#[from] TrustError),
+    #[error("{}", with_causes(_0))]
+    Dial(#[from] HubError),
+    #[error("the hub refused the link: {}", _0.message())]
+    Refused(tonic::Status),
     #[error("the hub refused the link: {0}")]
-    Refused(String),
+    Strange(&'static str),
     #[error("the hub ended the link: {0}")]
     Ended(String),
     #[error("the hub was silent for {} s", LINK_DEAD.as_secs())]
     Silent,
+}
+
+impl LinkLost {
+    /// Says whether the hub was not there, as while it restarts. What it decided, it would decide again.
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Account(_) | Self::Trust(_) | Self::Strange(_) => false,
+            Self::Dial(error) => error.is_absence(),
+            Self::Refused(status) => !matches!(
+                status.code(),
+                Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition
+            ),
+            Self::Ended(_) | Self::Silent => true,
+        }
+    }
 }
 
 impl LinkTask {
@@ -140,10 +168,17 @@ impl LinkTask {
                 }
             };
             self.up_tx.send_replace(None);
-            warn!("Link lost: {lost}");
-            self.state_tx.send_replace(Link::Connecting { hub, reason: lost.to_string() });
+            let connecting = Link::Connecting { hub, reason: lost.to_string() };
+            // While a hub restarts, every look would say the same.
+            if self.state_tx.send_replace(connecting.clone()) != connecting {
+                warn!("Link lost: {lost}");
+            }
+            let wait = match lost.is_absence() {
+                true => self.backoff.next_look(),
+                false => self.backoff.next_delay(),
+            };
             tokio::select! {
-                () = sleep(self.backoff.next_delay()) => {}
+                () = sleep(wait) => {}
                 () = self.account_changed.notified() => self.backoff = Backoff::default(),
             }
         }
@@ -161,27 +196,30 @@ impl LinkTask {
         &mut self,
         account: Account,
     ) -> Result<(Streaming<LaptopDown>, mpsc::Sender<LaptopUp>), LinkLost> {
-        let dial = |error: &dyn std::error::Error| LinkLost::Dial(with_causes(error));
         let address = account.hub().to_string();
-        let trust = HubTrust::new(account.ca_file().as_deref()).map_err(|error| dial(&error))?;
+        let trust = HubTrust::new(account.ca_file().as_deref())?;
         let connector = Connector::new(account.proxies()?, trust);
         let device = Hub::new(account)?.device().await?;
-        let channel = dial_hub(&address, &connector).await.map_err(|error| dial(&error))?;
+        let channel = dial_hub(&address, &connector).await?;
         let (up_tx, up_rx) = mpsc::channel(QUEUE);
-        let refused = |status: tonic::Status| LinkLost::Refused(status.message().to_owned());
         let welcomed = async {
             let mut links = LaptopLinksClient::new(channel.channel());
-            let mut down =
-                links.open(ReceiverStream::new(up_rx)).await.map_err(refused)?.into_inner();
-            let Some(Down::Challenge(challenge)) = next(&mut down).await.map_err(refused)? else {
-                return Err(LinkLost::Refused("it does not begin with a challenge".to_owned()));
+            let mut down = links
+                .open(ReceiverStream::new(up_rx))
+                .await
+                .map_err(LinkLost::Refused)?
+                .into_inner();
+            let Some(Down::Challenge(challenge)) =
+                next(&mut down).await.map_err(LinkLost::Refused)?
+            else {
+                return Err(LinkLost::Strange("it does not begin with a challenge"));
             };
             let hello = hello(&device, &challenge.nonce, channel.host());
             // The queue is new and empty.
             drop(up_tx.try_send(LaptopUp { message: Some(Up::Hello(hello)) }));
-            match next(&mut down).await.map_err(refused)? {
+            match next(&mut down).await.map_err(LinkLost::Refused)? {
                 Some(Down::Welcome(welcome)) => Ok((down, welcome)),
-                _ => Err(LinkLost::Refused("it does not welcome us".to_owned())),
+                _ => Err(LinkLost::Strange("it does not welcome us")),
             }
         };
         let (down, welcome) =
@@ -266,4 +304,38 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+impl LinkHandle {
+    /// Returns one that stands until the sender says otherwise, and what is said on it.
+    pub(crate) fn standing()
+    -> (Self, watch::Sender<Option<mpsc::Sender<LaptopUp>>>, mpsc::Receiver<LaptopUp>) {
+        let (up_tx, said_rx) = mpsc::channel(QUEUE);
+        let (stands_tx, up_rx) = watch::channel(Some(up_tx));
+        let state_rx = watch::channel(Link::SignedOut).1;
+        (Self { state_rx, up_rx, account_changed: Arc::default() }, stands_tx, said_rx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_that_is_not_there_is_told_from_one_that_refuses() {
+        let unreachable = HubError::Unreachable {
+            host: "hub.test".to_owned(),
+            source: std::io::ErrorKind::ConnectionRefused.into(),
+        };
+        let starting = tonic::Status::unavailable("the hub cannot reach its database");
+        for lost in [LinkLost::from(unreachable), LinkLost::Refused(starting), LinkLost::Silent] {
+            assert!(lost.is_absence(), "{lost}");
+        }
+        let stranger = HubError::NotTrusted { host: "hub.test".to_owned() };
+        let ended = tonic::Status::unauthenticated("the sign-in of this device has ended");
+        for lost in [LinkLost::from(stranger), LinkLost::Refused(ended)] {
+            assert!(!lost.is_absence(), "{lost}");
+        }
+    }
 }

@@ -64,9 +64,13 @@ impl Offers {
         if !self.link.say(Up::Carrier(request)) {
             return Err(NoOffer::NotConnected);
         }
-        match timeout(LAPTOP_OFFER, reply_rx).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(_)) | Err(_) => Err(NoOffer::Late),
+        tokio::select! {
+            reply = timeout(LAPTOP_OFFER, reply_rx) => match reply {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(_)) | Err(_) => Err(NoOffer::Late),
+            },
+            // Nobody remembers the question.
+            () = self.link.lost() => Err(NoOffer::NotConnected),
         }
     }
 
@@ -87,5 +91,25 @@ impl Offers {
 
     fn pending(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_is_over_with_the_link_on_which_it_was_asked() {
+        let (link, stands_tx, mut said_rx) = LinkHandle::standing();
+        let offers = Offers::new(link);
+        let begun = Instant::now();
+        let (reply, ()) = tokio::join!(offers.ask(SessionId::generate(), ""), async {
+            said_rx.recv().await.expect("it asks");
+            stands_tx.send_replace(None);
+        });
+        assert_eq!(reply, Err(NoOffer::NotConnected));
+        assert_eq!(begun.elapsed(), std::time::Duration::ZERO, "nobody would have answered");
     }
 }

@@ -57,7 +57,7 @@ async fn keep(keeper: Arc<Keeper>, id: SessionId) {
             Err(error) if attempts.failed(error.tries()) => return give_up(keeper, id, error),
             Err(error) => keeper.observe(id, Phase::Preparing, Some(with_causes(&error))),
         }
-        sleep(attempts.next_delay()).await;
+        sleep(attempts.next_look()).await;
     }
 }
 

@@ -80,6 +80,9 @@ pub const AGENT_LEASE_RENEWAL: Duration = s(2);
 pub const JANITOR_PATIENCE: Duration = s(15);
 
 pub const RECONNECT_FIRST: Duration = Duration::from_millis(500);
+/// Where nobody is there: a hub that restarts is found within this time after it listens. Laptop and agent look one after
+/// the other, and both are to be back within two seconds.
+pub const RECONNECT_SOON: Duration = Duration::from_millis(800);
 pub const RECONNECT_MAX: Duration = s(30);
 /// New connections on the laptop wait this long for a carrier, then fail visibly.
 pub const LAPTOP_QUEUE: Duration = s(3);

@@ -51,6 +51,14 @@ pub enum HubError {
     Trust(#[from] TrustError),
 }
 
+impl HubError {
+    /// Says whether nobody was there to answer, as while a hub restarts. A refusal is an answer.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Proxy(_) | Self::NotAHub { .. })
+    }
+}
+
 fn listed(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
 }
