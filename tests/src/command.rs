@@ -8,6 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 /// Between two looks at whether a program has ended.
@@ -68,6 +72,13 @@ pub fn begin(mut command: Command) -> anyhow::Result<Running> {
 }
 
 impl Running {
+    /// Sends what Ctrl-C sends.
+    pub fn interrupt(&self) {
+        let pid = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        // It may have ended by itself.
+        pid.map_or(Ok(()), |pid| kill(Pid::from_raw(pid), Signal::SIGINT)).unwrap_or_default();
+    }
+
     /// Waits for its end and returns what it said; kills it when it takes longer.
     pub fn ends_within(mut self, patience: Duration) -> anyhow::Result<Said> {
         let begun = Instant::now();

@@ -3,7 +3,10 @@
 use anyhow::{Context, bail};
 use fairlead_lab::ProxyMode;
 
+use crate::chaos::Rounds;
+
 const PROXY_MODE: &str = "FAIRLEAD_PROXY_MODE";
+const CHAOS: &str = "FAIRLEAD_CHAOS";
 
 /// Returns the mode in which kube-proxy shall run: iptables unless `FAIRLEAD_PROXY_MODE` names another one.
 #[expect(clippy::disallowed_methods, reason = "the suites' one reader of the environment")]
@@ -12,6 +15,16 @@ pub fn proxy_mode() -> anyhow::Result<ProxyMode> {
         Ok(mode) => mode.parse().context(PROXY_MODE),
         Err(std::env::VarError::NotPresent) => Ok(ProxyMode::Iptables),
         Err(error) => Err(error).context(PROXY_MODE),
+    }
+}
+
+/// Returns the rounds of chaos that `FAIRLEAD_CHAOS` names, if it does.
+#[expect(clippy::disallowed_methods, reason = "the suites' one reader of the environment")]
+pub fn chaos_rounds() -> anyhow::Result<Option<Rounds>> {
+    match std::env::var(CHAOS) {
+        Ok(rounds) => rounds.parse().map(Some).context(CHAOS),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(error) => Err(error).context(CHAOS),
     }
 }
 

@@ -3,6 +3,7 @@
 mod apt;
 mod bench;
 mod beside;
+mod chaos;
 mod check;
 mod console;
 mod demo;
@@ -38,6 +39,8 @@ enum Verb {
     Demo(demo::Demo),
     /// Measures on the real parts and holds the figures against their gates
     Bench(bench::Bench),
+    /// Kills, holds and slows whatever runs, and sees that nothing is lost and nothing left
+    Chaos(chaos::Chaos),
     /// Runs the tests: all of them, or the suites that are named
     Test(test::Test),
     /// Hands the parsers bytes that a machine makes up
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Lab(verb) => lab::run(verb),
         Verb::Demo(demo) => demo::run(&demo),
         Verb::Bench(bench) => bench::run(&bench),
+        Verb::Chaos(chaos) => chaos::run(&chaos),
         Verb::Test(test) => test::run(&test),
         Verb::Fuzz(fuzz) => fuzz::run(&fuzz),
         Verb::Check => check::run(),

@@ -241,6 +241,15 @@ fn build_programs() -> anyhow::Result<()> {
     run_command(&mut cargo(["build", "--workspace", "--bins"]))
 }
 
+/// Plays rounds of chaos on laptops of their own.
+pub(crate) fn run_chaos(rounds: &str) -> anyhow::Result<()> {
+    build_programs()?;
+    let meant = Meant { targets: vec!["laptop"], only: Some("nothing_is_lost_in_chaos") };
+    let mut chaos = tests(&meant, &["laptop"], Some(("FAIRLEAD_CHAOS", Path::new(rounds))), &[]);
+    // Where it stands is of interest all along.
+    run_command(cargo_as_root(chaos.arg("--nocapture"))?)
+}
+
 /// Runs test targets as root on the programs that are there.
 fn run_as_root(
     meant: &Meant<'_>,
