@@ -155,6 +155,28 @@ impl Line {
         self.consume()
     }
 
+    /// Refuses ada's programs the hub's raw port, as many networks do: what is left is the port that serves everything
+    /// else. Whoever has found the raw port closed does not try it again for a while.
+    pub fn closes_the_raw_port(&self) -> anyhow::Result<()> {
+        let ([_, raw], uid) = (hub::PORTS, self.ada().uid());
+        self.nft(&format!(
+            "table inet closed {{ chain output {{ type filter hook output priority 0; \
+             meta skuid {uid} tcp dport {raw} reject with tcp reset; }}; }}"
+        ))
+    }
+
+    /// Lets ada's programs through to it again.
+    pub fn opens_the_raw_port(&self) -> anyhow::Result<()> {
+        self.nft("delete table inet closed")
+    }
+
+    fn nft(&self, rules: &str) -> anyhow::Result<()> {
+        let mut nft = self.world.lab().exec(Host::Laptop, "nft");
+        nft.arg(rules);
+        say(nft)?.ok()?;
+        Ok(())
+    }
+
     /// Ends everything and says when something resists.
     pub fn down(self) -> anyhow::Result<()> {
         drop((self.agent, self.service));

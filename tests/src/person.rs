@@ -35,6 +35,10 @@ impl<'w> Person<'w> {
         Self { world, name, uid }
     }
 
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
+    }
+
     pub fn home(&self) -> PathBuf {
         self.world.lab().home(self.name)
     }

@@ -12,6 +12,7 @@
 //!   least, without encryption. Our path has three.
 //!
 //! - others that can be had as packages (`rivals`).
+//! - *wss*: ours in a network that lets the laptop through to the hub's own port only.
 //!
 //! Every round measures all of them, one after the other, and a ratio is one of the same round: what else the machine
 //! does then is in both. What is measured without us is kept out of the kernel's connection table, which our redirect
@@ -27,6 +28,7 @@ mod rivals;
 mod round;
 mod samples;
 mod wan;
+mod wss;
 
 use anyhow::Context as _;
 use fairlead_lab::Host;
@@ -66,6 +68,7 @@ pub(crate) fn bench(rounds: Option<u32>) -> anyhow::Result<Vec<Figure>> {
         }
     }
     figures.extend(memory::beside_stalled_readers(&line, &loads, rounds)?);
+    figures.extend(wss::bench(&line, &loads, rounds).context("through WebSockets")?);
     let names: Vec<_> = rivals.iter().map(|rival| rival.name).collect();
     drop((haproxy, rivals));
     line.down()?;

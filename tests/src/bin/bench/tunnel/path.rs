@@ -49,6 +49,10 @@ impl Path {
         Ok(Self { name, to: to.into(), service: line.service()?, hops })
     }
 
+    pub(crate) fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
     pub(crate) fn spent(&self) -> anyhow::Result<Spent> {
         let all = [self.service].into_iter().chain(self.hops.iter().copied());
         Ok(Spent(all.map(Process::cpu).collect::<Result<_, _>>()?))
