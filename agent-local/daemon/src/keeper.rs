@@ -306,10 +306,10 @@ impl Keeper {
         let mut changes_rx = self.sessions().changes();
         let decided = async {
             loop {
-                let view = self.sessions().view_of(id);
-                match view {
-                    Some(view) if matches!(view.phase, Phase::Preparing | Phase::Away) => {}
-                    view => return view,
+                // What is shown has thousands of services in it: it is made once.
+                let phase = self.sessions().phase_of(id);
+                if !matches!(phase, Some(Phase::Preparing | Phase::Away)) {
+                    return self.sessions().view_of(id);
                 }
                 // The sender lives as long as the sessions.
                 drop(changes_rx.changed().await);

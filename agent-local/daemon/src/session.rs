@@ -204,7 +204,8 @@ impl Session {
             is_changed = true;
         }
         if let Some(now) = granted.services.filter(|now| now != services) {
-            self.refusals.retain(|service, _| now.iter().any(|(known, _)| known == service));
+            let known: BTreeSet<_> = now.iter().map(|(service, _)| service).collect();
+            self.refusals.retain(|service, _| known.contains(service));
             *services = now;
             is_changed = true;
         }

@@ -180,6 +180,7 @@ impl Sessions {
         let Some(session) = self.live_mut(id) else { return };
         session.before.get_or_insert(before);
         let Wish::Consume { services, .. } = &session.desired.wish else { return };
+        let had: BTreeSet<_> = had.iter().collect();
         let added = services.iter().map(|(service, _)| service).filter(|s| !had.contains(s));
         session.added = added.cloned().collect();
         if !session.added.is_empty() {
@@ -244,13 +245,15 @@ impl Sessions {
     pub(crate) fn provable(&self, id: SessionId) -> Vec<(ServiceRef, Vec<Port>)> {
         let Some(session) = self.live(id) else { return Vec::new() };
         let Wish::Consume { services, .. } = &session.desired.wish else { return Vec::new() };
-        let is_mine = |service: &ServiceRef| {
-            self.all_live().any(|other| {
-                other.desired.teamspace.id == session.desired.teamspace.id
-                    && matches!(&other.desired.wish, Wish::Intercept { service: mine, .. } if mine == service)
+        let of = session.desired.teamspace.id;
+        let here = self.all_live().filter(|other| other.desired.teamspace.id == of);
+        let mine: BTreeSet<_> = here
+            .filter_map(|other| match &other.desired.wish {
+                Wish::Intercept { service, .. } => Some(service),
+                Wish::Consume { .. } => None,
             })
-        };
-        let others: Vec<_> = services.iter().filter(|(s, _)| !is_mine(s)).cloned().collect();
+            .collect();
+        let others: Vec<_> = services.iter().filter(|(s, _)| !mine.contains(s)).cloned().collect();
         let mut provable = if others.is_empty() { services.clone() } else { others };
         provable.sort_by_key(|(service, _)| !session.added.contains(service));
         provable
@@ -415,6 +418,10 @@ impl Sessions {
 
     pub(crate) fn view_of(&self, id: SessionId) -> Option<daemon::Session> {
         self.by_id.get(&id).map(|session| self.view(session))
+    }
+
+    pub(crate) fn phase_of(&self, id: SessionId) -> Option<Phase> {
+        self.by_id.get(&id).map(|session| self.proven_phase(session).0)
     }
 
     fn view(&self, session: &Session) -> daemon::Session {

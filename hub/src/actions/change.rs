@@ -37,10 +37,9 @@ pub async fn change(
     }
     let Reach { permits, refused, unmatched } =
         consume::reach(hub, caller, &patterns, &catalogue, &teamspace, &facts).await?;
-    let stays =
-        |service: &ServiceRef| permits.iter().any(|p| p.action().target.service == *service);
+    let stays: BTreeSet<&ServiceRef> = permits.iter().map(|p| &p.action().target.service).collect();
     let before = scope.granted(id).await?.into_iter().map(|granted| granted.service);
-    let gone: Vec<_> = before.filter(|service| !stays(service)).collect();
+    let gone: Vec<_> = before.filter(|service| !stays.contains(service)).collect();
     let begun_from = caller.from.map(|ip| ip.to_string());
     let change = ConsumeChange {
         permits: &permits,

@@ -6,7 +6,7 @@
 //! grant would have to be recalled from every agent; an ended session is recalled by its name. What is gone needs no
 //! recall, since nobody reaches what is not there; when it comes back it is decided again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_model::{InterceptPort, Patterns, ServiceRef, timers::GRANT_LIFE};
 use hub_policy::{
@@ -80,12 +80,7 @@ async fn again_consume(
         return Ok(Reconsidered::Ended { reason: denied.reason });
     }
     let gone = gone(hub, session, &before, &catalogue);
-    let mut added: Vec<_> = decided
-        .permitted()
-        .iter()
-        .filter(|permit| !before.contains(&consume::granted_by(permit.action())))
-        .cloned()
-        .collect();
+    let mut added = new(&before, decided.permitted());
     if let Err(too_many) = hub.must_fit_one_grant(session.org, &with(&before, &added, &gone)).await
     {
         tracing::warn!(session = %session.id, user = session.email, "New services are left out: {too_many}");
@@ -98,6 +93,13 @@ async fn again_consume(
     let services = scope.granted(session.id).await?;
     let policy_version = facts.policies.version();
     Ok(Reconsidered::Stands { services, changed: true, policy_version })
+}
+
+/// Returns the permits of what the session has not had yet, or not at these ports.
+fn new(before: &[Granted], permitted: &[Permit<Consume>]) -> Vec<Permit<Consume>> {
+    let had: BTreeMap<_, _> = before.iter().map(|had| (&had.service, &had.ports)).collect();
+    let is_new = |Consume { target, ports }: &Consume| had.get(&target.service) != Some(&ports);
+    permitted.iter().filter(|permit| is_new(permit.action())).cloned().collect()
 }
 
 /// Returns what the session had and what is no longer in the catalogue, for long enough.
@@ -155,10 +157,10 @@ pub(super) async fn end_if_lost(
 /// Returns what a session may reach once it has followed the catalogue.
 fn with(before: &[Granted], added: &[Permit<Consume>], gone: &[ServiceRef]) -> Vec<Granted> {
     let added: Vec<_> = added.iter().map(|permit| consume::granted_by(permit.action())).collect();
-    let stays = |had: &&Granted| {
-        !gone.contains(&had.service) && !added.iter().any(|now| now.service == had.service)
-    };
-    before.iter().filter(stays).chain(&added).cloned().collect()
+    let replaced = added.iter().map(|now| &now.service);
+    let leaves: BTreeSet<_> = gone.iter().chain(replaced).collect();
+    let stays = before.iter().filter(|had| !leaves.contains(&had.service));
+    stays.chain(&added).cloned().collect()
 }
 
 /// An intercept as it was asked for.
