@@ -1,11 +1,12 @@
 //! The decision. The only place in the program where a [`Permit`] is made.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use crate::{
     Action, Caller, Denied, Facts, Policies, Role,
     actions::{SeeService, SeeSession, SeeTeamspace},
-    entities::{self, Answer},
+    asking::Asking,
+    entities::Answer,
     explain,
     resource::Resource,
 };
@@ -23,7 +24,7 @@ pub struct Decision {
 #[derive(Clone, Debug)]
 pub struct Permit<A> {
     action: A,
-    caller: Caller,
+    caller: Arc<Caller>,
     decision: Decision,
 }
 
@@ -34,13 +35,13 @@ impl<A> Permit<A> {
     }
 
     #[must_use]
-    pub const fn caller(&self) -> &Caller {
+    pub fn caller(&self) -> &Caller {
         &self.caller
     }
 
     /// Returns the organization in which the permit counts.
     #[must_use]
-    pub const fn org(&self) -> fairlead_model::OrgId {
+    pub fn org(&self) -> fairlead_model::OrgId {
         self.caller.org
     }
 
@@ -114,10 +115,7 @@ impl<A> Decided<A> {
 /// Cedar skips it, and a skipped `forbid` must never become a yes. Of what is an owner's way back the organization's own
 /// policies are not asked at all, so that none of them can close it: by forbidding, later, or by failing.
 pub fn decide<A: Action>(caller: &Caller, action: A, facts: &Facts) -> Result<Permit<A>, Denied> {
-    match ask(caller, &action, facts) {
-        Ok(decision) => Ok(Permit { action, caller: caller.clone(), decision }),
-        Err(denied) => Err(denied),
-    }
+    Decider::new(caller, facts).decide(action)
 }
 
 /// Decides every action by itself; one refusal does not touch the others.
@@ -126,56 +124,91 @@ pub fn decide_each<A: Action>(
     actions: impl IntoIterator<Item = A>,
     facts: &Facts,
 ) -> Decided<A> {
+    let mut decider = Decider::new(caller, facts);
     let mut decided = Decided { permitted: Vec::new(), refused: Vec::new() };
     for action in actions {
-        match ask(caller, &action, facts) {
-            Ok(decision) => {
-                decided.permitted.push(Permit { action, caller: caller.clone(), decision });
-            }
+        match decider.ask(&action) {
+            Ok(decision) => decided.permitted.push(decider.permit(action, decision)),
             Err(denied) => decided.refused.push(Refused { action, denied }),
         }
     }
     decided
 }
 
-fn ask(caller: &Caller, action: &impl Action, facts: &Facts) -> Result<Decision, Denied> {
-    let resource = action.resource(caller);
-    if resource.org() != caller.org {
-        return Err(Denied::invisible(action.in_words(), facts.policies.version()));
+/// Decides one question of a caller after the other, as [`decide()`] does each, and sooner: what they have in common is
+/// made once.
+#[derive(Debug)]
+pub struct Decider<'f> {
+    asking: Asking<'f>,
+    caller: Arc<Caller>,
+}
+
+impl<'f> Decider<'f> {
+    #[must_use]
+    pub fn new(caller: &'f Caller, facts: &'f Facts) -> Self {
+        Self { asking: Asking::new(caller, facts), caller: Arc::new(caller.clone()) }
     }
-    let way_back = action.is_owners_way_back() && caller.roles_everywhere().contains(&Role::Owner);
-    let policies = if way_back { &*BUILT_IN } else { &*facts.policies };
-    let answer = entities::evaluate(caller, action, &resource, facts, policies);
-    match answer {
-        Answer::Permitted { by } => {
-            Ok(Decision { policy_version: facts.policies.version(), policies: by })
+
+    pub fn decide<A: Action>(&mut self, action: A) -> Result<Permit<A>, Denied> {
+        let decision = self.ask(&action)?;
+        Ok(self.permit(action, decision))
+    }
+
+    /// Says whether it would be permitted, for lists that show it and give no reasons.
+    pub fn would_permit(&mut self, action: &impl Action) -> bool {
+        let resource = action.resource(self.asking.caller);
+        matches!(self.judge(action, &resource), Some(Answer::Permitted { .. }))
+    }
+
+    fn permit<A>(&self, action: A, decision: Decision) -> Permit<A> {
+        Permit { action, caller: Arc::clone(&self.caller), decision }
+    }
+
+    fn ask(&mut self, action: &impl Action) -> Result<Decision, Denied> {
+        let resource = action.resource(self.asking.caller);
+        let policy_version = self.asking.facts.policies.version();
+        match self.judge(action, &resource) {
+            None => Err(Denied::invisible(action.in_words(), policy_version)),
+            Some(Answer::Permitted { by }) => Ok(Decision { policy_version, policies: by }),
+            Some(refusal) => {
+                let visible = may_see(&mut self.asking, &resource);
+                Err(explain::denied(&mut self.asking, action, &resource, refusal, visible))
+            }
         }
-        refusal => {
-            let visible = may_see(caller, &resource, facts);
-            Err(explain::denied(caller, action, &resource, refusal, visible, facts))
+    }
+
+    /// Returns what policies say; `None` when it is about another organization, of which they are not asked.
+    fn judge(&mut self, action: &impl Action, resource: &Resource) -> Option<Answer> {
+        let caller = self.asking.caller;
+        if resource.org() != caller.org {
+            return None;
         }
+        let is_owner = || caller.roles_everywhere().contains(&Role::Owner);
+        if action.is_owners_way_back() && is_owner() {
+            return Some(self.asking.evaluate_by(&BUILT_IN, action, resource));
+        }
+        Some(self.asking.evaluate(action, resource))
     }
 }
 
 /// Says whether a refusal may admit that the resource exists.
-fn may_see(caller: &Caller, resource: &Resource, facts: &Facts) -> bool {
+fn may_see(asking: &mut Asking<'_>, resource: &Resource) -> bool {
     let permitted = |answer| matches!(answer, Answer::Permitted { .. });
-    let policies = &*facts.policies;
     match resource {
         // One's own organization is no secret, and a device is named only in lists that were shown before.
         Resource::Organization(_) => true,
-        Resource::Device { owner, .. } => *owner == caller.actor.user(),
+        Resource::Device { owner, .. } => *owner == asking.caller.actor.user(),
         Resource::Teamspace(teamspace) => {
             let see = SeeTeamspace { teamspace: teamspace.clone() };
-            permitted(entities::evaluate(caller, &see, resource, facts, policies))
+            permitted(asking.evaluate(&see, resource))
         }
         Resource::Service(target) => {
             let see = SeeService { target: target.clone() };
-            permitted(entities::evaluate(caller, &see, resource, facts, policies))
+            permitted(asking.evaluate(&see, resource))
         }
         Resource::Session { id, owner, teamspace } => {
             let see = SeeSession { session: *id, owner: *owner, teamspace: teamspace.clone() };
-            permitted(entities::evaluate(caller, &see, resource, facts, policies))
+            permitted(asking.evaluate(&see, resource))
         }
     }
 }

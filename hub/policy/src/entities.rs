@@ -6,16 +6,17 @@
 use std::{
     collections::{HashMap, HashSet},
     str::FromStr,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use cedar_policy::{
     Authorizer, Context, Decision as Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid,
     PolicySet, Request, Response, RestrictedExpression,
 };
+use fairlead_model::TeamspaceId;
 
 use crate::{
-    Action, Actor, Caller, Facts, Policies, Resource, ServiceFacts, TeamspaceFacts, Verb,
+    Actor, Caller, Facts, Resource, ServiceFacts, TeamspaceFacts, Verb,
     actions::Particulars,
     policies::{Heads, SCHEMA},
     resource::OWNERS_LABEL,
@@ -37,62 +38,64 @@ pub(crate) enum Answer {
     },
 }
 
+/// Who asks, with the roles that count in one teamspace or outside of all.
+#[derive(Debug)]
+pub(crate) struct Principal {
+    entity: Entity,
+    with_ancestors: HashSet<EntityUid>,
+}
+
+impl Principal {
+    pub(crate) fn of(caller: &Caller, teamspace: Option<TeamspaceId>) -> Self {
+        let entity = principal(caller, teamspace);
+        let parents = entity.clone().into_inner().2;
+        let with_ancestors = parents.into_iter().chain(std::iter::once(entity.uid())).collect();
+        Self { entity, with_ancestors }
+    }
+}
+
 /// One question in Cedar's terms.
 pub(crate) struct Question {
+    principal: Arc<Principal>,
+    verb: Verb,
     entities: Entities,
     request: Request,
-    heads: Heads,
+    /// The resource first, then everything it lies in.
+    resources: Vec<EntityUid>,
 }
 
 impl Question {
     pub(crate) fn new(
-        caller: &Caller,
-        action: &impl Action,
+        principal: Arc<Principal>,
+        verb: Verb,
+        context: Context,
         resource: &Resource,
-        facts: &Facts,
     ) -> Result<Self, String> {
-        let principal = principal(caller, resource);
         let chain = chain_of(resource)?;
-        let resource_uid = chain[0].uid();
-        let action_uid = action_uid(action.verb());
-        let context = context(caller, action.particulars(), facts)?;
-        let heads = Heads {
-            principals: with_ancestors(&principal, std::slice::from_ref(&principal)),
-            actions: ancestors_of_action(&action_uid),
-            resources: chain.iter().map(Entity::uid).collect(),
-        };
-        let request =
-            Request::new(principal.uid(), action_uid, resource_uid, context, Some(&SCHEMA))
-                .map_err(|error| error.to_string())?;
-        let entities = std::iter::once(principal).chain(chain);
+        let resources: Vec<_> = chain.iter().map(Entity::uid).collect();
+        let (who, what) = (principal.entity.uid(), resources[0].clone());
+        let request = Request::new(who, action_uid(verb), what, context, Some(&SCHEMA))
+            .map_err(|error| error.to_string())?;
+        let entities = std::iter::once(principal.entity.clone()).chain(chain);
         let entities = Entities::from_entities(entities, Some(&SCHEMA))
             .map_err(|error| format!("{error:?}"))?;
-        Ok(Self { entities, request, heads })
+        Ok(Self { principal, verb, entities, request, resources })
     }
 
-    pub(crate) const fn heads(&self) -> &Heads {
-        &self.heads
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &EntityUid> {
+        self.resources.iter()
+    }
+
+    pub(crate) fn heads(&self) -> Heads<'_> {
+        Heads {
+            principals: &self.principal.with_ancestors,
+            actions: ancestors_of_action(&action_uid(self.verb)),
+            resources: &self.resources,
+        }
     }
 
     pub(crate) fn ask(&self, policies: &PolicySet) -> Answer {
         answer(&Authorizer::new().is_authorized(&self.request, policies, &self.entities))
-    }
-}
-
-/// Asks those of `policies` that can match.
-pub(crate) fn evaluate(
-    caller: &Caller,
-    action: &impl Action,
-    resource: &Resource,
-    facts: &Facts,
-    policies: &Policies,
-) -> Answer {
-    if !is_done_by(kind_of(&caller.actor), action.verb()) {
-        return Answer::NobodyAllows;
-    }
-    match Question::new(caller, action, resource, facts) {
-        Ok(question) => question.ask(&policies.slice(question.heads())),
-        Err(problem) => Answer::Failed { problem },
     }
 }
 
@@ -152,9 +155,9 @@ fn ancestors_of_action(action: &EntityUid) -> HashSet<EntityUid> {
 }
 
 /// Says whether the schema knows this kind of principal as one that does this. To ask about any other would be an error.
-fn is_done_by(kind: &EntityTypeName, verb: Verb) -> bool {
+pub(crate) fn is_done_by(actor: &Actor, verb: Verb) -> bool {
     let kinds = SCHEMA.principals_for_action(&action_uid(verb));
-    kinds.is_some_and(|mut kinds| kinds.any(|known| known == kind))
+    kinds.is_some_and(|mut kinds| kinds.any(|known| known == kind_of(actor)))
 }
 
 fn kind_of(actor: &Actor) -> &'static EntityTypeName {
@@ -164,8 +167,8 @@ fn kind_of(actor: &Actor) -> &'static EntityTypeName {
     }
 }
 
-fn principal(caller: &Caller, resource: &Resource) -> Entity {
-    let roles = caller.roles_in(resource.teamspace().map(|teamspace| teamspace.id));
+fn principal(caller: &Caller, teamspace: Option<TeamspaceId>) -> Entity {
+    let roles = caller.roles_in(teamspace);
     let roles = roles.into_iter().map(|role| uid(&TYPES.Role, role.as_str()));
     let (called, groups) = match &caller.actor {
         Actor::User { .. } => ("email", &caller.groups[..]),
@@ -179,11 +182,6 @@ fn principal(caller: &Caller, resource: &Resource) -> Entity {
         roles.chain(groups).collect(),
     )
     .expect("a string attribute cannot fail to evaluate")
-}
-
-fn with_ancestors(entity: &Entity, chain: &[Entity]) -> HashSet<EntityUid> {
-    let parents = entity.clone().into_inner().2;
-    parents.into_iter().chain(chain.iter().map(Entity::uid)).collect()
 }
 
 /// Returns the resource first, then everything it lies in.
@@ -249,7 +247,12 @@ fn entity(
     Entity::new(uid, attributes, HashSet::from([parent.uid()])).map_err(|error| error.to_string())
 }
 
-fn context(caller: &Caller, particulars: Particulars, facts: &Facts) -> Result<Context, String> {
+/// Returns the circumstances of an action.
+pub(crate) fn context(
+    caller: &Caller,
+    particulars: Particulars,
+    facts: &Facts,
+) -> Result<Context, String> {
     let now = facts.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let mut pairs = vec![("now".to_owned(), RestrictedExpression::new_datetime(now))];
     if let Some(ip) = caller.from {

@@ -2,10 +2,7 @@
 
 use cedar_policy::{Policy, PrincipalConstraint};
 
-use crate::{
-    Action, Caller, Facts, Resource,
-    entities::{Answer, Question},
-};
+use crate::{Action, Facts, Resource, asking::Asking, entities::Answer};
 
 /// Most policies named in one refusal.
 const NAMED_MAX: usize = 3;
@@ -41,13 +38,13 @@ impl Denied {
 }
 
 pub(crate) fn denied(
-    caller: &Caller,
+    asking: &mut Asking<'_>,
     action: &impl Action,
     resource: &Resource,
     answer: Answer,
     visible: bool,
-    facts: &Facts,
 ) -> Denied {
+    let facts = asking.facts;
     let refusal = Denied::invisible(action.in_words(), facts.policies.version());
     match answer {
         Answer::Forbidden { by } => {
@@ -64,7 +61,7 @@ pub(crate) fn denied(
         },
         Answer::NobodyAllows | Answer::Permitted { .. } => {
             let reason = format!("{}: no policy allows it", refusal.reason);
-            Denied { reason, hint: who_may(caller, action, resource, facts), visible, ..refusal }
+            Denied { reason, hint: who_may(asking, action, resource), visible, ..refusal }
         }
     }
 }
@@ -77,16 +74,12 @@ fn named(id: &str, facts: &Facts) -> String {
 }
 
 /// Names the policies that allow the action to somebody else, the narrowest scope first.
-fn who_may(
-    caller: &Caller,
-    action: &impl Action,
-    resource: &Resource,
-    facts: &Facts,
-) -> Option<String> {
-    let question = Question::new(caller, action, resource, facts).ok()?;
-    let mut allowing: Vec<_> = facts
+fn who_may(asking: &mut Asking<'_>, action: &impl Action, resource: &Resource) -> Option<String> {
+    let question = asking.question(action, resource).ok()?;
+    let mut allowing: Vec<_> = asking
+        .facts
         .policies
-        .that_allow_somebody(question.heads())
+        .that_allow_somebody(&question.heads())
         .filter_map(|policy| Some((whom(policy)?, policy.id().to_string())))
         .collect();
     allowing.sort_by_key(|(whom, id)| (is_powerful(whom), id.clone()));

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod actions;
+mod asking;
 mod caller;
 mod decide;
 mod entities;
@@ -29,7 +30,9 @@ mod verb;
 
 pub use actions::Action;
 pub use caller::{Actor, Caller, InvalidRole, Role, RoleBinding};
-pub use decide::{Decided, Decision, Permit, Permits, Refused, SomePermitted, decide, decide_each};
+pub use decide::{
+    Decided, Decider, Decision, Permit, Permits, Refused, SomePermitted, decide, decide_each,
+};
 pub use explain::Denied;
 pub use facts::Facts;
 pub use policies::{InvalidPolicies, Policies, PolicyText};

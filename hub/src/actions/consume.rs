@@ -2,9 +2,9 @@
 
 use fairlead_model::{DeviceId, Pattern, Patterns, Port, ServiceRef, TeamspaceId};
 use hub_policy::{
-    Action, Caller, Decided, Facts, Permits, Refused, TeamspaceFacts,
+    Action, Caller, Decided, Decider, Facts, Permits, Refused, TeamspaceFacts,
     actions::{Consume, SeeService},
-    decide, decide_each,
+    decide_each,
 };
 use hub_store::{Beginning, Granted, Service, Session, Teamspace};
 
@@ -86,8 +86,9 @@ pub(super) async fn reach(
     facts: &Facts,
 ) -> Result<Reach, ActionError> {
     let decided = decide_matching(caller, patterns, catalogue, &teamspace.facts(), facts);
+    let mut decider = Decider::new(caller, facts);
     let may_see = |service: &Service| {
-        decide(caller, SeeService { target: service.facts(&teamspace.facts()) }, facts).is_ok()
+        decider.would_permit(&SeeService { target: service.facts(&teamspace.facts()) })
     };
     let (permits, refused) = match decided.at_least_one() {
         Ok(decided) => decided,
@@ -140,7 +141,7 @@ fn unmatched(
     patterns: &Patterns,
     reached: &[(&ServiceRef, &[Port])],
     catalogue: &[Service],
-    may_see: impl Fn(&Service) -> bool,
+    mut may_see: impl FnMut(&Service) -> bool,
 ) -> Vec<Unmatched> {
     let names = |pattern: &Pattern, port: Port| pattern.port().is_none_or(|named| named == port);
     let brought = |pattern: &&Pattern| {

@@ -5,9 +5,8 @@ use fairlead_model::{
     timers::{INTERCEPT_GRACE, INTERCEPT_GRACE_MAX},
 };
 use hub_policy::{
-    Caller, Facts,
+    Caller, Decider, Facts,
     actions::{Intercept, SeeService},
-    decide,
 };
 use hub_store::{
     Beginning, Filter, Granted, ONE_INTERCEPT, Service, Session, StoreError, Teamspace, Wanted,
@@ -87,12 +86,15 @@ async fn known(
     facts: &Facts,
 ) -> Result<Service, ActionError> {
     let mut catalogue = hub.store.scoped(caller.org).services(teamspace.id).await?;
-    catalogue.retain(|service| {
-        decide(caller, SeeService { target: service.facts(&teamspace.facts()) }, facts).is_ok()
-    });
-    if let Some(place) = catalogue.iter().position(|service| service.service == *wanted) {
+    let mut decider = Decider::new(caller, facts);
+    let mut may_see = |service: &Service| {
+        decider.would_permit(&SeeService { target: service.facts(&teamspace.facts()) })
+    };
+    let place = catalogue.iter().position(|service| service.service == *wanted);
+    if let Some(place) = place.filter(|place| may_see(&catalogue[*place])) {
         return Ok(catalogue.swap_remove(place));
     }
+    catalogue.retain(may_see);
     let near = similar(Some(&wanted.namespace), &wanted.name, &catalogue);
     let near: Vec<_> = near.iter().map(|name| format!("`{name}`")).collect();
     Err(ActionError::NotFound {

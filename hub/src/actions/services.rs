@@ -6,9 +6,8 @@ use fairlead_model::{
     Namespace, Phase, ServiceName, ServiceRef, SessionId, TeamspaceId, timers::INTERCEPT_GRACE,
 };
 use hub_policy::{
-    Caller, Facts, TeamspaceFacts,
+    Caller, Decider, TeamspaceFacts,
     actions::{Consume, Intercept, SeeService},
-    decide,
 };
 use hub_store::{Filter, Service, Session, Wanted};
 
@@ -40,24 +39,23 @@ pub async fn list(
     let scope = hub.store.scoped(caller.org);
     let live = Filter { only_live: true, teamspace: Some(teamspace.id), device: None };
     let mut intercepts = intercepts_by_service(scope.sessions(live).await?);
-    let services = scope.services(teamspace.id).await?.into_iter();
-    Ok(services
-        .filter(|service| {
-            decide(caller, SeeService { target: service.facts(&teamspace) }, &facts).is_ok()
-        })
-        .map(|service| {
+    let services = scope.services(teamspace.id).await?;
+    let mut decider = Decider::new(caller, &facts);
+    let mut list = Vec::new();
+    for service in services {
+        if decider.would_permit(&SeeService { target: service.facts(&teamspace) }) {
             let intercepts = intercepts.remove(&service.service.to_string()).unwrap_or_default();
-            seen(caller, service, &teamspace, intercepts, &facts)
-        })
-        .collect())
+            list.push(seen(&mut decider, service, &teamspace, intercepts));
+        }
+    }
+    Ok(list)
 }
 
 fn seen(
-    caller: &Caller,
+    decider: &mut Decider<'_>,
     service: Service,
     teamspace: &TeamspaceFacts,
     intercepts: Vec<InterceptSeen>,
-    facts: &Facts,
 ) -> ServiceSeen {
     let target = service.facts(teamspace);
     let grace_s =
@@ -65,8 +63,8 @@ fn seen(
     let consume = Consume { target: target.clone(), ports: Vec::new() };
     let intercept = Intercept { target, ports: Vec::new(), grace_s };
     ServiceSeen {
-        may_consume: decide(caller, consume, facts).is_ok(),
-        may_intercept: decide(caller, intercept, facts).is_ok(),
+        may_consume: decider.would_permit(&consume),
+        may_intercept: decider.would_permit(&intercept),
         service,
         intercepts,
     }

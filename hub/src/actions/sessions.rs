@@ -2,7 +2,7 @@
 
 use fairlead_model::{DeviceId, Phase, SessionId};
 use hub_policy::{
-    Caller, Refused,
+    Caller, Decider, Refused,
     actions::{EndSession, SeeSession},
     decide,
 };
@@ -24,14 +24,16 @@ pub async fn list(
 ) -> Result<Vec<SessionSeen>, ActionError> {
     let facts = hub.facts(caller).await?;
     let filter = Filter { only_live, ..Filter::default() };
-    let sessions = hub.store.scoped(caller.org).sessions(filter).await?.into_iter();
-    Ok(sessions
-        .filter(|session| decide(caller, see(session), &facts).is_ok())
-        .map(|session| SessionSeen {
-            may_end: session.is_live() && decide(caller, end_of(&session), &facts).is_ok(),
-            session,
-        })
-        .collect())
+    let sessions = hub.store.scoped(caller.org).sessions(filter).await?;
+    let mut decider = Decider::new(caller, &facts);
+    let mut list = Vec::new();
+    for session in sessions {
+        if decider.would_permit(&see(&session)) {
+            let may_end = session.is_live() && decider.would_permit(&end_of(&session));
+            list.push(SessionSeen { session, may_end });
+        }
+    }
+    Ok(list)
 }
 
 pub async fn show(hub: &Hub, caller: &Caller, id: SessionId) -> Result<SessionSeen, ActionError> {
