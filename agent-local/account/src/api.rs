@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    Account, AccountError, Me, ServiceView, SessionBegun, SessionView, TeamspaceView,
+    Account, AccountError, ApiTokenMade, Me, ServiceAccountView, ServiceView, SessionBegun,
+    SessionView, TeamspaceView,
     device::Certified,
     error::Refusal,
     http::Http,
@@ -47,6 +48,11 @@ enum TeamspaceList {
 #[derive(Deserialize)]
 struct Services {
     services: Vec<ServiceView>,
+}
+
+#[derive(Deserialize)]
+struct ServiceAccounts {
+    service_accounts: Vec<ServiceAccountView>,
 }
 
 impl Hub {
@@ -154,6 +160,41 @@ impl Hub {
             Err(AccountError::Refused(Refusal { status: 404 | 409 | 410, .. })) | Ok(_) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    pub async fn service_accounts(&self) -> Result<Vec<ServiceAccountView>, AccountError> {
+        let answer: ServiceAccounts = self.get("/api/v1/service-accounts").await?;
+        Ok(answer.service_accounts)
+    }
+
+    pub async fn create_service_account(
+        &self,
+        name: &str,
+        roles: &[String],
+        teamspaces: Option<&[TeamspaceId]>,
+    ) -> Result<(), AccountError> {
+        let body = json!({ "name": name, "roles": roles, "teamspaces": teamspaces });
+        self.send(Method::POST, "/api/v1/service-accounts", Some(&body)).await.map(drop)
+    }
+
+    pub async fn delete_service_account(&self, id: &str) -> Result<(), AccountError> {
+        let path = format!("/api/v1/service-accounts/{id}");
+        self.send(Method::DELETE, &path, None::<&()>).await.map(drop)
+    }
+
+    pub async fn create_api_token(
+        &self,
+        account: &str,
+        name: &str,
+        days: Option<u16>,
+    ) -> Result<ApiTokenMade, AccountError> {
+        let path = format!("/api/v1/service-accounts/{account}/tokens");
+        self.post(&path, &json!({ "name": name, "days": days })).await
+    }
+
+    pub async fn revoke_api_token(&self, id: &str) -> Result<(), AccountError> {
+        let path = format!("/api/v1/api-tokens/{id}");
+        self.send(Method::DELETE, &path, None::<&()>).await.map(drop)
     }
 
     /// Ends the sign-in, here and at the hub.

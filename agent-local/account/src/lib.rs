@@ -12,6 +12,7 @@ mod files;
 mod http;
 mod hub_url;
 mod login;
+mod token_login;
 mod tokens;
 mod trust;
 mod views;
@@ -23,7 +24,9 @@ pub use device_login::DeviceLogin;
 pub use error::{AccountError, Refusal, Untrusted};
 pub use hub_url::{HubUrl, InvalidHubUrl};
 pub use login::{LoginAttempt, SignedIn};
+pub use token_login::sign_in_with_token;
 pub use views::{
-    GrantedService, InterceptView, Me, Organization, RefusedService, ServicePortView, ServiceView,
-    SessionBegun, SessionView, TeamspaceView, UnmatchedPattern, UserView,
+    ApiTokenMade, ApiTokenView, GrantedService, InterceptView, Me, Organization, RefusedService,
+    ServiceAccountView, ServicePortView, ServiceView, SessionBegun, SessionView, TeamspaceView,
+    UnmatchedPattern, UserView,
 };

@@ -84,6 +84,38 @@ pub struct InterceptView {
     pub phase: String,
 }
 
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceAccountView {
+    pub id: String,
+    pub name: String,
+    pub roles: Vec<String>,
+    /// Where the roles count; `None`: in every teamspace.
+    pub teamspaces: Option<Vec<String>>,
+    pub tokens: Vec<ApiTokenView>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApiTokenView {
+    pub id: String,
+    pub name: String,
+    pub expires_at: String,
+    #[serde(default)]
+    pub last_used_at: Option<String>,
+}
+
+/// A token as it is shown once.
+#[derive(Clone, Deserialize)]
+pub struct ApiTokenMade {
+    pub token: String,
+    pub expires_at: String,
+}
+
+impl std::fmt::Debug for ApiTokenMade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiTokenMade").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
 /// What the hub answers when a session begins.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SessionBegun {

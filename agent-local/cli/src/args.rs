@@ -61,7 +61,8 @@ Examples:
   fairlead login                                      again, at the hub used last
   fairlead login https://hub.corp --ca-file ca.pem    a hub with your organization's own authority
   fairlead login https://hub.example.com --no-browser prints the address, opens nothing
-  fairlead login https://hub.example.com --device     no browser on this machine: use another one's")]
+  fairlead login https://hub.example.com --device     no browser on this machine: use another one's
+  fairlead login https://hub.example.com --token-file token    a CI job, as a service account")]
     Login {
         /// Address of the hub; the default is the one used last
         hub: Option<HubUrl>,
@@ -74,6 +75,10 @@ Examples:
         /// Show letters to type in a browser of any machine; so it is by itself where there is no display
         #[arg(long, conflicts_with = "no_browser")]
         device: bool,
+        /// Sign in as a service account, with the token in this file (`-`: standard input); the variable FAIRLEAD_TOKEN
+        /// does the same
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["no_browser", "device"])]
+        token_file: Option<PathBuf>,
     },
     /// End all sessions and the sign-in
     Logout,
@@ -177,7 +182,11 @@ Examples:
 
 Needs neither root nor a running daemon. Only the program and what it starts see the names (Linux:
 user and mount namespaces). It has your terminal, your uid and your network; its exit code is this
-command's. Ports below 1024 are root's: with --remap 80 is 8080, 443 is 8443, and so on."
+command's. Ports below 1024 are root's: with --remap 80 is 8080, 443 is 8443, and so on.
+
+A CI job needs no `fairlead login` before: with a service account's token in FAIRLEAD_TOKEN (or a
+--token-file) and the hub's address in FAIRLEAD_HUB (or --hub) it is signed in first. The program
+does not see the token."
     )]
     Run(Run),
     /// Take over a service's traffic on a port of this laptop
@@ -258,6 +267,17 @@ Examples:
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         bundle: Option<PathBuf>,
     },
+    /// Manage the service accounts that CI jobs sign in with
+    #[command(after_help = "\
+Examples:
+  fairlead service-account create ci-tests --teamspace staging
+  fairlead service-account token ci-tests --for github > token    shown this once
+  fairlead service-account list
+  fairlead service-account revoke 01980a3f-...                    by the token's id")]
+    ServiceAccount {
+        #[command(subcommand)]
+        verb: ServiceAccountVerb,
+    },
     /// Run the daemon in this terminal, for troubleshooting
     Daemon {
         #[command(subcommand)]
@@ -292,9 +312,25 @@ pub(crate) struct Run {
     pub(crate) remap: bool,
     #[command(flatten)]
     pub(crate) of: OfTeamspace,
+    #[command(flatten)]
+    pub(crate) job: Job,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
+}
+
+/// How a CI job says who it is, without a sign-in before.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Job {
+    /// Sign in first as a service account, with the token in this file, in place of the one in FAIRLEAD_TOKEN
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// With a token: the hub, in place of the one in FAIRLEAD_HUB or the one used last
+    #[arg(long, value_name = "URL")]
+    pub(crate) hub: Option<HubUrl>,
+    /// With a token: trust this authority (PEM) to sign the hub's certificate
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// What the second process of `run` is told.
@@ -332,6 +368,44 @@ pub(crate) enum TeamspaceVerb {
         name: String,
         /// The key's thumbprint, `SHA256:…`
         thumbprint: fairlead_model::Thumbprint,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceAccountVerb {
+    /// List the service accounts and their tokens
+    List,
+    /// Make a service account
+    Create {
+        /// Lower-case letters, digits and `-`
+        name: String,
+        /// What it may do: developer consumes and intercepts, viewer looks
+        #[arg(long = "role", value_name = "ROLE", default_value = "developer")]
+        roles: Vec<String>,
+        /// Only in this teamspace (several times: in each of them); everywhere when none is named
+        #[arg(short, long = "teamspace", value_name = "NAME")]
+        teamspaces: Vec<String>,
+    },
+    /// Delete a service account; its tokens and everything that lives by them end
+    Delete {
+        /// Name of the service account
+        name: String,
+    },
+    /// Make a token and print it
+    Token {
+        /// Name of the service account
+        name: String,
+        /// What it is for, which the list shows
+        #[arg(long = "for", value_name = "PURPOSE")]
+        purpose: String,
+        /// How long it lives: 30 when it is not said, and at most 90
+        #[arg(long, value_name = "DAYS")]
+        days: Option<u16>,
+    },
+    /// Revoke a token; whatever signed in with it is out
+    Revoke {
+        /// Its id, as listed
+        token: String,
     },
 }
 
@@ -412,6 +486,21 @@ mod tests {
         assert_eq!(run.program, ["ls", "--remap"]);
         Args::try_parse_from(["fairlead", "run", "--", "ls"]).expect_err("nothing to reach");
         Args::try_parse_from(["fairlead", "run", "--consume", "shop/*"]).expect_err("no program");
+    }
+
+    #[test]
+    fn a_token_is_never_a_word_of_the_command_line() {
+        let mut command = Args::command();
+        command.build();
+        for verb in ["login", "run"] {
+            let verb = command.find_subcommand(verb).expect("a verb");
+            let of_tokens: Vec<_> = verb
+                .get_opts()
+                .filter_map(|o| o.get_long())
+                .filter(|o| o.contains("token"))
+                .collect();
+            assert_eq!(of_tokens, ["token-file"], "other users see it there: {}", verb.get_name());
+        }
     }
 
     #[test]

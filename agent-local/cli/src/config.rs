@@ -1,5 +1,5 @@
 //! The only reader of the environment: where a user's files lie, through whom hubs are dialled, what a program of `run` finds
-//! there, and whether colour is wanted.
+//! there, how a job signs in, and whether colour is wanted.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -66,6 +66,19 @@ pub(crate) fn is_in_path(program: &OsStr) -> bool {
     let has_it = |folder: PathBuf| folder.join(program).exists();
     let path = read("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     program.as_encoded_bytes().contains(&b'/') || std::env::split_paths(&path).any(has_it)
+}
+
+/// What has the token of a service account; no program that is run for the job sees it.
+pub(crate) const TOKEN_VARIABLE: &str = "FAIRLEAD_TOKEN";
+
+/// Returns the token of a service account, where a job has one.
+pub(crate) fn api_token() -> Option<String> {
+    read(TOKEN_VARIABLE).and_then(|token| token.into_string().ok())
+}
+
+/// Returns the address of the hub that a job means.
+pub(crate) fn hub() -> Option<String> {
+    read("FAIRLEAD_HUB").and_then(|hub| hub.into_string().ok())
 }
 
 /// Says whether a browser may open here: on Linux somebody sits before a display, or says how.

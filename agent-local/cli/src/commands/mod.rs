@@ -13,6 +13,7 @@ mod logout;
 mod logs;
 mod proof;
 mod run;
+mod service_account;
 mod services;
 mod start;
 mod status;
@@ -63,10 +64,11 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
     };
     let context = &context;
     match args.verb {
-        Verb::Login { hub, ca_file, no_browser, device } => {
-            let way = match (no_browser, device) {
-                (true, _) => Way::Print,
-                (_, true) => Way::Elsewhere,
+        Verb::Login { hub, ca_file, no_browser, device, token_file } => {
+            let way = match (no_browser, device, token_file) {
+                (_, _, Some(file)) => Way::TokenIn(file),
+                (true, ..) => Way::Print,
+                (_, true, _) => Way::Elsewhere,
                 _ => Way::Open,
             };
             login::run(context, hub, ca_file.as_deref(), way).await
@@ -104,6 +106,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Verb::Doctor { fix } => doctor::run(context, fix).await,
         Verb::Logs { bundle: Some(file), .. } => logs::write_bundle(context, &file).await,
         Verb::Logs { bundle: None, follow } => logs::show(context, follow).await,
+        Verb::ServiceAccount { verb } => service_account::run(context, verb).await,
         Verb::Daemon { verb: DaemonVerb::Run { .. } } => daemon::run(context).await,
         Verb::Version => version::run(context).await,
         Verb::Completion { shell } => completion::run(context, shell),

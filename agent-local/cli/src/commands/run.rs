@@ -18,7 +18,7 @@ use tokio::process::Command;
 
 use super::{
     Context,
-    login::tell_daemon,
+    login::{self, tell_daemon},
     proof::{self, Running},
     teamspace,
 };
@@ -26,6 +26,7 @@ use crate::{args::Run, config, errors::CliError, inside::HOSTS};
 
 pub(super) async fn run(context: &Context<'_>, run: Run) -> Result<(), CliError> {
     can_have_names().await?;
+    login::job(context, run.job).await?;
     // The daemon does not see this shell.
     if context.accounts.keep_proxies(&config::proxies()?)? {
         tell_daemon(context).await?;
@@ -104,6 +105,8 @@ fn become_program(names: &[RunName], program: &[std::ffi::OsString]) -> CliError
         command.arg("--proof").arg(name).arg(address.to_string());
     }
     command.arg("--").args(program).envs(config::past_proxies(&exceptions(names)));
+    // Whatever a test runs could read it.
+    command.env_remove(config::TOKEN_VARIABLE);
     CliError::NotStarted { program: "fairlead".to_owned(), source: command.exec() }
 }
 

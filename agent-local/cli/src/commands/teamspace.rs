@@ -47,8 +47,9 @@ pub(super) async fn list(context: &Context<'_>) -> Result<(), CliError> {
 
 pub(super) async fn choose(context: &Context<'_>, name: &str) -> Result<(), CliError> {
     let hub = context.hub()?;
-    let TeamspaceView { id, name, .. } = named(hub.teamspaces().await?, name)?;
-    hub.account().select_teamspace(&SelectedTeamspace { id, name: name.clone() })?;
+    let teamspaces = hub.teamspaces().await?;
+    let TeamspaceView { id, name, .. } = named(&teamspaces, name)?;
+    hub.account().select_teamspace(&SelectedTeamspace { id: *id, name: name.clone() })?;
     context.output.say(format!("Commands now mean teamspace `{name}`."));
     match context.parts.ask_daemon(Request::TeamspaceChosen).await {
         // A daemon that begins later reads what was chosen.
@@ -63,7 +64,8 @@ pub(super) async fn trust(
     thumbprint: Thumbprint,
 ) -> Result<(), CliError> {
     let hub = context.hub()?;
-    let teamspace = named(hub.teamspaces().await?, name)?;
+    let teamspaces = hub.teamspaces().await?;
+    let teamspace = named(&teamspaces, name)?;
     hub.account().pins().trust(teamspace.id, &teamspace.name, thumbprint)?;
     context.output.say(format!("Teamspace `{}` is trusted with key {thumbprint}.", teamspace.name));
     Ok(())
@@ -72,8 +74,9 @@ pub(super) async fn trust(
 /// Returns the teamspace that a command means: the one named, the one chosen, or the only one there is.
 pub(super) async fn meant(hub: &Hub, of: OfTeamspace) -> Result<Teamspace, CliError> {
     if let Some(name) = of.teamspace {
-        let TeamspaceView { id, name, .. } = named(hub.teamspaces().await?, &name)?;
-        return Ok(Teamspace { id, name });
+        let teamspaces = hub.teamspaces().await?;
+        let TeamspaceView { id, name, .. } = named(&teamspaces, &name)?;
+        return Ok(Teamspace { id: *id, name: name.clone() });
     }
     if let Some(SelectedTeamspace { id, name }) = hub.account().teamspace()? {
         return Ok(Teamspace { id, name });
@@ -93,9 +96,12 @@ pub(super) async fn meant(hub: &Hub, of: OfTeamspace) -> Result<Teamspace, CliEr
     }
 }
 
-fn named(teamspaces: Vec<TeamspaceView>, name: &str) -> Result<TeamspaceView, CliError> {
-    let known = names(&teamspaces);
-    teamspaces.into_iter().find(|teamspace| teamspace.name == name).ok_or_else(|| {
+pub(super) fn named<'t>(
+    teamspaces: &'t [TeamspaceView],
+    name: &str,
+) -> Result<&'t TeamspaceView, CliError> {
+    let known = names(teamspaces);
+    teamspaces.iter().find(|teamspace| teamspace.name == name).ok_or_else(|| {
         CliError::new(
             FailureKind::NotFound,
             format!("there is no teamspace `{name}`"),
