@@ -10,6 +10,7 @@ import {
   type RouterHistory,
 } from '@tanstack/react-router'
 import { SignInPage } from './features/account/sign-in-page'
+import { ServiceAccountsPage } from './features/service-accounts/service-accounts-page'
 import { ActivityPage } from './features/sessions/activity-page'
 import { SetupPage } from './features/setup/setup-page'
 import { TeamspacePage } from './features/teamspaces/teamspace-page'
@@ -45,6 +46,12 @@ const activity = createRoute({
   component: ActivityPage,
 })
 
+const serviceAccounts = createRoute({
+  getParentRoute: () => inside,
+  path: '/service-accounts',
+  component: ServiceAccountsPage,
+})
+
 const signIn = createRoute({
   getParentRoute: () => root,
   path: '/sign-in',
@@ -78,7 +85,7 @@ function texts(search: Record<string, unknown>, names: string[]): Record<string,
 export function newRouter(history?: RouterHistory) {
   return createRouter({
     routeTree: root.addChildren([
-      inside.addChildren([teamspaces, teamspace, activity]),
+      inside.addChildren([teamspaces, teamspace, activity, serviceAccounts]),
       signIn,
       setup,
     ]),

@@ -58,6 +58,9 @@ function Inside({ me }: { me: Me }) {
           <nav className={classes.nav} aria-label="Main">
             <NavLink to="/">Teamspaces</NavLink>
             <NavLink to="/activity">Activity</NavLink>
+            {me.may.manage_service_accounts && (
+              <NavLink to="/service-accounts">Service accounts</NavLink>
+            )}
           </nav>
           <div className={classes.end}>
             <LiveSign liveness={liveness} />
@@ -73,7 +76,9 @@ function Inside({ me }: { me: Me }) {
   )
 }
 
-function NavLink({ to, children }: { to: '/' | '/activity'; children: string }) {
+type Place = '/' | '/activity' | '/service-accounts'
+
+function NavLink({ to, children }: { to: Place; children: string }) {
   const here = useLocation({ select: ({ pathname }) => pathname })
   const current = to === '/' ? here === '/' || here.startsWith('/teamspaces') : here.startsWith(to)
   return (

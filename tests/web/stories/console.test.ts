@@ -1,5 +1,6 @@
 // What people see and do on the console, against the real hub, its Postgres and a real identity provider.
 
+import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { violations } from '../harness/axe'
 import { World } from '../harness/world'
@@ -118,6 +119,52 @@ describe('who is doing what', () => {
   })
 })
 
+describe('service accounts', () => {
+  test('an owner gives a job a token by keyboard, sees it once, and takes it back', async () => {
+    const { page } = await world.signedIn('olga')
+    await page.getByRole('link', { name: 'Service accounts' }).press('Enter')
+    await page.getByText('No program signs in by itself yet').waitFor()
+    await looksRight(page)
+
+    await page.getByRole('button', { name: 'New service account' }).press('Enter')
+    await page.getByLabel('Name').waitFor()
+    await page.keyboard.type('ci-tests')
+    await page.getByRole('checkbox', { name: 'staging' }).press('Space')
+    await looksRight(page)
+    await page.getByLabel('Name').press('Enter')
+    await page.getByText('nothing can sign in as ci-tests').waitFor()
+
+    await page.getByRole('button', { name: 'New token of ci-tests' }).press('Enter')
+    await page.getByLabel('What is it for?').waitFor()
+    await page.keyboard.type('github: shop/cart')
+    await page.keyboard.press('Enter')
+    const shown = page.getByRole('region', { name: 'token', exact: true })
+    await shown.waitFor()
+    await looksRight(page)
+    const token = (await shown.textContent()) ?? ''
+    expect(token).toMatch(/^flt_[\w-]{43}$/)
+    await page.getByRole('button', { name: 'Copy token' }).press('Enter')
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(token)
+    await page.getByRole('button', { name: 'Done' }).press('Enter')
+
+    const row = page.getByRole('row').filter({ hasText: 'github: shop/cart' })
+    expect(await row.textContent()).toMatch(/never.*in (29|30) days/)
+    expect(await page.content()).not.toContain(token)
+    await looksRight(page)
+    await row.getByRole('button', { name: /^Revoke/ }).press('Enter')
+    await page.getByRole('button', { name: 'Keep it' }).waitFor()
+    await looksRight(page)
+    await page.getByRole('button', { name: 'Revoke token' }).press('Enter')
+    await page.getByText('nothing can sign in as ci-tests').waitFor()
+  })
+
+  test('a developer is not led there, and is told who may by whoever gave them the address', async () => {
+    const { page } = await world.signedIn('ada', '/service-accounts')
+    await page.getByRole('alert').getByText('Not allowed').waitFor()
+    expect(await page.getByRole('link', { name: 'Service accounts' }).count()).toBe(0)
+  })
+})
+
 describe('for everybody', () => {
   test('the keyboard alone is enough', async () => {
     const { page } = await world.signedIn('ada')
@@ -218,3 +265,11 @@ describe('when the hub goes away', () => {
     await ada.page.getByText('Live', { exact: true }).waitFor({ timeout: 60_000 })
   })
 })
+
+/** axe finds nothing wrong, in either colour scheme. */
+async function looksRight(page: Page) {
+  for (const colorScheme of ['dark', 'light'] as const) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+    expect(await violations(page)).toEqual([])
+  }
+}
