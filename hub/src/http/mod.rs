@@ -3,6 +3,7 @@
 mod assets;
 mod audit;
 mod carrier;
+mod deadline;
 mod description;
 mod devices;
 pub mod error;

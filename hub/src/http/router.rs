@@ -1,32 +1,27 @@
 //! Every way in, on one port: REST, sign-in pages, the links, and the console for whatever else is asked.
 
-use std::time::Duration;
-
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, header},
     middleware,
 };
 use tower::ServiceBuilder;
 use tower_http::{
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
     set_header::SetResponseHeaderLayer,
-    timeout::TimeoutLayer,
     trace::TraceLayer,
 };
 use utoipa::{OpenApi, openapi::OpenApi as Document};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    assets, audit, carrier, description::Api, devices, events, groups, guard, health, join_tokens,
-    me, members, organization, policies, roles, service_accounts, services, sessions, setup,
-    teamspaces, version, visitor,
+    assets, audit, carrier, deadline, description::Api, devices, events, groups, guard, health,
+    join_tokens, me, members, organization, policies, roles, service_accounts, services, sessions,
+    setup, teamspaces, version, visitor,
 };
 use crate::{Hub, links, login};
 
-/// A request that takes longer has met a database that does not answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// No request of ours is larger; a catalogue comes over a link.
 const BODY_MAX_BYTES: usize = 64 * 1024;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,7 +58,7 @@ pub fn router(hub: &Hub) -> Router {
         .merge(login::routes())
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
+        .layer(middleware::from_fn(deadline::keep))
         .with_state(hub.clone());
     let layers = ServiceBuilder::new()
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
