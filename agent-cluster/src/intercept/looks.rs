@@ -39,7 +39,7 @@ struct World {
     linked: watch::Sender<bool>,
     observed: watch::Receiver<Observed>,
     state: watch::Receiver<PeerState>,
-    _wanted: watch::Sender<Option<Arc<Wanted>>>,
+    wanted: watch::Sender<Option<Arc<Wanted>>>,
 }
 
 fn world() -> World {
@@ -79,7 +79,7 @@ fn world() -> World {
         linked: linked_tx,
         observed: observed_rx,
         state: state_rx,
-        _wanted: wanted_tx,
+        wanted: wanted_tx,
     };
     world.peer_says(|_| {});
     world
@@ -201,6 +201,38 @@ async fn replicas_without_the_hub_believe_each_other() {
         state.linked = false;
     });
     assert_ne!(world.sees().0, Phase::Active);
+}
+
+#[tokio::test]
+async fn a_laptop_is_not_missed_while_no_replica_hears_the_hub() {
+    const GRACE: Duration = Duration::from_millis(1);
+    let mut world = world();
+    let mut wanted = Wanted::clone(world.wanted.borrow().as_ref().expect("wanted"));
+    wanted.intercepts.values_mut().for_each(|intercept| intercept.grace = GRACE);
+    world.wanted.send_replace(Some(Arc::new(wanted)));
+    world.cart_is(true, |_| {});
+    assert_eq!(world.sees().0, Phase::Active);
+    let session = world.session;
+    let away = |linked| {
+        move |state: &mut PeerState| {
+            let seen = HoldSeen { sight: Sight::Away, proven: BTreeSet::new(), refusal: None };
+            state.holds = vec![(session, seen)];
+            state.linked = linked;
+        }
+    };
+    world.linked.send_replace(false);
+    world.peer_says(away(false));
+    let since = Instant::now();
+    while since.elapsed() < 5 * GRACE {
+        assert_eq!(world.sees().0, Phase::Away);
+        assert_eq!(world.state.borrow().ended, []);
+    }
+    world.peer_says(away(true));
+    let since = Instant::now();
+    while world.state.borrow().ended != [session] {
+        assert!(since.elapsed() < Duration::from_secs(10), "one replica hears the hub again");
+        world.intercepts.look();
+    }
 }
 
 #[tokio::test]

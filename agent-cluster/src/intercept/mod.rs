@@ -268,8 +268,11 @@ impl Intercepts {
         });
         let sessions = &self.sessions;
         self.wires.holds.retain(|session| sessions.contains_key(&session));
+        // The way to a laptop leads through the hub: while no replica hears it, pods answer, and no laptop is missed.
+        let hub_is_away = !linked && !look.peers.alive.values().any(|r| r.state.linked);
         for (session, known) in &mut self.sessions {
-            if any_live(*session, &self.wires.holds, &look.peers) {
+            let is_unreachable = hub_is_away && known.live_at.is_some();
+            if is_unreachable || any_live(*session, &self.wires.holds, &look.peers) {
                 known.live_at = Some(look.now);
             }
         }
