@@ -9,7 +9,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
@@ -83,8 +83,10 @@ struct Parts {
     stopping: CancellationToken,
     drained: oneshot::Receiver<()>,
     peers_stopping: CancellationToken,
-    /// How many connections are open.
+    leaving: CancellationToken,
+    /// How many connections of intercepts are open.
     open: watch::Receiver<usize>,
+    consumes: TaskTracker,
 }
 
 impl Parts {
@@ -93,6 +95,7 @@ impl Parts {
         let identity = enrol::replica_key(Arc::clone(enrolled), run.pod_name.clone())?;
         let inventory = inventory(&client, &run.place.scopes(), &run.place.owner());
         let (stopping, peers_stopping) = (CancellationToken::new(), CancellationToken::new());
+        let (leaving, consumes) = (CancellationToken::new(), TaskTracker::new());
         let (wanted_tx, wanted_rx) = watch::channel(None::<Arc<Wanted>>);
         let (linked_tx, linked_rx) = watch::channel(false);
         let (state_tx, state_rx) = watch::channel(PeerState::default());
@@ -123,6 +126,8 @@ impl Parts {
             carried: CarriedSessions::default(),
             further: further_tx,
             ways: ways.clone(),
+            leaving: leaving.clone(),
+            consumes: consumes.clone(),
         };
         tokio::spawn(carriers.serve(asked_rx));
         let link = Link {
@@ -140,6 +145,7 @@ impl Parts {
             ways,
             linked: linked_tx,
             stopping: stopping.clone(),
+            leaving: leaving.clone(),
         };
         tokio::spawn(link.keep());
         let wires = Wires {
@@ -156,16 +162,20 @@ impl Parts {
         let (drained_tx, drained) = oneshot::channel();
         let (open_tx, open) = watch::channel(0);
         tokio::spawn(Intercepts::new(client, run, wires, open_tx).run(drained_tx));
-        Ok(Self { inventory, stopping, drained, peers_stopping, open })
+        Ok(Self { inventory, stopping, drained, peers_stopping, leaving, open, consumes })
     }
 
-    /// Endpoints leave, then the Lease, then what is still open may finish.
+    /// Endpoints leave, then the Lease and the hub, so that laptops find another replica; then what is still open may
+    /// finish.
     async fn end(mut self) {
         self.stopping.cancel();
         let _task_gone = self.drained.await;
         self.peers_stopping.cancel();
+        self.leaving.cancel();
         tokio::time::sleep(PROXIES_FOLLOW).await;
-        let finished = self.open.wait_for(|open| *open == 0);
+        self.consumes.close();
+        let finished =
+            async { tokio::join!(self.open.wait_for(|open| *open == 0), self.consumes.wait()) };
         let in_time = tokio::time::timeout(CONNECTIONS_FINISH, finished).await.is_ok();
         info!(in_time, "Stopped");
     }

@@ -16,7 +16,7 @@ use fairlead_tunnel::{
 use fairlead_wire::{link::v1::CarrierOffer, preface::Side, ticket::Ticket, words};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -42,6 +42,10 @@ pub(crate) struct Carriers {
     /// Sessions that want a further carrier; the hub is asked.
     pub(crate) further: mpsc::Sender<SessionId>,
     pub(crate) ways: Ways,
+    /// From then on nothing new is carried for laptops that consume, and what is open may end.
+    pub(crate) leaving: CancellationToken,
+    /// What is carried for them.
+    pub(crate) consumes: TaskTracker,
 }
 
 /// What all carriers of a session share; forgotten when the last of them has ended.
@@ -155,8 +159,9 @@ impl Carriers {
             inventory: self.inventory,
             first_uses: self.first_uses,
             used: Arc::clone(&carried.used),
+            leaving: self.leaving,
         };
-        consume.serve(acceptor, &carried.cut).await;
+        self.consumes.track_future(consume.serve(acceptor, &carried.cut)).await;
         driver.abort();
         Ok(())
     }

@@ -47,6 +47,8 @@ pub(crate) struct Consume {
     pub(crate) inventory: watch::Receiver<Inventory>,
     pub(crate) first_uses: FirstUses,
     pub(crate) used: Arc<Used>,
+    /// From then on this replica takes no more streams.
+    pub(crate) leaving: CancellationToken,
 }
 
 impl Consume {
@@ -57,6 +59,7 @@ impl Consume {
         let handle = acceptor.handle().clone();
         // A grant arrives piece by piece; meanwhile streams go on, and the carrier may be cut.
         let mut arriving = JoinSet::new();
+        let mut is_leaving = false;
         loop {
             let incoming = tokio::select! {
                 incoming = acceptor.next() => incoming,
@@ -74,6 +77,12 @@ impl Consume {
                     None
                 }
                 () = ends.cancelled() => None,
+                () = self.leaving.cancelled(), if !is_leaving => {
+                    // Ends when what is open has ended.
+                    handle.drain();
+                    is_leaving = true;
+                    continue;
+                }
             };
             match incoming {
                 Some(Incoming::Grant(shown)) if arriving.len() < GRANTS_ARRIVING_MAX => {
@@ -268,6 +277,7 @@ mod tests {
         grant: Grant,
         port: Port,
         wanted: watch::Sender<Option<Arc<Wanted>>>,
+        leaving: CancellationToken,
     }
 
     async fn world() -> World {
@@ -285,6 +295,7 @@ mod tests {
         };
         let wanted = Wanted { consumes: [(session, device)].into(), ..Wanted::default() };
         let (wanted_tx, wanted_rx) = watch::channel(Some(Arc::new(wanted)));
+        let leaving = CancellationToken::new();
         let port = answering_port().await;
         let services = vec![service("cart", &[port.get(), 1]), service("payment", &[port.get()])];
         let consume = Consume {
@@ -294,6 +305,7 @@ mod tests {
             inventory: watch::channel(Inventory::of(services, Vec::new())).1,
             first_uses: FirstUses::queue().0,
             used: Arc::default(),
+            leaving: leaving.clone(),
         };
         let now = SystemTime::now();
         let grant = Grant {
@@ -313,7 +325,14 @@ mod tests {
             expires_at: now + Duration::from_secs(900),
         };
         let opener = carried(&pair, consume).await;
-        World { opener, signer: GrantSigner::new(&grant_key), grant, port, wanted: wanted_tx }
+        World {
+            opener,
+            signer: GrantSigner::new(&grant_key),
+            grant,
+            port,
+            wanted: wanted_tx,
+            leaving,
+        }
     }
 
     async fn carried(pair: &Pair, consume: Consume) -> Opener {
@@ -444,6 +463,22 @@ mod tests {
         ends.is_over().await;
         assert!(SystemTime::now() >= soon - Duration::from_secs(1), "not before its time");
         goes_on.asks("shop/cart", goes_on.port).await.expect("covered by the newer one");
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_leaves_takes_no_more_streams_and_lets_those_that_are_open_end() {
+        let world = world().await;
+        world.shows(&world.grant).await.expect("a good grant");
+        let (session, service) = (world.grant.session, "shop/cart".parse().expect("valid"));
+        let wish = OpenRequest { session, service, port: world.port, probe: false };
+        let open = world.opener.open(&wish).await.expect("covered");
+        world.leaving.cancel();
+        let refused = async { while world.asks("shop/cart", world.port).await.is_ok() {} };
+        timeout(Duration::from_secs(10), refused).await.expect("it takes no more");
+        assert!(!world.opener.takes_streams(), "whoever asks next asks elsewhere");
+        assert!(!world.opener.is_closed(), "one is open");
+        drop(open);
+        world.is_over().await;
     }
 
     #[tokio::test]

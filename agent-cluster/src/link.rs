@@ -1,7 +1,7 @@
 //! The link to the hub: dialled from here, begun with a challenge, kept alive by heartbeats, begun again when lost.
 //! It only carries words; what they ask for happens elsewhere.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use fairlead_model::{SessionId, timers};
@@ -12,7 +12,7 @@ use fairlead_tunnel::{
 use fairlead_wire::{
     challenge,
     link::v1::{
-        CarrierOffer, ClusterDown, ClusterUp, FurtherCarrier, Heartbeat, Hello,
+        CarrierOffer, ClusterDown, ClusterUp, FurtherCarrier, Heartbeat, Hello, SessionKind,
         cluster_down::Message as Down, cluster_links_client::ClusterLinksClient,
         cluster_up::Message as Up,
     },
@@ -73,11 +73,24 @@ pub(crate) struct Link {
     /// Whether a link stands.
     pub(crate) linked: watch::Sender<bool>,
     pub(crate) stopping: CancellationToken,
+    /// Ends the link for good: a hub that has none offers nobody a way here.
+    pub(crate) leaving: CancellationToken,
 }
 
 impl Link {
-    /// Keeps one link for as long as the process lives.
+    /// Keeps one link until this replica leaves. What the hub wanted last is known for as long as the process lives:
+    /// what is still carried rests on it.
     pub(crate) async fn keep(mut self) {
+        let leaving = self.leaving.clone();
+        tokio::select! {
+            () = self.link_again_and_again() => {}
+            () = leaving.cancelled() => {}
+        }
+        self.linked.send_replace(false);
+        pending().await
+    }
+
+    async fn link_again_and_again(&mut self) {
         let mut backoff = Backoff::new();
         let mut lost_at = Instant::now();
         let mut said = String::new();
@@ -89,7 +102,7 @@ impl Link {
                     said.clear();
                     self.linked.send_replace(true);
                     self.ways.look_again();
-                    let ended = open.serve(&mut self).await;
+                    let ended = open.serve(self).await;
                     self.linked.send_replace(false);
                     lost_at = Instant::now();
                     warn!("The link to the hub is lost: {ended:#}");
@@ -283,8 +296,12 @@ async fn take(message: Down, link: &Link) -> anyhow::Result<()> {
             link.wanted.send_replace(Some(Arc::new(wanted)));
             Ok(())
         }
-        // A replica that stops takes nothing new.
-        Down::Carrier(_) if link.stopping.is_cancelled() => Ok(()),
+        // A replica that stops takes no new intercept. A laptop that consumes would wait in vain for its other half.
+        Down::Carrier(offer)
+            if link.stopping.is_cancelled() && offer.kind() == SessionKind::Intercept =>
+        {
+            Ok(())
+        }
         Down::Carrier(offer) => pass_on(link, Asked::Carrier(Box::new(offer))).await,
         Down::Revoked(revoked) => match revoked.session_id.parse() {
             Ok(session) => pass_on(link, Asked::Revoked { session, reason: revoked.reason }).await,
@@ -324,6 +341,19 @@ mod tests {
             ways: Ways::to_hub("https://hub.test", Connector::default()).expect("an address"),
             linked: watch::Sender::new(true),
             stopping: CancellationToken::new(),
+            leaving: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_stops_goes_on_taking_laptops_that_consume_and_no_intercept() {
+        let (asked_tx, mut asked_rx) = mpsc::channel(1);
+        let link = Link { asked: asked_tx, ..link() };
+        link.stopping.cancel();
+        for (kind, is_taken) in [(SessionKind::Intercept, false), (SessionKind::Consume, true)] {
+            let offer = CarrierOffer { kind: kind.into(), ..CarrierOffer::default() };
+            take(Down::Carrier(offer), &link).await.expect("understood");
+            assert_eq!(asked_rx.try_recv().is_ok(), is_taken, "{kind:?}");
         }
     }
 

@@ -162,8 +162,24 @@ fn publish(keeper: &Keeper, id: SessionId, opener: &Opener) -> bool {
     true
 }
 
-/// Holds a carrier until it is lost or of no more use.
-async fn hold(keeper: Arc<Keeper>, id: SessionId, Shown { opener, grant_rx }: Shown, kind: Kind) {
+/// Holds a carrier until new connections have to take another one.
+async fn hold(keeper: Arc<Keeper>, id: SessionId, shown: Shown, kind: Kind) {
+    let handle = shown.opener.handle().clone();
+    let mut used = JoinSet::new();
+    used.spawn(serve(Arc::clone(&keeper), id, shown, kind));
+    tokio::select! {
+        _ = used.join_next() => {}
+        () = handle.draining() => {
+            info!(session = %id, "A carrier takes no more streams; those that are open go on");
+            // Ends with them, or with the session.
+            used.detach_all();
+            leave_out(&keeper, id, |opener| !opener.takes_streams());
+        }
+    }
+}
+
+/// Serves a carrier until it is lost or of no more use.
+async fn serve(keeper: Arc<Keeper>, id: SessionId, Shown { opener, grant_rx }: Shown, kind: Kind) {
     tokio::select! {
         () = look_after(&keeper, id, &opener, grant_rx) => {}
         () = spare(&keeper, id, &opener), if kind == Kind::Further => {
@@ -171,9 +187,14 @@ async fn hold(keeper: Arc<Keeper>, id: SessionId, Shown { opener, grant_rx }: Sh
         }
     }
     opener.close();
+    leave_out(&keeper, id, Opener::is_closed);
+}
+
+/// Offers some carriers to no new connection any more.
+fn leave_out(keeper: &Keeper, id: SessionId, which: impl Fn(&Opener) -> bool) {
     let mut sessions = keeper.sessions();
     if let Some(session) = sessions.live(id) {
-        session.openers.send_modify(|openers| openers.retain(|opener| !opener.is_closed()));
+        session.openers.send_modify(|openers| openers.retain(|opener| !which(opener)));
     }
     sessions.note_shown_everywhere(id);
 }
@@ -320,6 +341,18 @@ mod tests {
         further.close();
         grows.carrying.await.expect("no panic");
         assert_eq!(grows.keeper.sessions().view_of(grows.id).expect("kept").carriers, 0);
+    }
+
+    #[tokio::test]
+    async fn a_carrier_that_takes_no_more_streams_makes_room_for_another_and_lives_on() {
+        let mut first = None;
+        let grows = Grows::from(async |agent| first.insert(agent.opener().await).clone()).await;
+        grows.has(1).await;
+        let first = first.take().expect("made");
+        first.handle().drain();
+        grows.has(0).await;
+        grows.carrying.await.expect("no panic");
+        assert!(!first.is_closed(), "what is open on it goes on");
     }
 
     #[tokio::test(start_paused = true)]

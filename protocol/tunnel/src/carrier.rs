@@ -163,6 +163,11 @@ impl CarrierHandle {
         self.drain.cancel();
     }
 
+    /// Waits until it takes no further streams.
+    pub async fn draining(&self) {
+        self.drain.cancelled().await;
+    }
+
     /// Remembers which way it takes, for whoever shows it.
     pub fn came_by(&self, path: CarrierPath) {
         // It takes one way all its life.

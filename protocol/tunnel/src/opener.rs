@@ -155,10 +155,7 @@ impl Opener {
 
     async fn begin_stream(&self, wish: &OpenRequest) -> io::Result<Stream> {
         if self.handle.is_draining() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotConnected,
-                "the carrier is being drained",
-            ));
+            return Err(drained());
         }
         let (receiver, sender) = self.ask(wish.to_head()).await?;
         Ok(Stream::new(receiver, sender, self.handle.count_stream()))
@@ -166,10 +163,22 @@ impl Opener {
 
     async fn ask(&self, head: Request<()>) -> io::Result<(Receiver, Sender)> {
         let mut requests = self.requests.clone();
-        poll_fn(|cx| requests.poll_ready(cx)).await.map_err(io_error)?;
-        let (answer, send) = requests.send_request(head, false).map_err(io_error)?;
+        let failed = |error: h2::Error| {
+            // The other end takes no more; what is open goes on.
+            if error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) {
+                self.handle.drain();
+                return drained();
+            }
+            io_error(error)
+        };
+        poll_fn(|cx| requests.poll_ready(cx)).await.map_err(failed)?;
+        let (answer, send) = requests.send_request(head, false).map_err(failed)?;
         Ok((Receiver::asked(answer), Sender::new(send)))
     }
+}
+
+fn drained() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the carrier is being drained")
 }
 
 /// Waits for the first PING to come back: then the other end has accepted us.
