@@ -10,7 +10,7 @@ use crate::{Failure, FailureKind};
 /// Version of everything in this crate. Rises with each change that an older part would misread.
 pub const PROTOCOL: u32 = 2;
 
-/// Room for the largest honest message: a footprint of 2,000 services.
+/// Room for the largest honest message: a footprint of 6,000 services.
 pub const FRAME_MAX_BYTES: usize = 4 << 20;
 
 #[derive(Debug, thiserror::Error)]

@@ -108,17 +108,21 @@ fn set(
     let Some(attachment) = attachment else {
         return Err(Failure::new(FailureKind::Input, "only an attached daemon has a footprint"));
     };
-    let ports: usize = services.iter().map(|service| service.ports.len()).sum();
-    if services.len() > SERVICES_MAX || ports > PORTS_MAX {
-        return Err(Failure::new(
-            FailureKind::LaptopNetwork,
-            format!("{} services with {ports} ports are too many for a hosts file", services.len()),
-        )
-        .hint(format!(
-            "consume fewer: at most {SERVICES_MAX} services and {PORTS_MAX} ports at a time"
-        )));
-    }
+    must_have_room(services.len(), services.iter().map(|service| service.ports.len()).sum())?;
     machine.set(attachment, services, may_remap).map_err(|error| refusal(&error))
+}
+
+fn must_have_room(services: usize, ports: usize) -> Result<(), Failure> {
+    if services <= SERVICES_MAX && ports <= PORTS_MAX {
+        return Ok(());
+    }
+    Err(Failure::new(
+        FailureKind::LaptopNetwork,
+        format!("{services} services with {ports} ports are too many for a hosts file"),
+    )
+    .hint(format!(
+        "consume fewer: at most {SERVICES_MAX} services and {PORTS_MAX} ports at a time"
+    )))
 }
 
 /// Answers a daemon, and passes it the listeners that it does not have yet.
@@ -212,4 +216,19 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_of_five_thousand_services_has_room_and_more_is_refused_in_words() {
+        assert!(must_have_room(5_000, 5_000).is_ok());
+        assert!(must_have_room(SERVICES_MAX, PORTS_MAX).is_ok());
+        let refused = must_have_room(SERVICES_MAX + 1, SERVICES_MAX + 1).expect_err("too many");
+        assert_eq!(refused.message, "6001 services with 6001 ports are too many for a hosts file");
+        assert!(refused.hint.is_some_and(|hint| hint.contains("at most 6000 services")));
+        assert!(must_have_room(1, PORTS_MAX + 1).is_err());
+    }
 }

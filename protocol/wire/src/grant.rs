@@ -458,10 +458,10 @@ mod tests {
     }
 
     #[test]
-    fn two_thousand_services_with_the_longest_names_fit() {
+    fn six_thousand_services_with_the_longest_names_fit() {
         let mut world = World::new();
         let longest = |n: usize| format!("{}/{n:0>63}", "n".repeat(63)).parse().expect("valid");
-        world.grant.services = (0..2000)
+        world.grant.services = (0..6000)
             .map(|n| GrantedService { service: longest(n), ports: vec![port(8080), port(65_535)] })
             .collect();
         let jwt = world.jwt();

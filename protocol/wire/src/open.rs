@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 
 pub const OPEN_PATH: &str = "/v1/open";
 pub const GRANT_PATH: &str = "/v1/grant";
-/// Longest grant that an agent reads, and that the hub signs. It holds the 2,000 services that a laptop takes at most,
+/// Longest grant that an agent reads, and that the hub signs. It holds the 6,000 services that a laptop takes at most,
 /// even when their names are as long as Kubernetes lets them be.
-pub const GRANT_MAX_BYTES: usize = 512 * 1024;
+pub const GRANT_MAX_BYTES: usize = 1536 * 1024;
 
 const AUTHORITY: &str = "fairlead.internal";
 const SESSION: HeaderName = HeaderName::from_static("fairlead-session");
