@@ -155,6 +155,12 @@ impl Line {
         self.consume()
     }
 
+    /// Ends ada's daemon and starts a new one, which consumes nothing.
+    pub fn is_fresh(&self) -> anyhow::Result<()> {
+        self.ada().fairlead(&["stop"])?.ok()?;
+        self.ada().gets_ready()
+    }
+
     /// Refuses ada's programs the hub's raw port, as many networks do: what is left is the port that serves everything
     /// else. Whoever has found the raw port closed does not try it again for a while.
     pub fn closes_the_raw_port(&self) -> anyhow::Result<()> {

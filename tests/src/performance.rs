@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::{figure::Figure, table::markdown};
 
 /// What each bench is about; the page shows them in this order.
-const BENCHES: [(&str, &str); 3] = [
+const BENCHES: [(&str, &str); 4] = [
     (
         "tunnel",
         "How fast bytes travel from the laptop to a service, beside the same bytes without us",
     ),
+    ("consume", "What it takes to consume 5,000 services"),
     ("intercept", "How soon an intercept has a Service's new connections, and gives them back"),
     ("loss", "What it costs to lose the laptop, a replica or both"),
 ];

@@ -38,6 +38,8 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 enum What {
+    /// What it takes to consume 5,000 services
+    Consume,
     /// How soon an intercept has a Service's new connections, and gives them back
     Intercept,
     /// What it costs to lose the laptop, a replica or both, and how soon others' changes are followed
@@ -48,6 +50,7 @@ enum What {
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     let name = match bench.what {
+        What::Consume => "consume",
         What::Intercept => "intercept",
         What::Loss => "loss",
         What::Tunnel => "tunnel",
@@ -82,7 +85,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
 /// Builds everything and returns the program that measures. Where it is about the processor, everything is optimized.
 fn programs(what: What) -> anyhow::Result<PathBuf> {
     let mut build = cargo(["build", "--workspace", "--bins"]);
-    if what != What::Tunnel {
+    if !matches!(what, What::Tunnel | What::Consume) {
         run_command(&mut build)?;
         return fairlead_lab::sibling("bench");
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench NAME`: figures with gates, measured on the real parts. One file per bench.
 
+mod consume;
 mod intercept;
 mod loss;
 mod stage;
@@ -24,6 +25,7 @@ struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Consume,
     Intercept,
     Loss,
     Tunnel,
@@ -51,6 +53,7 @@ struct How {
 fn main() -> ExitCode {
     let Bench { what, how } = Bench::parse();
     let figures = match what {
+        What::Consume => consume::bench(how.rounds),
         What::Intercept => intercept::bench(how.proxy_mode, how.rounds),
         What::Loss => loss::bench(how.proxy_mode, how.rounds),
         What::Tunnel => tunnel::bench(how.rounds),
