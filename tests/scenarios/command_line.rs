@@ -93,6 +93,16 @@ impl CommandLine {
         self.ask_for_tokens(&form, Some(proof)).await
     }
 
+    /// Brings the API token of a service account.
+    pub(crate) async fn brings(&self, api_token: &str) -> Page {
+        let form = [
+            ("grant_type", "urn:fairlead:grant-type:api-token"),
+            ("client_id", "fairlead-cli"),
+            ("api_token", api_token),
+        ];
+        self.ask_for_tokens(&form, Some(self.proof(&self.key))).await
+    }
+
     /// Signs in as `person`.
     pub(crate) async fn signs_in(&self, browser: &mut Browser, person: &str) -> Tokens {
         let code = self.code_by(browser, person).await;

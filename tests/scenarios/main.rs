@@ -9,6 +9,7 @@ mod oauth;
 mod organization;
 mod refresh;
 mod secrets;
+mod service_accounts;
 mod setup;
 mod sign_in;
 mod web_session;

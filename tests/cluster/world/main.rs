@@ -15,6 +15,7 @@ mod developer;
 mod globex;
 mod hard;
 mod intercepting;
+mod jobs;
 mod laptop_lost;
 mod lifecycle;
 mod live_sessions;
@@ -40,6 +41,7 @@ fn stories() -> Vec<Story> {
         consuming::stories(),
         // Before there is a second organization, when whoever signs in is asked for an address first.
         in_one_mode(console::stories()),
+        in_one_mode(jobs::stories()),
         in_one_mode(refused::stories()),
         in_one_mode(bad_input::stories()),
         start_and_restore::stories(),
