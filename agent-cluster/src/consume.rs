@@ -6,7 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use fairlead_model::{Port, ServiceRef, SessionId, Thumbprint};
@@ -208,6 +208,7 @@ fn destination_of(
 }
 
 async fn carry(offer: StreamOffered, destination: Destination, service: &ServiceRef) {
+    let begun = Instant::now();
     let pod = match timeout(CONNECT, destination.dial()).await {
         Ok(Ok(pod)) => pod,
         Ok(Err(error)) => return offer.refuse(Refusal::Unreachable, why(&error, service)),
@@ -220,7 +221,7 @@ async fn carry(offer: StreamOffered, destination: Destination, service: &Service
         }
     };
     let _best_effort = pod.set_nodelay(true);
-    match offer.accept() {
+    match offer.accept_after(begun.elapsed()) {
         Ok(stream) => {
             let copied = copy::both_ways(stream, pod).await;
             debug!(%service, ?copied, "A consumed connection ended");

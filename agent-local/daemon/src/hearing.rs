@@ -57,6 +57,7 @@ async fn hear(keeper: &Arc<Keeper>, orphans: &Orphans, message: Down) {
             }
         }
         Down::Observed(observed) => hear_observed(keeper, observed).await,
+        Down::Echo(echo) => keeper.echoes.take(echo),
         // These belong to the beginning of a link; the link's task has read them.
         Down::Challenge(_) | Down::Welcome(_) | Down::Heartbeat(_) => {}
     }

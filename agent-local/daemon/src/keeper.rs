@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use crate::{
     desired::{Desired, DesiredSession},
     doors::Knocks,
+    echoes::Echoes,
     footing::Footing,
     footprint::Footprint,
     granted::Granted,
@@ -44,6 +45,7 @@ pub(crate) struct Keeper {
     pub(crate) accounts: Accounts,
     pub(crate) link: LinkHandle,
     pub(crate) offers: Offers,
+    pub(crate) echoes: Echoes,
     pub(crate) ways: KnownWays,
     desired: Desired,
     pub(crate) footing: Arc<Footing>,
@@ -74,6 +76,7 @@ impl Keeper {
         Self {
             accounts,
             offers: Offers::new(link.clone()),
+            echoes: Echoes::new(link.clone()),
             ways: KnownWays::default(),
             link,
             desired,

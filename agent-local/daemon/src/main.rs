@@ -10,6 +10,7 @@ mod consume;
 mod desired;
 mod doors;
 mod early_ends;
+mod echoes;
 mod footing;
 mod footprint;
 mod granted;

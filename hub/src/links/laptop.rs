@@ -4,7 +4,7 @@ use fairlead_model::{Phase, SessionId, SessionKind};
 use fairlead_wire::{
     challenge::NONCE_BYTES,
     link::v1::{
-        CarrierRefused, CarrierRequest, Challenge, Heartbeat, Hello, LaptopDown, LaptopUp,
+        CarrierRefused, CarrierRequest, Challenge, Echo, Heartbeat, Hello, LaptopDown, LaptopUp,
         LaptopWelcome, SessionObserved, laptop_down::Message as Down_,
         laptop_links_server::LaptopLinks, laptop_up::Message as Up,
     },
@@ -124,6 +124,11 @@ impl Peer for LaptopLink {
                 Ok(())
             }
             Up::Observed(observed) => self.observed(observed).await,
+            Up::Echo(Echo { number }) => {
+                let device = self.proven.identity.device;
+                self.hub.links.tell_laptop(device, Down_::Echo(Echo { number }));
+                Ok(())
+            }
         }
     }
 

@@ -10,8 +10,8 @@ use fairlead_wire::{
     authority::DeviceRequest,
     challenge,
     link::v1::{
-        CarrierRequest, Catalogue, FirstUse, FurtherCarrier, Heartbeat, Hello, Phase, ServiceRef,
-        cluster_down, cluster_up, laptop_down, laptop_up,
+        CarrierRequest, Catalogue, Echo, FirstUse, FurtherCarrier, Heartbeat, Hello, Phase,
+        ServiceRef, cluster_down, cluster_up, laptop_down, laptop_up,
     },
     preface::{Answer, Preface, Side},
     ticket::Ticket,
@@ -294,6 +294,13 @@ impl Stage {
                     CarrierRequest { session_id: session, replica: String::new(), request_id: 7 };
                 link.say(laptop_up::Message::Carrier(request)).await;
                 if link.carrier().await.is_ok() { "taken" } else { "refused" }
+            }
+            "echo" => {
+                link.say(laptop_up::Message::Echo(Echo { number: 7 })).await;
+                match link.next().await {
+                    Ok(laptop_down::Message::Echo(Echo { number: 7 })) => "taken",
+                    other => panic!("not its echo: {other:?}"),
+                }
             }
             "observed" => {
                 let message = observed(&session, Phase::Active, "");

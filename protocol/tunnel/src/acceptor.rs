@@ -1,10 +1,12 @@
 //! The end of a carrier that takes streams: the agent when a laptop consumes, the laptop when the agent intercepts.
 
-use std::{future::poll_fn, io};
+use std::{future::poll_fn, io, time::Duration};
 
 use bytes::Bytes;
 use fairlead_model::timers::STREAM_OPEN;
-use fairlead_wire::open::{GRANT_MAX_BYTES, GRANT_PATH, OPEN_PATH, OpenRequest, Refusal, Refused};
+use fairlead_wire::open::{
+    GRANT_MAX_BYTES, GRANT_PATH, OPEN_PATH, OpenRequest, Opened, Refusal, Refused,
+};
 use h2::{
     RecvStream,
     server::{Connection, SendResponse},
@@ -136,8 +138,18 @@ impl StreamOffered {
     }
 
     /// Agrees; fails when the other end has given up meanwhile.
-    pub fn accept(mut self) -> io::Result<Stream> {
-        let send = self.answer.agree()?;
+    pub fn accept(self) -> io::Result<Stream> {
+        self.agree(Opened::default())
+    }
+
+    /// The same after connecting for so long, which whoever probes is told.
+    pub fn accept_after(self, connecting: Duration) -> io::Result<Stream> {
+        let connected_in = self.wish.probe.then_some(connecting);
+        self.agree(Opened { connected_in })
+    }
+
+    fn agree(mut self, opened: Opened) -> io::Result<Stream> {
+        let send = self.answer.agree(opened)?;
         Ok(Stream::new(self.receiver, Sender::new(send), self.count))
     }
 
@@ -151,9 +163,9 @@ impl StreamOffered {
 struct Answer(Option<SendResponse<Bytes>>);
 
 impl Answer {
-    fn agree(&mut self) -> io::Result<h2::SendStream<Bytes>> {
+    fn agree(&mut self, opened: Opened) -> io::Result<h2::SendStream<Bytes>> {
         let mut respond = self.0.take().expect("an offer is answered once, by value");
-        respond.send_response(Response::new(()), false).map_err(io_error)
+        respond.send_response(opened.to_head(), false).map_err(io_error)
     }
 
     fn end(&mut self, status: StatusCode) {

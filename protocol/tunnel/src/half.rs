@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fairlead_wire::open::Refused;
+use fairlead_wire::open::{Opened, Refused};
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
 use http::StatusCode;
 
@@ -23,6 +23,7 @@ const RESERVE_MAX_BYTES: usize = crate::carrier::SEND_BUFFER_BYTES;
 pub(crate) struct Receiver {
     state: Receiving,
     ended: bool,
+    opened: Opened,
 }
 
 #[derive(Debug)]
@@ -35,11 +36,20 @@ enum Receiving {
 
 impl Receiver {
     pub(crate) const fn asked(answer: ResponseFuture) -> Self {
-        Self { state: Receiving::Asked(answer), ended: false }
+        Self::of(Receiving::Asked(answer))
     }
 
     pub(crate) const fn open(recv: RecvStream) -> Self {
-        Self { state: Receiving::Open(recv), ended: false }
+        Self::of(Receiving::Open(recv))
+    }
+
+    const fn of(state: Receiving) -> Self {
+        Self { state, ended: false, opened: Opened { connected_in: None } }
+    }
+
+    /// Returns what the other end said when it agreed.
+    pub(crate) const fn opened(&self) -> Opened {
+        self.opened
     }
 
     /// Says whether the other end has ended its direction in good order, and everything was read.
@@ -52,6 +62,7 @@ impl Receiver {
         if let Receiving::Asked(answer) = &mut self.state {
             let head = ready!(Pin::new(answer).poll(cx)).map_err(io_error)?;
             self.state = if agreed(head.status()) {
+                self.opened = Opened::from_head(&head);
                 Receiving::Open(head.into_body())
             } else {
                 Receiving::Refused(Refused::from_head(&head))

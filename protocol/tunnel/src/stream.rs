@@ -7,6 +7,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -36,6 +37,12 @@ impl Stream {
     /// Waits for the other end's answer to an early open. Reading waits for it by itself.
     pub async fn answered(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| self.receiver.poll_open(cx).map_ok(drop)).await
+    }
+
+    /// Returns how long the other end's own connection took, once it has agreed and where it says so: of a probe.
+    #[must_use]
+    pub const fn connected_in(&self) -> Option<Duration> {
+        self.receiver.opened().connected_in
     }
 
     /// Ends the stream at once, in both directions, with an error at the other end.

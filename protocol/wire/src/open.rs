@@ -2,7 +2,7 @@
 //!
 //! Only the heads are made and read here; frames and flow control belong to `fairlead-tunnel`.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use fairlead_model::{Port, ServiceRef, SessionId};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -18,6 +18,7 @@ const SESSION: HeaderName = HeaderName::from_static("fairlead-session");
 const SERVICE: HeaderName = HeaderName::from_static("fairlead-service");
 const PORT: HeaderName = HeaderName::from_static("fairlead-port");
 const PROBE: HeaderName = HeaderName::from_static("fairlead-probe");
+const CONNECT: HeaderName = HeaderName::from_static("fairlead-connect-us");
 const REASON: HeaderName = HeaderName::from_static("fairlead-reason");
 const REASON_MAX_BYTES: usize = 300;
 
@@ -59,6 +60,32 @@ impl OpenRequest {
             port: the_one(headers, PORT, "fairlead-port")?,
             probe: headers.contains_key(PROBE),
         })
+    }
+}
+
+/// The far end's agreement to open a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// How long its own connection to the service took; said of probes.
+    pub connected_in: Option<Duration>,
+}
+
+impl Opened {
+    #[must_use]
+    pub fn to_head(self) -> Response<()> {
+        let mut head = Response::new(());
+        if let Some(connected_in) = self.connected_in {
+            head.headers_mut().insert(CONNECT, text(&connected_in.as_micros()));
+        }
+        head
+    }
+
+    /// Reads an agreement; what is not readable was not said.
+    #[must_use]
+    pub fn from_head(head: &Response<impl Sized>) -> Self {
+        let said = head.headers().get(CONNECT).and_then(|value| value.to_str().ok());
+        let us = said.and_then(|text| text.parse().ok());
+        Self { connected_in: us.map(Duration::from_micros) }
     }
 }
 

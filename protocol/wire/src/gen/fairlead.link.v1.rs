@@ -55,6 +55,12 @@ pub struct Hello {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {}
+/// Comes back as it was sent, at once: how long the way there and back takes. Only laptops ask.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Echo {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClusterUp {
     #[prost(oneof = "cluster_up::Message", tags = "1, 2, 3, 4, 5, 6")]
@@ -216,7 +222,7 @@ pub struct FurtherCarrier {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LaptopUp {
-    #[prost(oneof = "laptop_up::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "laptop_up::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<laptop_up::Message>,
 }
 /// Nested message and enum types in `LaptopUp`.
@@ -231,11 +237,13 @@ pub mod laptop_up {
         Carrier(super::CarrierRequest),
         #[prost(message, tag = "4")]
         Observed(super::SessionObserved),
+        #[prost(message, tag = "5")]
+        Echo(super::Echo),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LaptopDown {
-    #[prost(oneof = "laptop_down::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "laptop_down::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub message: ::core::option::Option<laptop_down::Message>,
 }
 /// Nested message and enum types in `LaptopDown`.
@@ -258,6 +266,8 @@ pub mod laptop_down {
         Revoked(super::Revoked),
         #[prost(message, tag = "8")]
         Observed(super::SessionObserved),
+        #[prost(message, tag = "9")]
+        Echo(super::Echo),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,0 +1,80 @@
+//! Echoes over the link: whether the hub answers at this moment, and how long the way there and back takes.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use fairlead_wire::link::v1::{Echo, laptop_up::Message as Up};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+use crate::link::LinkHandle;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoEcho {
+    #[error("the hub is not connected")]
+    NotConnected,
+    #[error("the hub does not answer")]
+    Silent,
+}
+
+/// The echoes that have not come back yet.
+#[derive(Debug)]
+pub(crate) struct Echoes {
+    link: LinkHandle,
+    numbers: AtomicU64,
+    pending: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+}
+
+/// Forgets an echo that nobody waits for any more.
+struct Sent<'a> {
+    echoes: &'a Echoes,
+    number: u64,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        self.echoes.pending().remove(&self.number);
+    }
+}
+
+impl Echoes {
+    pub(crate) fn new(link: LinkHandle) -> Self {
+        Self { link, numbers: AtomicU64::new(1), pending: Mutex::default() }
+    }
+
+    /// Sends one, and returns how long it was away.
+    pub(crate) async fn ask(&self, patience: Duration) -> Result<Duration, NoEcho> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let (back_tx, back_rx) = oneshot::channel();
+        self.pending().insert(number, back_tx);
+        let _sent = Sent { echoes: self, number };
+        let begun = Instant::now();
+        if !self.link.say(Up::Echo(Echo { number })) {
+            return Err(NoEcho::NotConnected);
+        }
+        match timeout(patience, back_rx).await {
+            Ok(Ok(())) => Ok(begun.elapsed()),
+            Ok(Err(_)) | Err(_) => Err(NoEcho::Silent),
+        }
+    }
+
+    /// Takes one that came back.
+    pub(crate) fn take(&self, echo: Echo) {
+        if let Some(back_tx) = self.pending().remove(&echo.number) {
+            // Who asked may have given up.
+            let _given_up = back_tx.send(());
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<()>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
