@@ -19,7 +19,7 @@ use crate::{
     consume, intercept,
     keeper::Keeper,
     program::{self, Wanted},
-    proof,
+    proof, trace,
 };
 
 const CONVERSATIONS_MAX: usize = 32;
@@ -125,6 +125,7 @@ async fn answer(request: Request, keeper: &Arc<Keeper>, pid: i32) -> Reply {
             let patience = Duration::from_millis(patience_ms).min(PATIENCE_MAX);
             Ok(Answer::Awaited { session: keeper.await_proof(session, patience).await })
         }
+        Request::Trace(wish) => Ok(Answer::Traced { hops: trace::follow(keeper, &wish).await }),
         Request::Leave { session } => {
             let _acting = keeper.acting.lock().await;
             if keeper.sessions().live(session).is_none() {

@@ -1,6 +1,9 @@
 //! Consume, one connection at a time: accept, see where it was going, open a stream there, move bytes.
 
-use std::{net::SocketAddrV4, sync::Arc};
+use std::{
+    net::{SocketAddr, SocketAddrV4},
+    sync::Arc,
+};
 
 use fairlead_model::{
     Pattern, Patterns, Phase, ServiceRef, SessionId, TeamspaceId,
@@ -245,8 +248,8 @@ async fn accept_on(keeper: &Arc<Keeper>, passed: &Passed, room: &Arc<Semaphore>)
     loop {
         let slot = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
-            Ok((tcp, _)) => {
-                tokio::spawn(receive(Arc::clone(keeper), tcp, passed.canary, slot));
+            Ok((tcp, from)) => {
+                tokio::spawn(receive(Arc::clone(keeper), tcp, from, passed.canary, slot));
             }
             Err(error) => {
                 warn!("Could not accept: {error}");
@@ -259,6 +262,7 @@ async fn accept_on(keeper: &Arc<Keeper>, passed: &Passed, room: &Arc<Semaphore>)
 async fn receive(
     keeper: Arc<Keeper>,
     tcp: TcpStream,
+    from: SocketAddr,
     canary: SocketAddrV4,
     slot: OwnedSemaphorePermit,
 ) {
@@ -267,6 +271,12 @@ async fn receive(
         return answer_canary(keeper, tcp).await;
     }
     match destination {
+        // A trace, which wants to know only that it arrives here.
+        Some(destination)
+            if keeper.knocks.is_from_us(from) && keeper.sessions().route(destination).is_some() =>
+        {
+            answer_canary(keeper, tcp).await;
+        }
         Some(destination) => receive_for(keeper, tcp, destination, slot).await,
         // Somebody has found the listener's own port; nothing is offered there.
         None => abort_on_close(&tcp),

@@ -54,7 +54,8 @@ impl Knocks {
         answered
     }
 
-    fn is_from_us(&self, from: SocketAddr) -> bool {
+    /// Says whether a connection is one of these.
+    pub(crate) fn is_from_us(&self, from: SocketAddr) -> bool {
         self.locked().contains(&from)
     }
 

@@ -235,7 +235,7 @@ fn port_for(keeper: &Keeper, id: SessionId, wish: &OpenRequest) -> Option<Port> 
 }
 
 /// Development servers listen on one of the two loopbacks, and say so seldom.
-async fn connect(port: Port) -> Result<TcpStream, String> {
+pub(crate) async fn connect(port: Port) -> Result<TcpStream, String> {
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let address = SocketAddr::new(ip, port.get());
         match timeout(INTERCEPT_CONNECT, TcpStream::connect(address)).await {

@@ -32,6 +32,7 @@ mod session;
 mod sessions;
 #[cfg(test)]
 mod stage;
+mod trace;
 mod tunnel;
 mod ways;
 

@@ -16,6 +16,7 @@ use fairlead_tunnel::CarrierHandle;
 use laptop_ipc::{
     daemon::{self, Laptop, Remapped, Way},
     supervisor::Reached,
+    trace,
 };
 use tokio::sync::watch;
 
@@ -26,6 +27,7 @@ use crate::{
     granted::Granted,
     names::{self, Consumed},
     session::{Route, Session},
+    trace::Own,
 };
 
 #[derive(Debug)]
@@ -394,6 +396,33 @@ impl Sessions {
     pub(crate) fn route(&self, destination: SocketAddrV4) -> Option<Route> {
         let (teamspace, service, port) = self.routes.get(&destination)?;
         self.route_to(*teamspace, service, *port, false)
+    }
+
+    /// Returns where a connection to a service leads at this moment, whether or not it has a name here.
+    pub(crate) fn route_of(&self, wish: &trace::Wish) -> Option<Route> {
+        self.route_to(wish.teamspace, &wish.service, wish.port, false)
+    }
+
+    /// Returns where programs connect to a service on this laptop, if it has a name here.
+    pub(crate) fn entrance_of(&self, wish: &trace::Wish) -> Option<SocketAddrV4> {
+        let placed = self.addresses.get(&(wish.teamspace, wish.service.clone()))?;
+        let destination = SocketAddrV4::new(placed.address, wish.port.get());
+        let door = self.doors.as_ref().and_then(|doors| doors.get(&destination));
+        Some(door.copied().unwrap_or(destination))
+    }
+
+    /// Returns this laptop's own intercept of a service.
+    pub(crate) fn own_intercept(&self, wish: &trace::Wish) -> Option<Own> {
+        self.all_live().filter(|s| s.desired.teamspace.id == wish.teamspace).find_map(|session| {
+            let Wish::Intercept { service, ports } = &session.desired.wish else { return None };
+            let taken = ports.iter().find(|port| port.service_port == wish.port);
+            (*service == wish.service).then(|| Own {
+                phase: session.phase,
+                detail: session.detail.clone(),
+                laptop_port: taken.map(|port| port.laptop_port),
+                carriers: session.carriers(),
+            })
+        })
     }
 
     /// Returns where a connection to a listener of programs leads at this moment.

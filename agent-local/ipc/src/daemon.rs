@@ -8,7 +8,7 @@ use fairlead_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
+use crate::{Failure, trace};
 
 /// The longest wait for a proof.
 pub const PATIENCE_MAX: Duration = Duration::from_secs(45);
@@ -57,6 +57,8 @@ pub enum Request {
         session: SessionId,
         patience_ms: u64,
     },
+    /// Follow the way of one connection, hop by hop.
+    Trace(trace::Wish),
     Leave {
         session: SessionId,
     },
@@ -107,6 +109,9 @@ pub enum Answer {
     },
     Left {
         sessions: Vec<SessionId>,
+    },
+    Traced {
+        hops: Vec<trace::Hop>,
     },
     Done,
 }

@@ -12,6 +12,7 @@ mod peer;
 mod run_folder;
 pub mod sockets;
 pub mod supervisor;
+pub mod trace;
 
 pub use bounded_log::{BoundedLog, LOG_MAX_BYTES};
 pub use descriptor::{receive_descriptor, send_descriptor};

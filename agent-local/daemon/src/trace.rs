@@ -1,0 +1,229 @@
+//! One probe through the whole way of a connection, hop by hop: to our own listener, over the link to the hub, over a
+//! carrier to the agent, from the agent to the Service; and to the developer's port, where the service is intercepted.
+//!
+//! Each hop is asked by itself and within a bound, so that the one that fails is named, whatever the others do.
+
+use std::{
+    net::SocketAddrV4,
+    time::{Duration, Instant},
+};
+
+use fairlead_model::{
+    Phase, Port,
+    timers::{LAPTOP_BEAT_ANSWER, LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
+};
+use fairlead_tunnel::{CarrierHandle, OpenFailed, Opener};
+use fairlead_wire::open::{OpenRequest, Refusal};
+use laptop_ipc::{
+    FailureKind,
+    daemon::Link,
+    trace::{Hop, Place, Wish},
+};
+use tokio::time::timeout;
+
+use crate::{echoes::NoEcho, intercept, keeper::Keeper, probe, session::Route, tunnel};
+
+/// The intercept of the service that this laptop itself has.
+#[derive(Debug, Clone)]
+pub(crate) struct Own {
+    pub(crate) phase: Phase,
+    pub(crate) detail: Option<String>,
+    /// The developer's port, if the one that is asked for is among those that were taken over.
+    pub(crate) laptop_port: Option<Port>,
+    pub(crate) carriers: Vec<CarrierHandle>,
+}
+
+/// Follows the way of one connection to a service.
+pub(crate) async fn follow(keeper: &Keeper, wish: &Wish) -> Vec<Hop> {
+    let (own, route, entrance) = {
+        let sessions = keeper.sessions();
+        (sessions.own_intercept(wish), sessions.route_of(wish), sessions.entrance_of(wish))
+    };
+    let mut hops = vec![redirect(keeper, entrance, own.is_some()).await, hub(keeper).await];
+    let carrier = best(route.clone()).await;
+    let handle = carrier.as_ref().map(Opener::handle).cloned();
+    let of_own = || own.as_ref().and_then(|own| own.carriers.first().cloned());
+    let why = route.as_ref().and_then(|route| detail_of(keeper, route));
+    hops.push(agent(handle.or_else(of_own), why).await);
+    hops.push(service(carrier, route).await);
+    if let Some(own) = own {
+        hops.push(laptop(wish, &own).await);
+    }
+    hops
+}
+
+/// Connects as a program would, and sees whether that arrives here.
+async fn redirect(keeper: &Keeper, entrance: Option<SocketAddrV4>, is_own: bool) -> Hop {
+    let at = Place::Redirect;
+    let Some(entrance) = entrance else {
+        let message = if is_own {
+            "you intercept it: it has no name on this laptop meanwhile"
+        } else {
+            "it has no address on this laptop"
+        };
+        return Hop::not_tried(at, message);
+    };
+    let begun = Instant::now();
+    let word = timeout(LAPTOP_PROOF_MAX, keeper.knocks.knock(entrance)).await;
+    let failed = |message| {
+        let advice =
+            "see who changes nftables or listens there: fairlead status, then fairlead doctor";
+        Hop::failed(at, FailureKind::LaptopNetwork, message, advice)
+    };
+    match word {
+        Ok(Ok(word)) if word == keeper.canary_word => Hop::passed(
+            at,
+            Some(begun.elapsed()),
+            format!("a connection to {entrance} arrives at the daemon"),
+        ),
+        Ok(Ok(_)) => failed(format!("another program answers at {entrance}")),
+        Ok(Err(error)) => {
+            failed(format!("a connection to {entrance} does not arrive at the daemon ({error})"))
+        }
+        Err(_) => failed(format!("a connection to {entrance} arrives nowhere")),
+    }
+}
+
+async fn hub(keeper: &Keeper) -> Hop {
+    let at = Place::Hub;
+    let failed =
+        |message, advice: &str| Hop::failed(at, FailureKind::HubUnreachable, message, advice);
+    match (keeper.echoes.ask(LAPTOP_BEAT_ANSWER).await, keeper.link.state()) {
+        (Ok(took), Link::Connected { hub, replica }) => {
+            Hop::passed(at, Some(took), format!("{hub} (replica {replica}) answers over the link"))
+        }
+        (Ok(took), _) => Hop::passed(at, Some(took), "it answers over the link"),
+        (Err(NoEcho::Silent), _) => failed(
+            format!(
+                "the link stands, but the hub does not answer within {} s",
+                LAPTOP_BEAT_ANSWER.as_secs()
+            ),
+            "look at the network and any proxy between; a hub older than this laptop does not know the question",
+        ),
+        (Err(NoEcho::NotConnected), Link::Connecting { hub, reason }) => failed(
+            format!("{hub} is not connected ({reason})"),
+            "check the network, and that the hub runs; this laptop goes on trying",
+        ),
+        (Err(NoEcho::NotConnected), _) => failed(
+            "there is no link to a hub".to_owned(),
+            "sign in: fairlead login https://YOUR-HUB",
+        ),
+    }
+}
+
+/// Waits for a carrier as long as a new connection does.
+async fn best(route: Option<Route>) -> Option<Opener> {
+    let mut openers_rx = route?.openers;
+    timeout(LAPTOP_QUEUE, tunnel::best(&mut openers_rx)).await.ok().flatten()
+}
+
+fn detail_of(keeper: &Keeper, route: &Route) -> Option<String> {
+    keeper.sessions().live(route.session)?.detail.clone()
+}
+
+async fn agent(carrier: Option<CarrierHandle>, why: Option<String>) -> Hop {
+    let at = Place::Agent;
+    let failed = |message| {
+        let advice = "this laptop goes on trying; if it stays so, ask who operates the cluster whether \
+                      Fairlead's agent runs and is connected to the hub";
+        Hop::failed(at, FailureKind::Unproven, message, advice)
+    };
+    let Some(carrier) = carrier else {
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        return failed(format!("there is no carrier to the cluster's agent{why}"));
+    };
+    let way = carrier.path().map(|path| format!(" ({path})")).unwrap_or_default();
+    match carrier.beat(LAPTOP_BEAT_ANSWER).await {
+        Ok(took) => Hop::passed(
+            at,
+            Some(took),
+            format!("the cluster's agent answers over the carrier{way}"),
+        ),
+        Err(_) => failed(format!(
+            "the carrier stands, but the cluster's agent does not answer within {} s{way}",
+            LAPTOP_BEAT_ANSWER.as_secs()
+        )),
+    }
+}
+
+/// Has the agent connect to the Service, and hears in what time.
+async fn service(carrier: Option<Opener>, route: Option<Route>) -> Hop {
+    let at = Place::Service;
+    let Some(Route { session, service, port, .. }) = route else {
+        return Hop::not_tried(at, "you do not consume it, so the agent connects to it for nobody");
+    };
+    let Some(carrier) = carrier else {
+        return Hop::not_tried(at, "only the agent connects to it");
+    };
+    let wish = OpenRequest { session, service: service.clone(), port, probe: true };
+    match carrier.open(&wish).await {
+        Ok(stream) => {
+            let took = stream.connected_in();
+            Hop::passed(at, took, format!("the agent has connected to {service}:{port}"))
+        }
+        Err(error) => {
+            let (kind, advice) = remedy(&error, &service);
+            Hop::failed(at, kind, probe::in_words(&service, &error), advice)
+        }
+    }
+}
+
+/// Returns what kind of failure it is that the agent opened no stream, and what to do about it.
+fn remedy(error: &OpenFailed, service: &fairlead_model::ServiceRef) -> (FailureKind, String) {
+    let OpenFailed::Refused(refused) = error else {
+        return (
+            FailureKind::Unproven,
+            "try again: a carrier that is lost is made anew by itself".to_owned(),
+        );
+    };
+    let namespace = &service.namespace;
+    match refused.refusal {
+        Refusal::NotAllowed => (
+            FailureKind::Denied,
+            format!("ask the hub which policy decides: fairlead consume {service}"),
+        ),
+        Refusal::NotFound => {
+            (FailureKind::NotFound, format!("see what there is: fairlead services {namespace}"))
+        }
+        Refusal::Unreachable => (
+            FailureKind::Unproven,
+            format!(
+                "see whether it has ready pods: fairlead services {namespace}; if it has, ask its owner"
+            ),
+        ),
+        Refusal::Unavailable => (FailureKind::Unproven, "try again in a moment".to_owned()),
+    }
+}
+
+/// Says who answers while this laptop has the service.
+async fn laptop(wish: &Wish, own: &Own) -> Hop {
+    let (at, service, asked) = (Place::Laptop, &wish.service, wish.port);
+    let Some(port) = own.laptop_port else {
+        return Hop::not_tried(
+            at,
+            format!("you intercept other ports of {service}; the pods answer at {asked}"),
+        );
+    };
+    let begun = Instant::now();
+    let took: Duration = match intercept::connect(port).await {
+        Ok(_) => begun.elapsed(),
+        Err(why) => {
+            let message = format!("you intercept {service}:{asked}, but {why}, so the pods answer");
+            return Hop::failed(
+                at,
+                FailureKind::Unproven,
+                message,
+                "start your program on that port",
+            );
+        }
+    };
+    if own.phase == Phase::Active {
+        let message = format!(
+            "you intercept {service}:{asked}: the answer comes from this laptop, localhost:{port}"
+        );
+        return Hop::passed(at, Some(took), message);
+    }
+    let why = own.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    let message = format!("the pods answer: your intercept of {service} is {}{why}", own.phase);
+    Hop::failed(at, FailureKind::Unproven, message, "see what it waits for: fairlead status --wait")
+}
