@@ -413,6 +413,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_a_probe_hears_how_long_the_agents_own_connection_took() {
+        let world = world().await;
+        world.shows(&world.grant).await.expect("accepted");
+        for probe in [true, false] {
+            let Grant { session, .. } = world.grant;
+            let service = "shop/cart".parse().expect("valid");
+            let wish = OpenRequest { session, service, port: world.port, probe };
+            let stream = world.opener.open(&wish).await.expect("opened");
+            assert_eq!(stream.connected_in().is_some(), probe);
+        }
+    }
+
+    #[tokio::test]
     async fn a_stream_within_the_grant_reaches_its_service() {
         let world = world().await;
         world.shows(&world.grant).await.expect("a good grant");

@@ -15,5 +15,6 @@ mod residue;
 mod run;
 mod service;
 mod teamspaces;
+mod tracing;
 mod troubleshooting;
 mod users;

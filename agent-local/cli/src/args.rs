@@ -7,7 +7,7 @@ use fairlead_model::{Pattern, ServiceRef};
 use laptop_account::HubUrl;
 use laptop_ipc::RunFolder;
 
-use crate::{errors::EXIT_CODES, output::Format, target::Target};
+use crate::{errors::EXIT_CODES, output::Format, target::Target, traced::Traced};
 
 const HELP_WIDTH: usize = 100;
 
@@ -213,6 +213,22 @@ listens there gets the requests; Fairlead itself takes no port that could be in 
         /// Port of this laptop, or LAPTOP_PORT:SERVICE_PORT
         #[arg(required = true, value_name = "LAPTOP_PORT")]
         ports: Vec<String>,
+        #[command(flatten)]
+        of: OfTeamspace,
+    },
+    /// Follow one connection to a service hop by hop, and name the hop that fails
+    #[command(after_help = "\
+Examples:
+  fairlead trace http://frontend.shop/cart    with a request, past all proxies
+  fairlead trace shop/db                      only a connection
+  fairlead trace shop/db:5432 -o json
+
+Hops: the name, the redirect to the daemon, the hub, the cluster's agent, the service; of a URL the
+answer as well. Each is tried by itself. The exit code is that of the first hop that fails.")]
+    Trace {
+        /// URL, or NAMESPACE/SERVICE, or NAMESPACE/SERVICE:PORT
+        #[arg(value_name = "URL|SERVICE")]
+        traced: Traced,
         #[command(flatten)]
         of: OfTeamspace,
     },

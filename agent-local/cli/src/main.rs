@@ -6,6 +6,7 @@ mod checks;
 mod commands;
 mod config;
 mod errors;
+mod hops;
 mod inside;
 mod output;
 mod parts;
@@ -13,6 +14,7 @@ mod redact;
 mod reference;
 mod table;
 mod target;
+mod traced;
 
 use std::process::ExitCode;
 

@@ -78,3 +78,48 @@ impl Echoes {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fairlead_wire::link::v1::LaptopUp;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn echoes() -> (Echoes, mpsc::Receiver<LaptopUp>) {
+        let (link, _, up_rx) = LinkHandle::standing();
+        (Echoes::new(link), up_rx)
+    }
+
+    async fn asked(up_rx: &mut mpsc::Receiver<LaptopUp>) -> Echo {
+        match up_rx.recv().await.and_then(|said| said.message) {
+            Some(Up::Echo(echo)) => echo,
+            other => panic!("not an echo: {other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_echo_that_comes_back_says_how_long_it_was_away() {
+        let (echoes, mut up_rx) = echoes();
+        let (took, ()) = tokio::join!(echoes.ask(PATIENCE), async {
+            let echo = asked(&mut up_rx).await;
+            echoes.take(Echo { number: echo.number + 1 });
+            tokio::time::advance(Duration::from_millis(7)).await;
+            echoes.take(echo);
+        });
+        assert_eq!(took, Ok(Duration::from_millis(7)));
+        assert!(echoes.pending().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hub_that_is_silent_is_not_waited_for_and_what_comes_later_is_nothing() {
+        let (echoes, mut up_rx) = echoes();
+        assert_eq!(echoes.ask(PATIENCE).await, Err(NoEcho::Silent));
+        assert!(echoes.pending().is_empty(), "it is forgotten");
+        echoes.take(asked(&mut up_rx).await);
+        drop(up_rx);
+        assert_eq!(echoes.ask(PATIENCE).await, Err(NoEcho::NotConnected));
+    }
+}

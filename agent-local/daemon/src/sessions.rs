@@ -506,6 +506,7 @@ impl Sessions {
             wanted,
             services,
             is_home,
+            of_program: session.program.is_some(),
             ports,
             carriers,
             paths,

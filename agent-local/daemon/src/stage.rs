@@ -4,7 +4,7 @@ pub(crate) mod hub;
 
 use std::{
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId, UserId};
@@ -20,8 +20,14 @@ use laptop_ipc::supervisor::DaemonFolders;
 use tokio::sync::Notify;
 
 use crate::{
-    desired::Desired, footing::Footing, intercept, keeper::Keeper, link, listeners::Places,
-    session::Origin, sessions::tests,
+    desired::{Desired, Wish},
+    footing::Footing,
+    intercept,
+    keeper::Keeper,
+    link,
+    listeners::Places,
+    session::Origin,
+    sessions::tests,
 };
 
 /// Returns a keeper that is signed in nowhere.
@@ -52,6 +58,19 @@ pub(crate) fn consume(keeper: &Keeper, teamspace: TeamspaceId) -> SessionId {
     keeper.keep(desired, Origin::Begun);
     id
 }
+
+/// Keeps an intercept of `shop/cart:80` by a port of this laptop.
+pub(crate) fn intercept(keeper: &Keeper, teamspace: TeamspaceId, laptop_port: u16) -> SessionId {
+    let mut desired = tests::intercept(teamspace).desired;
+    let Wish::Intercept { ports, .. } = &mut desired.wish else { unreachable!("it is one") };
+    *ports = vec![format!("{laptop_port}:80").parse().expect("valid")];
+    let id = desired.id;
+    keeper.keep(desired, Origin::Begun);
+    id
+}
+
+/// How long the agent says that its connections to services take.
+pub(crate) const CONNECTED_IN: Duration = Duration::from_millis(3);
 
 /// Which service is refused (`None`: each), and how.
 type Refusing = Arc<Mutex<(Option<String>, Refusal, &'static str)>>;
@@ -119,7 +138,7 @@ fn answer(incoming: Incoming, refusing: &Refusing) {
             if only.is_none_or(|only| only == service) {
                 offered.refuse(refusal, reason);
             } else {
-                let stream = offered.accept().expect("the laptop waits");
+                let stream = offered.accept_after(CONNECTED_IN).expect("the laptop waits");
                 tokio::spawn(intercept::answer_probe(stream));
             }
         }

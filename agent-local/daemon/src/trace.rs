@@ -43,8 +43,13 @@ pub(crate) async fn follow(keeper: &Keeper, wish: &Wish) -> Vec<Hop> {
     let carrier = best(route.clone()).await;
     let handle = carrier.as_ref().map(Opener::handle).cloned();
     let of_own = || own.as_ref().and_then(|own| own.carriers.first().cloned());
-    let why = route.as_ref().and_then(|route| detail_of(keeper, route));
-    hops.push(agent(handle.or_else(of_own), why).await);
+    hops.push(match (&route, &own) {
+        (None, None) => Hop::not_tried(Place::Agent, "you do not consume it"),
+        (route, _) => {
+            let why = route.as_ref().and_then(|route| why_no_carrier(keeper, route));
+            agent(handle.or_else(of_own), why).await
+        }
+    });
     hops.push(service(carrier, route).await);
     if let Some(own) = own {
         hops.push(laptop(wish, &own).await);
@@ -104,8 +109,10 @@ async fn hub(keeper: &Keeper) -> Hop {
             format!("{hub} is not connected ({reason})"),
             "check the network, and that the hub runs; this laptop goes on trying",
         ),
-        (Err(NoEcho::NotConnected), _) => failed(
-            "there is no link to a hub".to_owned(),
+        (Err(NoEcho::NotConnected), _) => Hop::failed(
+            at,
+            FailureKind::SignedOut,
+            "nobody is signed in to a hub",
             "sign in: fairlead login https://YOUR-HUB",
         ),
     }
@@ -117,7 +124,10 @@ async fn best(route: Option<Route>) -> Option<Opener> {
     timeout(LAPTOP_QUEUE, tunnel::best(&mut openers_rx)).await.ok().flatten()
 }
 
-fn detail_of(keeper: &Keeper, route: &Route) -> Option<String> {
+fn why_no_carrier(keeper: &Keeper, route: &Route) -> Option<String> {
+    if !keeper.link.is_connected() {
+        return Some("the hub is not connected".to_owned());
+    }
     keeper.sessions().live(route.session)?.detail.clone()
 }
 
@@ -226,4 +236,90 @@ async fn laptop(wish: &Wish, own: &Own) -> Hop {
     let why = own.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
     let message = format!("the pods answer: your intercept of {service} is {}{why}", own.phase);
     Hop::failed(at, FailureKind::Unproven, message, "see what it waits for: fairlead status --wait")
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_model::TeamspaceId;
+    use laptop_ipc::trace::Outcome;
+
+    use super::*;
+    use crate::stage::{self, Agent, CONNECTED_IN};
+
+    fn wish(teamspace: TeamspaceId, service: &str) -> Wish {
+        let service = service.parse().expect("valid");
+        Wish { teamspace, service, port: Port::new(80).expect("not 0") }
+    }
+
+    fn outcome_at(hops: &[Hop], at: Place) -> &Outcome {
+        &hops.iter().find(|hop| hop.hop == at).expect("on the way").outcome
+    }
+
+    fn kind_at(hops: &[Hop], at: Place) -> Option<FailureKind> {
+        match outcome_at(hops, at) {
+            Outcome::Failed { kind, .. } => Some(*kind),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_hop_is_tried_whatever_the_others_do() {
+        let (_folder, keeper) = stage::keeper();
+        let teamspace = TeamspaceId::generate();
+        let id = stage::consume(&keeper, teamspace);
+        let agent = Agent::which_refuses(Refusal::Unreachable, "it has no pods");
+        agent.refuses_only("shop/frontend");
+        let openers = vec![agent.opener().await];
+        keeper.sessions().live(id).expect("lives").openers.send_replace(openers);
+
+        let hops = follow(&keeper, &wish(teamspace, "shop/cart")).await;
+        let places: Vec<_> = hops.iter().map(|hop| hop.hop.as_str()).collect();
+        assert_eq!(places, ["redirect", "hub", "agent", "service"]);
+        assert_eq!(kind_at(&hops, Place::Hub), Some(FailureKind::SignedOut));
+        assert!(matches!(outcome_at(&hops, Place::Agent), Outcome::Passed { took_us: Some(_) }));
+        let took_us = u64::try_from(CONNECTED_IN.as_micros()).ok();
+        assert_eq!(*outcome_at(&hops, Place::Service), Outcome::Passed { took_us });
+
+        let hops = follow(&keeper, &wish(teamspace, "shop/frontend")).await;
+        assert_eq!(kind_at(&hops, Place::Service), Some(FailureKind::Unproven));
+        assert!(hops[3].message.contains("it has no pods"), "{}", hops[3].message);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_carrier_the_agent_is_what_fails() {
+        let (_folder, keeper) = stage::keeper();
+        let teamspace = TeamspaceId::generate();
+        stage::consume(&keeper, teamspace);
+        let hops = follow(&keeper, &wish(teamspace, "shop/cart")).await;
+        assert_eq!(kind_at(&hops, Place::Agent), Some(FailureKind::Unproven));
+        assert!(hops[2].message.ends_with("the hub is not connected"), "{}", hops[2].message);
+        assert_eq!(*outcome_at(&hops, Place::Service), Outcome::NotTried);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_consumes_has_no_way() {
+        let (_folder, keeper) = stage::keeper();
+        let hops = follow(&keeper, &wish(TeamspaceId::generate(), "shop/cart")).await;
+        for at in [Place::Redirect, Place::Agent, Place::Service] {
+            assert_eq!(*outcome_at(&hops, at), Outcome::NotTried, "{at:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_an_own_intercept_the_way_ends_at_the_developers_port() {
+        let (_folder, keeper) = stage::keeper();
+        let teamspace = TeamspaceId::generate();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        let id = stage::intercept(&keeper, teamspace, port);
+        keeper.observe(id, Phase::Active, None);
+        let hops = follow(&keeper, &wish(teamspace, "shop/cart")).await;
+        assert_eq!(*outcome_at(&hops, Place::Redirect), Outcome::NotTried);
+        assert!(hops[4].has_passed() && hops[4].message.contains(&port.to_string()), "{hops:?}");
+
+        drop(listener);
+        let hops = follow(&keeper, &wish(teamspace, "shop/cart")).await;
+        assert_eq!(kind_at(&hops, Place::Laptop), Some(FailureKind::Unproven));
+        assert!(hops[4].message.contains("so the pods answer"), "{}", hops[4].message);
+    }
 }

@@ -223,6 +223,9 @@ pub struct Session {
     /// Consume: its services have the cluster's names.
     #[serde(default)]
     pub is_home: bool,
+    /// Consume: only one program has its names.
+    #[serde(default)]
+    pub of_program: bool,
     /// Intercept: which port goes where.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<InterceptPort>,
@@ -288,6 +291,7 @@ mod tests {
             wanted: vec!["shop/*".to_owned()],
             services: Vec::new(),
             is_home: true,
+            of_program: false,
             ports: Vec::new(),
             carriers: 0,
             paths: Vec::new(),

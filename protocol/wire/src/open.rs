@@ -248,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn an_agreement_is_read_as_it_was_written_and_what_is_not_readable_was_not_said() {
+        for connected_in in [None, Some(Duration::from_micros(1_234))] {
+            let opened = Opened { connected_in };
+            assert_eq!(Opened::from_head(&opened.to_head()), opened);
+        }
+        for garbage in [&b"soon"[..], b"-1", b"1.5", b"\xff", b"99999999999999999999999"] {
+            let mut head = Opened::default().to_head();
+            head.headers_mut().insert(CONNECT, HeaderValue::from_bytes(garbage).expect("sent"));
+            assert_eq!(Opened::from_head(&head), Opened::default(), "{garbage:?}");
+        }
+    }
+
+    #[test]
     fn a_refusal_is_read_as_it_was_written() {
         for refusal in
             [Refusal::NotAllowed, Refusal::NotFound, Refusal::Unreachable, Refusal::Unavailable]

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::intercepting::PATIENCE;
 
+const UNPROVEN: i32 = 70;
+
 /// Speaks with the ledger over one connection until it is told to end; each line must come back.
 const CONVERSATION: &str = r#"
     exec 3<>/dev/tcp/ledger.shop/7000 && read -r -t 10 -u 3 greeting || exit 1
@@ -43,6 +45,8 @@ fn in_motion(world: &World) -> anyhow::Result<()> {
         ensure!(reaches(&ada, &fresh)?, "none");
         Ok(())
     })?;
+    let said = ada.is_refused(&["trace", &format!("http://{fresh}/")], UNPROVEN)?;
+    ensure!(said.contains("fails at its hop `service`"), "it has no endpoint: {said}");
     service.disappears()?;
     within(PATIENCE, "the deleted service has none any more", || {
         ensure!(!reaches(&ada, &fresh)?, "it has");

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use fairlead_tests::{
-    Story, TEAMSPACE, World, answered_by, end_callers, has_key, say, show, within,
+    Person, Story, TEAMSPACE, World, answered_by, end_callers, has_key, say, show, within,
 };
 
 use crate::intercepting::{CART, INTERCEPT, LEAVE, PATIENCE, PORT, scene, while_intercepting};
@@ -100,6 +100,7 @@ fn may_not_consume(world: &World) -> anyhow::Result<()> {
     let said = grace.is_refused(&["consume", "shop/*"], DENIED)?;
     ensure!(said.contains("polic"), "the refusal names no policy: {said}");
     ensure!(grace.asks("http://frontend.shop").is_err(), "she reaches it all the same");
+    grace.is_refused(&["trace", "http://frontend.shop"], DENIED)?;
     grace.fairlead(&["stop"])?.ok()?;
     Ok(())
 }
@@ -200,10 +201,16 @@ fn own_consume(world: &World) -> anyhow::Result<()> {
         let by_name = || ada.is_answered_by("http://cart.shop");
         ada.fairlead(&["consume", "shop/*"])?.ok()?;
         ensure!(reaches_the_cart()? && by_name()? != ada.laptop(), "she does not reach a pod");
+        let hops = ["name", "redirect", "hub", "agent", "service", "answer"];
+        ensure!(passes(ada, "http://cart.shop/")? == hops, "a hop is missing");
 
         scene.ada_intercepts()?;
         ensure!(!reaches_the_cart()?, "it is consumed still");
         ensure!(by_name().is_err(), "its name leads somewhere still");
+        ensure!(
+            passes(ada, CART)? == ["hub", "agent", "service", "laptop"],
+            "it is not followed to her port"
+        );
         ada.asks("http://frontend.shop")?;
 
         ada.fairlead(&LEAVE)?.ok()?;
@@ -211,4 +218,12 @@ fn own_consume(world: &World) -> anyhow::Result<()> {
         within(PATIENCE, "its name leads to a pod again", by_name)?;
         Ok(())
     })
+}
+
+/// Traces, and returns the hops that were tried; each has passed.
+fn passes(ada: &Person<'_>, what: &str) -> anyhow::Result<Vec<String>> {
+    let trace = ada.reads(&["trace", what])?;
+    let hops = trace["hops"].as_array().context("no hops")?.iter();
+    let tried = hops.filter(|hop| hop["state"] != "not_tried");
+    tried.map(|hop| Ok(hop["hop"].as_str().context("no name")?.to_owned())).collect()
 }

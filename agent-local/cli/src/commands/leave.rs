@@ -71,6 +71,7 @@ mod tests {
             wanted: vec!["shop/cart".to_owned()],
             services: Vec::new(),
             is_home: false,
+            of_program: false,
             ports: Vec::new(),
             carriers: 0,
             paths: Vec::new(),

@@ -19,6 +19,7 @@ mod start;
 mod status;
 mod stop;
 mod teamspace;
+mod trace;
 mod version;
 mod whoami;
 
@@ -100,6 +101,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
             let target = target.expect("clap requires it without a verb");
             intercept::begin(context, &target, &ports, of).await
         }
+        Verb::Trace { traced, of } => trace::run(context, &traced, of).await,
         Verb::List => list::all(context).await,
         Verb::Leave { session, all: _ } => leave::run(context, session.as_deref()).await,
         Verb::Cleanup { dry_run } => cleanup::run(context, dry_run).await,
