@@ -6,18 +6,19 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use fairlead_model::{Port, ServiceRef, SessionId, Thumbprint};
 use fairlead_tunnel::{Acceptor, GrantPresented, Incoming, StreamOffered, copy};
-use fairlead_wire::{grant::Grant, open::Refusal};
+use fairlead_wire::open::Refusal;
 use tokio::{net::TcpStream, sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::{
     grants::Grants,
+    held::Held,
     report::{FirstUse, FirstUses},
     watch::Inventory,
 };
@@ -25,8 +26,6 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(5);
 /// Grants that are on their way on one carrier; a laptop shows one, and a newer one five minutes later.
 const GRANTS_ARRIVING_MAX: usize = 4;
-/// A clock that is set is noticed within this time.
-const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
 /// What a session has used already, on whichever of its carriers: each service is reported once.
 #[derive(Debug, Default)]
@@ -54,7 +53,7 @@ pub(crate) struct Consume {
 impl Consume {
     /// Serves the carrier until it ends, its session is over, or its grant has run out.
     pub(crate) async fn serve(self, mut acceptor: Acceptor, ends: &CancellationToken) {
-        let mut grant = None::<Grant>;
+        let mut grant = None::<Held>;
         let streams = ends.child_token();
         let handle = acceptor.handle().clone();
         // A grant arrives piece by piece; meanwhile streams go on, and the carrier may be cut.
@@ -99,11 +98,11 @@ impl Consume {
         handle.close();
     }
 
-    fn take_grant(&self, (jwt, shown): (String, GrantPresented)) -> Option<Grant> {
+    fn take_grant(&self, (jwt, shown): (String, GrantPresented)) -> Option<Held> {
         match self.grants.check(&jwt, self.session, &self.device) {
             Ok(grant) => {
                 shown.accept();
-                Some(grant)
+                Some(Held::shown_now(grant))
             }
             Err(error) => {
                 info!(session = %self.session, %error, "A grant was refused");
@@ -114,9 +113,9 @@ impl Consume {
     }
 
     /// Decides about one stream and carries it in a task of its own.
-    fn open(&self, offer: StreamOffered, grant: Option<&Grant>, ends: CancellationToken) {
+    fn open(&self, offer: StreamOffered, grant: Option<&Held>, ends: CancellationToken) {
         let request = offer.request().clone();
-        let Some(grant) = grant.filter(|grant| grant.is_live(SystemTime::now())) else {
+        let Some(grant) = grant.and_then(Held::live) else {
             return offer.refuse(Refusal::NotAllowed, "no grant was shown on this carrier");
         };
         if request.session != self.session || !grant.allows(&request.service, request.port) {
@@ -153,14 +152,10 @@ async fn read(mut shown: GrantPresented) -> Option<(String, GrantPresented)> {
 }
 
 /// Waits until `grant` has run out; for ever while there is none.
-async fn run_out(grant: Option<&Grant>) {
-    let Some(grant) = grant else { return std::future::pending().await };
-    while let Ok(left) = grant.expires_at.duration_since(SystemTime::now()) {
-        if left.is_zero() {
-            return;
-        }
-        // The clock may be set while this waits: it is asked again.
-        tokio::time::sleep(left.min(CLOCK_LOOK)).await;
+async fn run_out(grant: Option<&Held>) {
+    match grant {
+        Some(grant) => grant.runs_out().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -246,11 +241,13 @@ fn why(error: &io::Error, service: &ServiceRef) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use fairlead_model::{GrantId, OrgId, SessionKind, TeamspaceId, UserId};
     use fairlead_tunnel::{OpenFailed, Opener};
     use fairlead_wire::{
         authority::TeamspaceAuthority,
-        grant::{GrantSigner, GrantedService},
+        grant::{Grant, GrantSigner, GrantedService},
         key::Key,
         open::OpenRequest,
     };

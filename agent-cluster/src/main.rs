@@ -9,6 +9,7 @@ mod consume;
 mod enrol;
 mod grants;
 mod health;
+mod held;
 mod intercept;
 mod janitor;
 mod lease;
