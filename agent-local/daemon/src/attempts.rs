@@ -46,6 +46,11 @@ impl Attempts {
         self.gone >= GONE_MAX
     }
 
+    /// Begins again with short delays: what failed a moment ago failed elsewhere.
+    pub(crate) const fn hurry(&mut self) {
+        self.backoff.reset();
+    }
+
     /// Returns how long to wait where the hub or the agent may be restarting, and nobody says when it is back.
     pub(crate) fn next_look(&mut self) -> Duration {
         self.backoff.next_look()

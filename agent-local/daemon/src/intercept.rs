@@ -7,9 +7,9 @@ use std::{
 
 use fairlead_model::{
     InterceptPort, Port, ServiceRef, SessionId,
-    timers::{INTERCEPT_CONNECT, STREAM_OPEN, TICKET_LIFE},
+    timers::{INTERCEPT_CONNECT, LAPTOP_BEAT_ANSWER, STREAM_OPEN, TICKET_LIFE},
 };
-use fairlead_tunnel::{Acceptor, Incoming, Stream, StreamOffered, both_ways};
+use fairlead_tunnel::{Acceptor, CarrierHandle, Incoming, Stream, StreamOffered, both_ways};
 use fairlead_wire::{
     link::v1::CarrierOffer,
     open::{OpenRequest, Refusal},
@@ -24,7 +24,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tracing::{debug, info, warn};
 
@@ -34,7 +34,8 @@ use crate::{
     desired::{DesiredSession, Wish},
     keeper::Keeper,
     link::with_causes,
-    session::{Further, Origin, Session},
+    moves::Moves,
+    session::{Further, Origin, Session, Task},
 };
 
 const STREAMS_MAX: usize = 4096;
@@ -103,6 +104,7 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
     let Some(turn) = keeper.sessions().live_mut(id).map(|s| s.next_turn(&replica)) else { return };
     let mut offer = Some(offer);
     let mut attempts = Attempts::default();
+    let mut moves = keeper.moves.clone();
     while !attempts.are_used_up() {
         if let Some(offer) = offer.take() {
             match serve_carrier(&keeper, id, offer).await {
@@ -111,7 +113,9 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
                 Err(error) => warn!(session = %id, replica, "Carrier: {}", with_causes(&error)),
             }
         }
-        sleep(attempts.next_delay()).await;
+        if moves.or_after(attempts.next_delay()).await {
+            attempts.hurry();
+        }
         keeper.link.connected().await;
         if !wants_carrier(&keeper, id, &replica, turn) {
             return;
@@ -165,6 +169,8 @@ async fn serve_carrier(
     }
     info!(session = %id, replica, path = %half.path, "Carrier is up");
     let room = Arc::new(Semaphore::new(STREAMS_MAX));
+    let _looked_after =
+        Task(tokio::spawn(end_if_left_behind(acceptor.handle().clone(), keeper.moves.clone())));
     while let Some(incoming) = acceptor.next().await {
         match incoming {
             Incoming::Grant(grant) => grant.refuse("a laptop takes no grants"),
@@ -186,6 +192,16 @@ async fn serve_carrier(
         session.further.retain(Further::is_live);
     }
     Ok(())
+}
+
+/// Ends a carrier that does not answer any more after a move of this laptop. Without a move the agent's beats tell.
+async fn end_if_left_behind(carrier: CarrierHandle, mut moves: Moves) {
+    loop {
+        moves.next().await;
+        if carrier.beat(LAPTOP_BEAT_ANSWER).await.is_err() {
+            return carrier.close();
+        }
+    }
 }
 
 /// Leads one stream to the developer's port, or refuses quickly so that the pods answer.
@@ -253,6 +269,23 @@ mod tests {
 
     use super::*;
     use crate::{sessions::tests, stage};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_carrier_that_a_move_left_behind_is_ended_and_one_that_answers_is_not() {
+        let (moves_tx, moves) = Moves::staged();
+        let agent = stage::Agent::which_refuses(Refusal::Unreachable, "not of interest");
+        let opener = agent.opener().await;
+        let looked_after = end_if_left_behind(opener.handle().clone(), moves);
+        let story = async {
+            moves_tx.send_modify(|moves| *moves += 1);
+            tokio::time::sleep(2 * LAPTOP_BEAT_ANSWER).await;
+            assert!(!opener.is_closed(), "it answers");
+            agent.hangs();
+            moves_tx.send_modify(|moves| *moves += 1);
+            opener.closed().await
+        };
+        tokio::join!(looked_after, story);
+    }
 
     #[tokio::test]
     async fn only_whoever_heard_the_last_offer_asks_for_another_carrier() {

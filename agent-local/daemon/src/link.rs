@@ -1,11 +1,11 @@
-//! The link to the hub: challenge, heartbeat, and back again when it is lost.
+//! The link to the hub: challenge, heartbeat, and back again when it is lost, or when this laptop may be elsewhere.
 //!
 //! One task. It says what it hears to the keeper over a bounded queue and takes what the keeper says; nothing said
 //! on a lost link is remembered, since both sides converge again after the next welcome.
 
 use std::{sync::Arc, time::Duration};
 
-use fairlead_model::timers::{LINK_DEAD, LINK_HEARTBEAT};
+use fairlead_model::timers::{LAPTOP_BEAT_ANSWER, LINK_DEAD, LINK_HEARTBEAT};
 use fairlead_tunnel::{
     Backoff,
     connect::{Connector, HubError, HubTrust, TrustError, dial_hub},
@@ -13,7 +13,7 @@ use fairlead_tunnel::{
 use fairlead_wire::{
     challenge,
     link::v1::{
-        Heartbeat, Hello, LaptopDown, LaptopUp, LaptopWelcome, laptop_down::Message as Down,
+        Echo, Heartbeat, Hello, LaptopDown, LaptopUp, LaptopWelcome, laptop_down::Message as Down,
         laptop_links_client::LaptopLinksClient, laptop_up::Message as Up,
     },
 };
@@ -26,6 +26,8 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 use tracing::{info, warn};
+
+use crate::moves::Moves;
 
 /// Small messages; one that does not fit means that the other side is stuck.
 const QUEUE: usize = 256;
@@ -89,7 +91,7 @@ impl LinkHandle {
 }
 
 /// Starts the task.
-pub(crate) fn begin(accounts: Accounts) -> (LinkHandle, mpsc::Receiver<Said>) {
+pub(crate) fn begin(accounts: Accounts, moves: Moves) -> (LinkHandle, mpsc::Receiver<Said>) {
     let (said_tx, said_rx) = mpsc::channel(QUEUE);
     let (state_tx, state_rx) = watch::channel(Link::SignedOut);
     let (up_tx, up_rx) = watch::channel(None);
@@ -102,7 +104,7 @@ pub(crate) fn begin(accounts: Accounts) -> (LinkHandle, mpsc::Receiver<Said>) {
         account_changed: Arc::clone(&account_changed),
         backoff: Backoff::default(),
     };
-    tokio::spawn(task.run());
+    tokio::spawn(task.run(moves));
     (LinkHandle { state_rx, up_rx, account_changed }, said_rx)
 }
 
@@ -131,6 +133,8 @@ enum LinkLost {
     Ended(String),
     #[error("the hub was silent for {} s", LINK_DEAD.as_secs())]
     Silent,
+    #[error("this laptop slept or has other addresses, and the hub does not answer any more")]
+    Moved,
 }
 
 impl LinkLost {
@@ -143,13 +147,13 @@ impl LinkLost {
                 status.code(),
                 Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition
             ),
-            Self::Ended(_) | Self::Silent => true,
+            Self::Ended(_) | Self::Silent | Self::Moved => true,
         }
     }
 }
 
 impl LinkTask {
-    async fn run(mut self) {
+    async fn run(mut self, mut moves: Moves) {
         loop {
             let Ok(account) = self.accounts.current() else {
                 self.state_tx.send_replace(Link::SignedOut);
@@ -160,7 +164,7 @@ impl LinkTask {
             self.state_tx.send_if_modified(|state| become_connecting(state, &hub));
             let changed = Arc::clone(&self.account_changed);
             let lost = tokio::select! {
-                lost = self.hold(account) => lost,
+                lost = self.hold(account, &mut moves) => lost,
                 () = changed.notified() => {
                     self.up_tx.send_replace(None);
                     self.backoff = Backoff::default();
@@ -173,21 +177,31 @@ impl LinkTask {
             if self.state_tx.send_replace(connecting.clone()) != connecting {
                 warn!("Link lost: {lost}");
             }
+            if matches!(lost, LinkLost::Moved) {
+                self.backoff.reset();
+                continue;
+            }
             let wait = match lost.is_absence() {
                 true => self.backoff.next_look(),
                 false => self.backoff.next_delay(),
             };
             tokio::select! {
                 () = sleep(wait) => {}
+                () = moves.next() => self.backoff.reset(),
                 () = self.account_changed.notified() => self.backoff = Backoff::default(),
             }
         }
     }
 
     /// Connects and stays connected for as long as the hub does; returns why it ended.
-    async fn hold(&mut self, account: Account) -> LinkLost {
-        match self.connect(account).await {
-            Ok((down, up_tx)) => self.follow(down, up_tx).await,
+    async fn hold(&mut self, account: Account, moves: &mut Moves) -> LinkLost {
+        let connected = tokio::select! {
+            connected = self.connect(account) => connected,
+            // What was begun elsewhere leads nowhere here.
+            () = moves.next() => Err(LinkLost::Moved),
+        };
+        match connected {
+            Ok((down, up_tx)) => self.follow(down, up_tx, moves).await,
             Err(lost) => lost,
         }
     }
@@ -238,23 +252,33 @@ impl LinkTask {
         &self,
         mut down: Streaming<LaptopDown>,
         up_tx: mpsc::Sender<LaptopUp>,
+        moves: &mut Moves,
     ) -> LinkLost {
         let mut beat = interval(LINK_HEARTBEAT);
-        let mut heard = Instant::now();
+        let mut patience = Patience::begin();
         loop {
             tokio::select! {
+                () = moves.next() => {
+                    // Whatever the hub says next counts; this has it say something at once.
+                    let echo = LaptopUp { message: Some(Up::Echo(Echo { number: 0 })) };
+                    if up_tx.try_send(echo).is_err() {
+                        return LinkLost::Moved;
+                    }
+                    patience.becomes_short();
+                }
                 _ = beat.tick() => {
                     let beat = LaptopUp { message: Some(Up::Heartbeat(Heartbeat {})) };
                     if up_tx.try_send(beat).is_err() {
                         return LinkLost::Ended("it does not read".to_owned());
                     }
                 }
-                said = timeout_at(heard + LINK_DEAD, next(&mut down)) => match said {
+                said = timeout_at(patience.ends, next(&mut down)) => match said {
+                    Err(_) if patience.is_short => return LinkLost::Moved,
                     Err(_) => return LinkLost::Silent,
                     Ok(Err(status)) => return LinkLost::Ended(status.message().to_owned()),
                     Ok(Ok(None)) => return LinkLost::Ended("it closed the connection".to_owned()),
                     Ok(Ok(Some(message))) => {
-                        heard = Instant::now();
+                        patience = Patience::begin();
                         if !matches!(message, Down::Heartbeat(_)) {
                             drop(self.said_tx.send(Said::Message(message)).await);
                         }
@@ -262,6 +286,24 @@ impl LinkTask {
                 },
             }
         }
+    }
+}
+
+/// Until when the hub must have said something.
+struct Patience {
+    ends: Instant,
+    is_short: bool,
+}
+
+impl Patience {
+    fn begin() -> Self {
+        Self { ends: Instant::now() + LINK_DEAD, is_short: false }
+    }
+
+    /// Of a laptop that moved, the hub may not hear anything any more.
+    fn becomes_short(&mut self) {
+        let ends = self.ends.min(Instant::now() + LAPTOP_BEAT_ANSWER);
+        *self = Self { ends, is_short: true };
     }
 }
 
@@ -337,5 +379,17 @@ mod tests {
         for lost in [LinkLost::from(stranger), LinkLost::Refused(ended)] {
             assert!(!lost.is_absence(), "{lost}");
         }
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_hub_must_say_something_soon_after_a_move_and_no_later_than_before() {
+        let mut patience = Patience::begin();
+        let begun = Instant::now();
+        patience.becomes_short();
+        assert!(patience.is_short && patience.ends == begun + LAPTOP_BEAT_ANSWER);
+
+        let mut patience = Patience::begin();
+        tokio::time::advance(LINK_DEAD).await;
+        patience.becomes_short();
+        assert_eq!(patience.ends, Instant::now(), "it was silent for long already");
     }
 }

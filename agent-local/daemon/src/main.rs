@@ -19,6 +19,7 @@ mod intercept;
 mod keeper;
 mod link;
 mod listeners;
+mod moves;
 mod names;
 mod offers;
 mod original;

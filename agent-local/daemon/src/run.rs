@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     alone, commands, config::Args, consume, desired::Desired, doors, footing::Footing, hearing,
-    keeper::Keeper, link, listeners::Places, proof, restore,
+    keeper::Keeper, link, listeners::Places, moves::Moves, proof, restore,
 };
 
 /// Tells the supervisor that starting again would change nothing.
@@ -72,9 +72,11 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
     let folders = DaemonFolders { config: args.config_dir.clone(), state: args.state_dir.clone() };
     let (footing, listeners) = Footing::begin(run_folder.supervisor_socket(), folders);
     let stopping = Arc::new(Notify::new());
-    let (link, said_rx) = link::begin(accounts.clone());
+    let moves = Moves::begin();
+    let (link, said_rx) = link::begin(accounts.clone(), moves.clone());
     let places = Places::read(&args.state_dir.join("addresses.json"))?;
-    let keeper = Keeper::new(accounts, desired, footing, link, places, Arc::clone(&stopping));
+    let keeper =
+        Keeper::new(accounts, desired, footing, link, moves, places, Arc::clone(&stopping));
     let keeper = Arc::new(keeper);
 
     // Heard from here on: whoever ends the daemon while it begins shall have the hub told, too.

@@ -17,7 +17,7 @@ use fairlead_wire::{
 };
 use laptop_account::Accounts;
 use laptop_ipc::supervisor::DaemonFolders;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     desired::{Desired, Wish},
@@ -26,6 +26,7 @@ use crate::{
     keeper::Keeper,
     link,
     listeners::Places,
+    moves::Moves,
     session::Origin,
     sessions::tests,
 };
@@ -38,17 +39,29 @@ pub(crate) fn keeper() -> (tempfile::TempDir, Arc<Keeper>) {
 
 /// Returns one with what it is told when it shall stop.
 pub(crate) fn keeper_that_stops() -> (tempfile::TempDir, Arc<Keeper>, Arc<Notify>) {
+    let stopping = Arc::new(Notify::new());
+    let (folder, keeper) = keeper_of(Moves::staged().1, Arc::clone(&stopping));
+    (folder, keeper, stopping)
+}
+
+/// Returns one whose laptop moves when this is changed.
+pub(crate) fn keeper_that_moves() -> (tempfile::TempDir, Arc<Keeper>, watch::Sender<u64>) {
+    let (moves_tx, moves) = Moves::staged();
+    let (folder, keeper) = keeper_of(moves, Arc::default());
+    (folder, keeper, moves_tx)
+}
+
+fn keeper_of(moves: Moves, stopping: Arc<Notify>) -> (tempfile::TempDir, Arc<Keeper>) {
     let folder = tempfile::tempdir().expect("folder");
     let here = folder.path().to_owned();
     let accounts = Accounts::new(here.clone());
     let folders = DaemonFolders { config: here.clone(), state: here.clone() };
     let (footing, _) = Footing::begin(here.join("no.sock"), folders);
-    let (link, _) = link::begin(accounts.clone());
+    let (link, _) = link::begin(accounts.clone(), moves.clone());
     let desired = Desired::new(here.join("sessions.json"));
     let places = Places::read(&here.join("addresses.json")).expect("none yet");
-    let stopping = Arc::new(Notify::new());
-    let keeper = Keeper::new(accounts, desired, footing, link, places, Arc::clone(&stopping));
-    (folder, Arc::new(keeper), stopping)
+    let keeper = Keeper::new(accounts, desired, footing, link, moves, places, stopping);
+    (folder, Arc::new(keeper))
 }
 
 /// Keeps a consume of `shop/cart` and `shop/frontend`.
@@ -76,15 +89,24 @@ pub(crate) const CONNECTED_IN: Duration = Duration::from_millis(3);
 type Refusing = Arc<Mutex<(Option<String>, Refusal, &'static str)>>;
 
 /// An agent that refuses streams.
-pub(crate) struct Agent(Refusing);
+pub(crate) struct Agent {
+    refusing: Refusing,
+    hanging: watch::Sender<bool>,
+}
 
 impl Agent {
     pub(crate) fn which_refuses(refusal: Refusal, reason: &'static str) -> Self {
-        Self(Arc::new(Mutex::new((None, refusal, reason))))
+        let refusing = Arc::new(Mutex::new((None, refusal, reason)));
+        Self { refusing, hanging: watch::Sender::new(false) }
     }
 
     pub(crate) fn refuses_only(&self, service: &str) {
-        self.0.lock().expect("unpoisoned").0 = Some(service.to_owned());
+        self.refusing.lock().expect("unpoisoned").0 = Some(service.to_owned());
+    }
+
+    /// Does not hear anything any more, and does not end its carriers either.
+    pub(crate) fn hangs(&self) {
+        self.hanging.send_replace(true);
     }
 
     /// Makes a carrier to it.
@@ -112,11 +134,21 @@ impl Agent {
             PeerExpectation::device(organization.certificate().clone(), device.thumbprint());
 
         let (near, far) = tokio::io::duplex(64 << 10);
-        let refusing = Arc::clone(&self.0);
+        let refusing = Arc::clone(&self.refusing);
+        let mut hanging_rx = self.hanging.subscribe();
         tokio::spawn(async move {
             let accepted = Acceptor::handshake(far, &theirs, &expects_device).await;
             let (mut acceptor, driver) = accepted.expect("the laptop is who it is");
-            tokio::spawn(driver);
+            tokio::spawn(async move {
+                let mut driver = std::pin::pin!(driver);
+                tokio::select! {
+                    _ = &mut driver => return,
+                    Ok(_) = hanging_rx.wait_for(|is_hanging| *is_hanging) => {}
+                    else => {}
+                }
+                std::future::pending::<()>().await;
+                driver.await;
+            });
             while let Some(incoming) = acceptor.next().await {
                 answer(incoming, &refusing);
             }

@@ -42,13 +42,22 @@ pub(crate) fn begin(keeper: &Arc<Keeper>, id: SessionId) {
 /// Keeps the tunnel for as long as the session lives.
 async fn keep(keeper: Arc<Keeper>, id: SessionId) {
     let mut attempts = Attempts::default();
+    let mut moves = keeper.moves.clone();
     loop {
         if !keeper.link.is_connected() {
             let reason = "the hub is not connected: fairlead status says why".to_owned();
             keeper.observe(id, Phase::Preparing, Some(reason));
         }
         keeper.link.connected().await;
-        match open(&keeper, id, "").await {
+        let opened = tokio::select! {
+            opened = open(&keeper, id, "") => opened,
+            // What was begun elsewhere leads nowhere here.
+            () = moves.next() => {
+                attempts.hurry();
+                continue;
+            }
+        };
+        match opened {
             Ok((shown, replica)) => {
                 attempts.succeeded();
                 carry(&keeper, id, shown, || grown(&keeper, id, &replica)).await;
@@ -57,7 +66,9 @@ async fn keep(keeper: Arc<Keeper>, id: SessionId) {
             Err(error) if attempts.failed(error.tries()) => return give_up(keeper, id, error),
             Err(error) => keeper.observe(id, Phase::Preparing, Some(with_causes(&error))),
         }
-        sleep(attempts.next_look()).await;
+        if moves.or_after(attempts.next_look()).await {
+            attempts.hurry();
+        }
     }
 }
 
@@ -207,8 +218,10 @@ async fn look_after(
     mut grant_rx: watch::Receiver<String>,
 ) {
     let mut beat = interval(LAPTOP_BEAT);
+    let mut moves = keeper.moves.clone();
     loop {
         tokio::select! {
+            () = moves.next() => beat.reset_immediately(),
             end = opener.closed() => return info!(session = %id, "Carrier lost: {end}"),
             _ = beat.tick() => if opener.beat(LAPTOP_BEAT_ANSWER).await.is_err() {
                 return info!(session = %id, "Carrier does not answer");
@@ -253,7 +266,7 @@ mod tests {
     use fairlead_model::TeamspaceId;
     use fairlead_tunnel::pool::FURTHER_QUIET;
     use fairlead_wire::open::Refusal;
-    use tokio::{sync::mpsc, task::JoinHandle};
+    use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
     use super::*;
     use crate::stage::{self, Agent};
@@ -353,6 +366,28 @@ mod tests {
         grows.has(0).await;
         grows.carrying.await.expect("no panic");
         assert!(!first.is_closed(), "what is open on it goes on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_move_a_carrier_is_asked_at_once_whether_it_answers() {
+        let (_folder, keeper, moves_tx) = stage::keeper_that_moves();
+        let id = stage::consume(&keeper, TeamspaceId::generate());
+        let agent = Agent::which_refuses(Refusal::Unreachable, "not of interest");
+        let opener = agent.opener().await;
+        let Shown { grant_rx, .. } = shown(&keeper, id, opener.clone());
+        let story = async {
+            // The first beat is answered; the next one is seconds away.
+            sleep(LAPTOP_BEAT / 5).await;
+            agent.hangs();
+            moves_tx.send_modify(|moves| *moves += 1);
+            Instant::now()
+        };
+        let ended = async {
+            look_after(&keeper, id, &opener, grant_rx).await;
+            Instant::now()
+        };
+        let (moved, ended) = tokio::join!(story, ended);
+        assert_eq!(ended - moved, LAPTOP_BEAT_ANSWER);
     }
 
     #[tokio::test(start_paused = true)]
