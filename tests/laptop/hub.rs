@@ -41,6 +41,8 @@ struct Seen {
     live: BTreeSet<String>,
     /// No session begins until it is let go.
     is_holding: bool,
+    /// Every connection is cut as it comes.
+    is_cut_off: bool,
     has_preview: bool,
 }
 
@@ -70,6 +72,9 @@ impl Hub {
         // Ends with the test's process.
         thread::spawn(move || {
             for tcp in listener.incoming().flatten() {
+                if shared.seen.lock().expect("unpoisoned").is_cut_off {
+                    continue;
+                }
                 let (config, state) = (Arc::clone(&config), Arc::clone(&shared));
                 thread::spawn(move || serve(tcp, config, &state));
             }
@@ -98,6 +103,11 @@ impl Hub {
     /// Shows a second teamspace.
     pub(crate) fn has_preview(&self) {
         self.state.seen.lock().expect("unpoisoned").has_preview = true;
+    }
+
+    /// Cuts the way to it, or mends it.
+    pub(crate) fn cuts_off(&self, is_cut_off: bool) {
+        self.state.seen.lock().expect("unpoisoned").is_cut_off = is_cut_off;
     }
 
     /// Keeps every session that is asked for waiting, or lets them all begin.

@@ -41,7 +41,7 @@ pub(super) enum Victim {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum How {
-    /// SIGKILL. Whoever starts it on a real machine does so when the time is over.
+    /// SIGKILL. Whoever starts it on a real machine does so when the time is over. Of the hub: the way to it is cut.
     Killed,
     /// SIGSTOP until the time is over. Of the hub: it answers no wish for a session.
     Held,
@@ -76,6 +76,7 @@ const FAULTS: &[((Victim, How), u64)] = &[
     ((Victim::Worker, How::Slowed), 2),
     ((Victim::Guard, How::Killed), 3),
     ((Victim::Guard, How::Held), 1),
+    ((Victim::Hub, How::Killed), 2),
     ((Victim::Hub, How::Held), 1),
 ];
 

@@ -93,9 +93,10 @@ fn strike(blow: &Blow, guard: &Guard<'_>, hub: &Hub) {
         Victim::Worker => machine.worker().map(pid).into_iter().collect(),
         Victim::Guard => vec![guard.pid()],
         Victim::Hub => {
-            hub.holds(true);
+            let strike = if blow.how == How::Killed { Hub::cuts_off } else { Hub::holds };
+            strike(hub, true);
             sleep(blow.lasts);
-            return hub.holds(false);
+            return strike(hub, false);
         }
     };
     match blow.how {
