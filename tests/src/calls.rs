@@ -83,6 +83,13 @@ impl Calls {
         Ok(())
     }
 
+    /// Leaves out the calls that were under way while something was killed through which they went.
+    #[must_use]
+    pub fn not_under_way(&self, from: Instant, to: Instant) -> Self {
+        let under_way = |call: &&Call| call.begun <= to && from <= call.ended;
+        Self(self.0.iter().filter(|call| !under_way(call)).cloned().collect())
+    }
+
     /// Returns the calls that were begun within a time.
     #[must_use]
     pub fn between(&self, from: Instant, to: Instant) -> Self {
@@ -242,6 +249,14 @@ mod tests {
     fn failures_before_the_event_are_not_its_doing() {
         let event = Instant::now();
         assert_eq!(steady(event, |at| at < 500).trouble(event + ms(1000)).failed, 0);
+    }
+
+    #[test]
+    fn what_was_under_way_for_a_time_is_left_out_and_nothing_else() {
+        let event = Instant::now();
+        let seen = [(0, 9, Err("a")), (5, 10, Err("cut")), (12, 1, Err("cut")), (13, 1, Ok("pod"))];
+        let left = calls(event, &seen).not_under_way(event + ms(10), event + ms(12));
+        assert_eq!((left.number(), left.failed()), (2, 1));
     }
 
     #[test]

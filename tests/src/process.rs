@@ -61,6 +61,22 @@ impl Process {
         Ok(Self(Pid::from_raw(child.parse()?)))
     }
 
+    /// Returns those that it started, and those that they started.
+    pub fn descendants(self) -> anyhow::Result<Vec<Self>> {
+        let mut found = Vec::new();
+        // Each thread of it may have started some.
+        for thread in fs::read_dir(format!("/proc/{}/task", self.0))?.flatten() {
+            // One that has just ended has none.
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            for child in children.split_whitespace() {
+                let child = Self(Pid::from_raw(child.parse()?));
+                found.push(child);
+                found.extend(child.descendants().unwrap_or_default());
+            }
+        }
+        Ok(found)
+    }
+
     /// Kills it with SIGKILL and returns the moment at which that was done.
     pub fn kill(self) -> anyhow::Result<Instant> {
         signal(self.0, Signal::SIGKILL).with_context(|| format!("process {} is gone", self.0))?;

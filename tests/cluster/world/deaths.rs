@@ -52,7 +52,6 @@ const DEATHS: &[(Victim, Moment)] = &[
     (BothReplicas, Active),
     (BothReplicas, Away),
     (Hub, Preparing),
-    (Hub, Active),
     (Hub, GivingBack),
     (Network, Preparing),
     (Network, Active),

@@ -38,6 +38,7 @@ fn restarted(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
     within(PATIENCE, "consume works", asks)?;
     let callers = stage.cart.callers()?;
     let mut hub = stage.world.hub();
+    let alive = Instant::now();
     hub.kill()?;
     let killed = Instant::now();
     stage.cart_is_a_pod()?;
@@ -55,7 +56,7 @@ fn restarted(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
     let calls = end_callers(callers)?;
     let back = calls.between(listening, Instant::now());
     let back = back.moved(listening, |name| stage.is_hers(name))?;
-    let failed = calls.not_under_way_at(killed).failed();
+    let failed = calls.not_under_way(alive, killed).failed();
     drop(hub);
     stage.ada_leaves()?;
     stage.ada.fairlead(&["consume", "clear"])?.ok()?;

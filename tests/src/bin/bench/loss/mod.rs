@@ -3,6 +3,7 @@
 
 mod agent;
 mod changes;
+mod hub;
 mod laptop;
 
 use anyhow::Context;
@@ -37,8 +38,8 @@ struct Event {
 
 pub(crate) fn bench(proxy_mode: ProxyMode, rounds: Option<u32>) -> anyhow::Result<Vec<Figure>> {
     let rounds = rounds.unwrap_or(ROUNDS);
-    let mut events: Vec<Event> =
-        [laptop::events(), changes::events(), agent::events()].into_iter().flatten().collect();
+    let of = [laptop::events(), hub::events(), changes::events(), agent::events()];
+    let mut events: Vec<Event> = of.into_iter().flatten().collect();
     on_stage(proxy_mode, |stage| {
         for number in 1..=rounds {
             for event in &mut events {
