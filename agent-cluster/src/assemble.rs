@@ -25,6 +25,7 @@ use crate::{
     listen::dual_stack,
     peers::{PeerState, writer::Peers},
     report::{FirstUses, Observed},
+    resolve::Resolver,
     wanted::Wanted,
     watch::{Inventory, WATCH_SECONDS, inventory, pods},
     workload::Workloads,
@@ -128,6 +129,7 @@ impl Parts {
             ways: ways.clone(),
             leaving: leaving.clone(),
             consumes: consumes.clone(),
+            resolver: Resolver::of_this_pod(),
         };
         tokio::spawn(carriers.serve(asked_rx));
         let link = Link {

@@ -26,6 +26,7 @@ use crate::{
     intercept::{holds::Holds, lanes::Kind},
     link::Asked,
     report::FirstUses,
+    resolve::Resolver,
     watch::Inventory,
 };
 
@@ -46,6 +47,7 @@ pub(crate) struct Carriers {
     pub(crate) leaving: CancellationToken,
     /// What is carried for them.
     pub(crate) consumes: TaskTracker,
+    pub(crate) resolver: Resolver,
 }
 
 /// What all carriers of a session share; forgotten when the last of them has ended.
@@ -160,6 +162,7 @@ impl Carriers {
             first_uses: self.first_uses,
             used: Arc::clone(&carried.used),
             leaving: self.leaving,
+            resolver: self.resolver,
         };
         self.consumes.track_future(consume.serve(acceptor, &carried.cut)).await;
         driver.abort();

@@ -7,7 +7,7 @@ use fairlead_wire::link::v1;
 
 use crate::{
     intercept::{originals::Counts, preflight},
-    seen::{PortSeen, ServiceSeen},
+    seen::{PortSeen, ServiceSeen, Target},
     watch::Inventory,
     workload::Workloads,
 };
@@ -16,6 +16,10 @@ use crate::{
 const CHUNK: usize = 500;
 /// Labels are shown and matched; a Service with more than this many keeps the first.
 const LABELS_MAX: usize = 64;
+/// Pods that are called by name; of a larger StatefulSet the first.
+const PODS_MAX: usize = 100;
+/// Ports; a headless Service has those that its pods declare besides its own.
+const PORTS_MAX: usize = 100;
 
 pub(crate) type Catalogue = BTreeMap<ServiceRef, v1::CatalogueService>;
 
@@ -49,10 +53,13 @@ pub(crate) fn catalogue(
     workloads: &Workloads,
     agent_is_ipv6: bool,
 ) -> Catalogue {
+    let named = inventory.named_pods();
     let entry = |service: &ServiceSeen| {
+        let pods = named.get(&service.service).into_iter().flatten().take(PODS_MAX);
         let entry = v1::CatalogueService {
             service: Some((&service.service).into()),
-            ports: service.ports.iter().map(port).collect(),
+            pods: pods.map(ToString::to_string).collect(),
+            ports: ports(service, &workloads.declared_by(service)),
             workload: workloads.owner_of(service).unwrap_or_default(),
             ready_endpoints: ready
                 .get(&service.service)
@@ -70,6 +77,27 @@ pub(crate) fn catalogue(
         (service.service.clone(), entry)
     };
     inventory.services().map(|service| entry(service)).collect()
+}
+
+/// Lists the ports at which a Service is called. Nothing translates those of a headless one: whoever calls it reaches its
+/// pods, so what they declare counts as well, and a port that it maps to another is reached at that other.
+fn ports(service: &ServiceSeen, declared: &[PortSeen]) -> Vec<v1::CataloguePort> {
+    let mut ports: Vec<_> = service.ports.iter().map(port).collect();
+    if service.kind == "Headless" {
+        let behind = service.ports.iter().filter_map(|port| match port.target {
+            Target::Number(number) => Some(PortSeen { port: number, ..port.clone() }),
+            Target::Name(_) => None,
+        });
+        for more in behind.chain(declared.iter().cloned()) {
+            let is_known =
+                ports.iter().any(|p| p.port == u32::from(more.port) && p.protocol == more.protocol);
+            if !is_known {
+                ports.push(port(&more));
+            }
+        }
+    }
+    ports.truncate(PORTS_MAX);
+    ports
 }
 
 fn port(port: &PortSeen) -> v1::CataloguePort {
@@ -182,6 +210,42 @@ mod tests {
         assert!(!messages[0].full);
         assert_eq!(messages[0].changed[0].ready_endpoints, 1);
         assert!(news(Some(&service(2)), &service(2)).is_empty());
+    }
+
+    #[test]
+    fn a_headless_service_has_its_pods_by_name_and_the_ports_they_declare() {
+        let inventory = |kind: serde_json::Value| {
+            let mut slice = made_up::slice(MANAGED_BY_CLUSTER, "", &["10.0.0.1", "10.0.0.2"]);
+            slice["endpoints"][0]["hostname"] = "cart-10".into();
+            slice["endpoints"][1]["hostname"] = "cart-9".into();
+            slice["endpoints"][1]["conditions"]["ready"] = false.into();
+            let slice = made_up::slice_seen(slice, "nobody");
+            let ports = json!([{"name": "db", "port": 80, "targetPort": 5432}]);
+            let cart = made_up::cart(json!({"clusterIP": kind, "ports": ports}));
+            Inventory::of(vec![cart], vec![slice])
+        };
+        let metrics = PortSeen {
+            name: "metrics".to_owned(),
+            port: 9187,
+            protocol: "TCP".to_owned(),
+            target: Target::Number(9187),
+            app_protocol: None,
+        };
+        let known = |kind: &str| {
+            let inventory = inventory(kind.into());
+            let workloads =
+                Workloads::declaring("shop/cart", vec![metrics.clone(), metrics.clone()]);
+            let mut all = catalogue(&inventory, &Counts::new(), &workloads, false);
+            let entry = all.pop_first().expect("the cart").1;
+            (entry.pods, entry.ports.iter().map(|port| port.port).collect::<Vec<_>>())
+        };
+        let pods = vec!["cart-9".to_owned(), "cart-10".to_owned()];
+        assert_eq!(
+            known("None"),
+            (pods, vec![80, 5432, 9187]),
+            "one that is not ready has its name"
+        );
+        assert_eq!(known("10.96.0.9"), (Vec::new(), vec![80]));
     }
 
     #[test]

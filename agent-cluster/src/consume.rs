@@ -4,36 +4,39 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use fairlead_model::{Port, ServiceRef, SessionId, Thumbprint};
-use fairlead_tunnel::{Acceptor, GrantPresented, Incoming, StreamOffered, copy};
-use fairlead_wire::open::Refusal;
+use fairlead_model::{Callee, PodName, Protocol, ServicePort, ServiceRef, SessionId, Thumbprint};
+use fairlead_tunnel::{Acceptor, GrantPresented, Incoming, Questioned, StreamOffered, copy};
+use fairlead_wire::open::{OpenRequest, Refusal};
 use tokio::{net::TcpStream, sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::{
+    datagrams,
     grants::Grants,
     held::Held,
     report::{FirstUse, FirstUses},
+    resolve::Resolver,
+    seen::Published,
     watch::Inventory,
 };
 
-const CONNECT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 /// Grants that are on their way on one carrier; a laptop shows one, and a newer one five minutes later.
 const GRANTS_ARRIVING_MAX: usize = 4;
 
 /// What a session has used already, on whichever of its carriers: each service is reported once.
 #[derive(Debug, Default)]
-pub(crate) struct Used(Mutex<BTreeSet<(ServiceRef, Port)>>);
+pub(crate) struct Used(Mutex<BTreeSet<(ServiceRef, ServicePort)>>);
 
 impl Used {
     /// Says whether this is the first use.
-    fn begins(&self, service: &ServiceRef, port: Port) -> bool {
+    fn begins(&self, service: &ServiceRef, port: ServicePort) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((service.clone(), port))
     }
 }
@@ -48,6 +51,7 @@ pub(crate) struct Consume {
     pub(crate) used: Arc<Used>,
     /// From then on this replica takes no more streams.
     pub(crate) leaving: CancellationToken,
+    pub(crate) resolver: Resolver,
 }
 
 impl Consume {
@@ -91,6 +95,7 @@ impl Consume {
                 Some(Incoming::Open(offer)) => {
                     self.open(offer, grant.as_ref(), streams.clone());
                 }
+                Some(Incoming::Resolve(asked)) => self.resolve(asked, grant.as_ref()),
                 None => break,
             }
         }
@@ -112,32 +117,53 @@ impl Consume {
         }
     }
 
+    /// Lets the cluster's DNS be asked about what the grant covers.
+    fn resolve(&self, asked: Questioned, grant: Option<&Held>) {
+        let question = asked.request();
+        let services = grant.and_then(Held::live).map(|grant| &grant.services[..]);
+        let mut covered = services.unwrap_or_default().iter().map(|granted| &granted.service);
+        if question.session != self.session || !covered.any(|it| it == question.name.service()) {
+            let reason = format!("the grant does not cover {}", question.name);
+            return asked.refuse(Refusal::NotAllowed, reason);
+        }
+        self.resolver.answer(asked);
+    }
+
     /// Decides about one stream and carries it in a task of its own.
     fn open(&self, offer: StreamOffered, grant: Option<&Held>, ends: CancellationToken) {
         let request = offer.request().clone();
         let Some(grant) = grant.and_then(Held::live) else {
             return offer.refuse(Refusal::NotAllowed, "no grant was shown on this carrier");
         };
-        if request.session != self.session || !grant.allows(&request.service, request.port) {
-            let reason = format!("the grant does not cover {}:{}", request.service, request.port);
+        let service = &request.callee.service;
+        // A pod is covered by its Service, whoever else has a pod of that name: it is looked for among the Service's.
+        if request.session != self.session || !grant.allows(service, request.port) {
+            let reason = format!("the grant does not cover {}:{}", request.callee, request.port);
             return offer.refuse(Refusal::NotAllowed, reason);
         }
         let destination =
-            match destination_of(&self.inventory.borrow(), &request.service, request.port) {
+            match destination_of(&self.inventory.borrow(), &request.callee, request.port) {
                 Ok(destination) => destination,
                 Err((refusal, reason)) => return offer.refuse(refusal, reason),
             };
         // A probe is no use: nobody asked for the service.
-        if !request.probe && self.used.begins(&request.service, request.port) {
-            let (session, service, port) = (self.session, request.service.clone(), request.port);
+        if !request.probe && self.used.begins(service, request.port) {
+            let (session, service, port) = (self.session, service.clone(), request.port);
             self.first_uses.tell(FirstUse { session, service, port });
         }
         tokio::spawn(async move {
             tokio::select! {
-                () = carry(offer, destination, &request.service) => {}
+                () = carried(offer, destination, &request) => {}
                 () = ends.cancelled() => {}
             }
         });
+    }
+}
+
+async fn carried(offer: StreamOffered, destination: Destination, request: &OpenRequest) {
+    match request.port.protocol {
+        Protocol::Tcp => carry(offer, destination, &request.callee).await,
+        Protocol::Udp => datagrams::flow(offer, destination, &request.callee).await,
     }
 }
 
@@ -160,9 +186,9 @@ async fn run_out(grant: Option<&Held>) {
 }
 
 /// Where a Service is dialled: at its own address, and a headless one where its name leads, like everybody else in the
-/// cluster does.
+/// cluster does. One pod is dialled where its endpoint is: the cluster's DNS says the same, and later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Destination {
+pub(crate) enum Destination {
     Address(SocketAddr),
     Name(String, u16),
 }
@@ -178,22 +204,35 @@ impl Destination {
 
 fn destination_of(
     inventory: &Inventory,
-    service: &ServiceRef,
-    port: Port,
+    callee: &Callee,
+    port: ServicePort,
 ) -> Result<Destination, (Refusal, String)> {
+    let Callee { service, pod } = callee;
+    let number = port.port.get();
     let Some(seen) = inventory.service(service) else {
         return Err((Refusal::NotFound, format!("{service} does not exist in this cluster")));
     };
-    let found = seen.ports.iter().find(|p| p.port == port.get() && p.protocol == "TCP");
-    if found.is_none() {
-        return Err((Refusal::NotFound, format!("{service} has no TCP port {port}")));
+    if let Some(pod) = pod {
+        let ip = address_of(inventory, service, pod)?;
+        return Ok(Destination::Address(SocketAddr::new(ip, number)));
     }
+    // Nobody answers a connection of UDP, so this is all that can be known of it.
+    let is_udp = port.protocol == Protocol::Udp;
+    if is_udp && seen.sentinel().is_none() && inventory.published(service) == Published::default() {
+        return Err((Refusal::Unreachable, format!("{service} has no ready pod")));
+    }
+    let protocol = port.protocol.to_string();
+    let has_port = seen.ports.iter().any(|p| p.port == number && p.protocol == protocol);
     match (seen.cluster_ip, seen.kind) {
-        (Some(ip), _) => Ok(Destination::Address(SocketAddr::new(ip, port.get()))),
+        // Its pods may listen wherever they declare; the grant says where.
         (None, "Headless") => {
             let name = format!("{}.{}.svc", service.name, service.namespace);
-            Ok(Destination::Name(name, port.get()))
+            Ok(Destination::Name(name, number))
         }
+        _ if !has_port => {
+            Err((Refusal::NotFound, format!("{service} has no {protocol} port {}", port.port)))
+        }
+        (Some(ip), _) => Ok(Destination::Address(SocketAddr::new(ip, number))),
         // An ExternalName leads out of the cluster, which nobody was allowed.
         (None, kind) => Err((
             Refusal::Unreachable,
@@ -202,14 +241,28 @@ fn destination_of(
     }
 }
 
-async fn carry(offer: StreamOffered, destination: Destination, service: &ServiceRef) {
+fn address_of(
+    inventory: &Inventory,
+    service: &ServiceRef,
+    name: &PodName,
+) -> Result<IpAddr, (Refusal, String)> {
+    match inventory.pod(service, name) {
+        None => Err((Refusal::NotFound, format!("{service} has no pod {name} at this moment"))),
+        Some(pod) if !pod.ready => {
+            Err((Refusal::Unreachable, format!("pod {name} of {service} is not ready")))
+        }
+        Some(pod) => Ok(pod.ip),
+    }
+}
+
+async fn carry(offer: StreamOffered, destination: Destination, callee: &Callee) {
     let begun = Instant::now();
     let pod = match timeout(CONNECT, destination.dial()).await {
         Ok(Ok(pod)) => pod,
-        Ok(Err(error)) => return offer.refuse(Refusal::Unreachable, why(&error, service)),
+        Ok(Err(error)) => return offer.refuse(Refusal::Unreachable, why(&error, callee)),
         Err(_) => {
             let reason = format!(
-                "{service} does not answer within {} s: a NetworkPolicy may keep the agent out, or its pods hang",
+                "{callee} does not answer within {} s: a NetworkPolicy may keep the agent out, or its pods hang",
                 CONNECT.as_secs()
             );
             return offer.refuse(Refusal::Unreachable, reason);
@@ -219,23 +272,23 @@ async fn carry(offer: StreamOffered, destination: Destination, service: &Service
     match offer.accept_after(begun.elapsed()) {
         Ok(stream) => {
             let copied = copy::both_ways(stream, pod).await;
-            debug!(%service, ?copied, "A consumed connection ended");
+            debug!(%callee, ?copied, "A consumed connection ended");
         }
-        Err(error) => debug!(%service, %error, "The laptop gave up while the Service was dialled"),
+        Err(error) => debug!(%callee, %error, "The laptop gave up while the Service was dialled"),
     }
 }
 
-fn why(error: &io::Error, service: &ServiceRef) -> String {
+pub(crate) fn why(error: &io::Error, callee: &Callee) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {
             format!(
-                "{service} refuses the connection: it has no ready pod, or none that listens on this port"
+                "{callee} refuses the connection: it has no ready pod, or none that listens on this port"
             )
         }
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            format!("{service} cannot be reached from the agent: a NetworkPolicy may keep it out")
+            format!("{callee} cannot be reached from the agent: a NetworkPolicy may keep it out")
         }
-        _ => format!("{service} cannot be reached: {error}"),
+        _ => format!("{callee} cannot be reached: {error}"),
     }
 }
 
@@ -243,25 +296,27 @@ fn why(error: &io::Error, service: &ServiceRef) -> String {
 mod tests {
     use std::time::SystemTime;
 
-    use fairlead_model::{GrantId, OrgId, SessionKind, TeamspaceId, UserId};
+    use fairlead_model::{GrantId, OrgId, Port, SessionKind, TeamspaceId, UserId};
+    use fairlead_tunnel::datagrams::{Queue, carry as carry_datagrams};
     use fairlead_tunnel::{OpenFailed, Opener};
     use fairlead_wire::{
         authority::TeamspaceAuthority,
         grant::{Grant, GrantSigner, GrantedService},
         key::Key,
-        open::OpenRequest,
+        resolve::ResolveRequest,
     };
     use rustls_pki_types::CertificateDer;
     use serde_json::json;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
+        net::{TcpListener, UdpSocket},
+        sync::mpsc,
     };
 
     use super::*;
     use crate::{
         enrol::Enrolled,
-        made_up,
+        made_up, names,
         pair::{Met, Pair},
         seen::ServiceSeen,
         wanted::Wanted,
@@ -279,6 +334,11 @@ mod tests {
     }
 
     async fn world() -> World {
+        world_with(&[]).await
+    }
+
+    /// With these Services, if they are named, instead of the two; each has one ready pod.
+    async fn world_with(instead: &[ServiceSeen]) -> World {
         let pair = Pair::new();
         let (session, device) = (SessionId::generate(), pair.device);
         let (grant_key, teamspace) = (Key::generate().unwrap(), TeamspaceId::generate());
@@ -295,15 +355,21 @@ mod tests {
         let (wanted_tx, wanted_rx) = watch::channel(Some(Arc::new(wanted)));
         let leaving = CancellationToken::new();
         let port = answering_port().await;
-        let services = vec![service("cart", &[port.get(), 1]), service("payment", &[port.get()])];
+        let services = match instead {
+            [] => vec![service("cart", &[port.get(), 1]), service("payment", &[port.get()])],
+            _ => instead.to_vec(),
+        };
+        let slice = made_up::slice(names::MANAGED_BY_CLUSTER, "", &["127.0.0.1"]);
+        let slices = vec![made_up::slice_seen(slice, "nobody")];
         let consume = Consume {
             session,
             device,
             grants: Grants::new(&enrolled, wanted_rx),
-            inventory: watch::channel(Inventory::of(services, Vec::new())).1,
+            inventory: watch::channel(Inventory::of(services, slices)).1,
             first_uses: FirstUses::queue().0,
             used: Arc::default(),
             leaving: leaving.clone(),
+            resolver: Resolver::at(dns_server().await),
         };
         let now = SystemTime::now();
         let grant = Grant {
@@ -316,7 +382,8 @@ mod tests {
             action: SessionKind::Consume,
             services: vec![GrantedService {
                 service: "shop/cart".parse().expect("valid"),
-                ports: vec![port],
+                ports: vec![ServicePort::tcp(port)],
+                pods: Vec::new(),
             }],
             policy_version: 1,
             issued_at: now,
@@ -338,6 +405,20 @@ mod tests {
         tokio::spawn(async move { consume.serve(acceptor, &CancellationToken::new()).await });
         tokio::spawn(opening);
         opener
+    }
+
+    /// A DNS server that sends every question back as an answer.
+    async fn dns_server() -> SocketAddr {
+        let server = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let address = server.local_addr().expect("bound");
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((length, from)) = server.recv_from(&mut buffer).await {
+                buffer[2] |= 0x80;
+                server.send_to(&buffer[..length], from).await.expect("sent");
+            }
+        });
+        address
     }
 
     /// Opens a port at which every connection is greeted.
@@ -378,7 +459,7 @@ mod tests {
             port: Port,
         ) -> Result<String, OpenFailed> {
             let service = service.parse().expect("valid");
-            let wish = OpenRequest { session, service, port, probe: false };
+            let wish = OpenRequest::tcp(session, service, port);
             let mut stream = self.opener.open(&wish).await?;
             let mut said = String::new();
             stream.read_to_string(&mut said).await.expect("readable");
@@ -394,19 +475,42 @@ mod tests {
     fn a_headless_service_is_dialled_by_its_name_and_nothing_outside_the_cluster() {
         let seen = |spec: serde_json::Value| {
             let service = made_up::service("ledger", spec);
-            let port = Port::new(7000).expect("a port");
-            destination_of(
-                &Inventory::of(vec![service.clone()], Vec::new()),
-                &service.service,
-                port,
-            )
+            let callee = service.service.clone().into();
+            let inventory = Inventory::of(vec![service], Vec::new());
+            destination_of(&inventory, &callee, tcp(7000))
         };
         let ports = json!([{"port": 7000}]);
-        let headless = seen(json!({"clusterIP": "None", "ports": ports})).expect("dialled");
-        assert_eq!(headless, Destination::Name("ledger.shop.svc".to_owned(), 7000));
+        for ports in [&ports, &json!(null)] {
+            let headless = seen(json!({"clusterIP": "None", "ports": ports})).expect("dialled");
+            assert_eq!(headless, Destination::Name("ledger.shop.svc".to_owned(), 7000));
+        }
+        assert!(seen(json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]})).is_err());
         let outside =
             json!({"type": "ExternalName", "externalName": "example.com", "ports": ports});
         assert!(seen(outside).is_err());
+    }
+
+    fn tcp(number: u16) -> ServicePort {
+        ServicePort::tcp(Port::new(number).expect("a port"))
+    }
+
+    #[test]
+    fn a_pod_is_dialled_where_its_endpoint_is_while_it_is_ready() {
+        let mut slice = made_up::slice(names::MANAGED_BY_CLUSTER, "", &["10.0.0.4", "10.0.0.5"]);
+        slice["endpoints"][0]["hostname"] = "cart-0".into();
+        slice["endpoints"][1]["hostname"] = "cart-1".into();
+        slice["endpoints"][1]["conditions"]["ready"] = false.into();
+        let slice = made_up::slice_seen(slice, "nobody");
+        let cart = made_up::cart(json!({"clusterIP": "None"}));
+        let inventory = Inventory::of(vec![cart.clone()], vec![slice]);
+        let dialled = |pod: &str| {
+            let callee = Callee::pod_of(cart.service.clone(), pod.parse().expect("valid"));
+            destination_of(&inventory, &callee, tcp(7000)).map_err(|(refusal, _)| refusal)
+        };
+        let there = Destination::Address("10.0.0.4:7000".parse().expect("an address"));
+        assert_eq!(dialled("cart-0"), Ok(there));
+        assert_eq!(dialled("cart-1"), Err(Refusal::Unreachable));
+        assert_eq!(dialled("cart-2"), Err(Refusal::NotFound));
     }
 
     #[tokio::test]
@@ -416,7 +520,7 @@ mod tests {
         for probe in [true, false] {
             let Grant { session, .. } = world.grant;
             let service = "shop/cart".parse().expect("valid");
-            let wish = OpenRequest { session, service, port: world.port, probe };
+            let wish = OpenRequest { probe, ..OpenRequest::tcp(session, service, world.port) };
             let stream = world.opener.open(&wish).await.expect("opened");
             assert_eq!(stream.connected_in().is_some(), probe);
         }
@@ -427,6 +531,83 @@ mod tests {
         let world = world().await;
         world.shows(&world.grant).await.expect("a good grant");
         assert_eq!(world.asks("shop/cart", world.port).await.expect("covered"), "hello");
+    }
+
+    #[tokio::test]
+    async fn datagrams_within_the_grant_reach_their_service_and_its_answers_come_back() {
+        let echo = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let port = Port::new(echo.local_addr().expect("bound").port()).expect("a port");
+        let world = world_with(&[made_up::service(
+            "cart",
+            json!({"clusterIP": "127.0.0.1", "ports": [{"port": port.get(), "protocol": "UDP"}]}),
+        )])
+        .await;
+        tokio::spawn(async move {
+            let mut buffer = [0; 100];
+            while let Ok((length, from)) = echo.recv_from(&mut buffer).await {
+                echo.send_to(&buffer[..length], from).await.expect("sent");
+            }
+        });
+        let service: ServiceRef = "shop/cart".parse().expect("valid");
+        let tcp = OpenRequest::tcp(world.grant.session, service.clone(), port);
+        let udp = OpenRequest { port: ServicePort::udp(port), ..tcp };
+        world.shows(&world.grant).await.expect("a good grant");
+        let refused = world.opener.open(&udp).await.expect_err("its grant says TCP");
+        assert!(refused.to_string().contains("does not cover"), "{refused}");
+
+        let granted = GrantedService { service, ports: vec![udp.port], pods: Vec::new() };
+        let grant = Grant { services: vec![granted], ..world.grant.clone() };
+        world.shows(&grant).await.expect("a good grant");
+        let stream = world.opener.open(&udp).await.expect("covered");
+        let (queue, (answer_tx, mut answer_rx)) = (Queue::default(), mpsc::unbounded_channel());
+        queue.push("hello".into());
+        let deliver = |datagram: &[u8]| answer_tx.send(datagram.to_vec()).map_err(io::Error::other);
+        let answer = tokio::select! {
+            flowed = carry_datagrams(stream, &queue, deliver, Duration::from_secs(60)) => panic!("{flowed:?}"),
+            answer = answer_rx.recv() => answer,
+        };
+        assert_eq!(answer.as_deref(), Some(b"hello".as_slice()));
+    }
+
+    #[tokio::test]
+    async fn a_flow_to_a_port_at_which_nobody_listens_ends() {
+        let gone = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let port = Port::new(gone.local_addr().expect("bound").port()).expect("a port");
+        drop(gone);
+        let spec =
+            json!({"clusterIP": "127.0.0.1", "ports": [{"port": port.get(), "protocol": "UDP"}]});
+        let world = world_with(&[made_up::service("cart", spec)]).await;
+        let service: ServiceRef = "shop/cart".parse().expect("valid");
+        let tcp = OpenRequest::tcp(world.grant.session, service.clone(), port);
+        let udp = OpenRequest { port: ServicePort::udp(port), ..tcp };
+        let granted = GrantedService { service, ports: vec![udp.port], pods: Vec::new() };
+        let grant = Grant { services: vec![granted], ..world.grant.clone() };
+        world.shows(&grant).await.expect("a good grant");
+        let stream = world.opener.open(&udp).await.expect("nobody knows yet");
+        let queue = Queue::default();
+        queue.push("hello?".into());
+        let hour = Duration::from_secs(3600);
+        let flowed =
+            timeout(Duration::from_secs(10), carry_datagrams(stream, &queue, |_| Ok(()), hour));
+        assert!(flowed.await.expect("it ends").broken.is_some());
+    }
+
+    #[tokio::test]
+    async fn names_are_resolved_below_what_the_grant_covers_and_nowhere_else() {
+        let world = world().await;
+        let asks = async |name: &str| {
+            let name = name.parse().expect("valid");
+            let question = ResolveRequest { session: world.grant.session, name, record: 33 };
+            world.opener.resolve(&question).await
+        };
+        assert!(asks("_lines._tcp.cart.shop").await.is_err(), "no grant was shown");
+        world.shows(&world.grant).await.expect("a good grant");
+        let answer = asks("_lines._tcp.cart.shop").await.expect("covered");
+        assert!(answer.windows(5).any(|part| part == b"\x04cart"), "{answer:?}");
+        for other in ["_lines._tcp.payment.shop", "cart.pay"] {
+            let refused = asks(other).await.expect_err("not covered").to_string();
+            assert!(refused.contains("does not cover"), "{other}: {refused}");
+        }
     }
 
     #[tokio::test]
@@ -481,7 +662,7 @@ mod tests {
         let world = world().await;
         world.shows(&world.grant).await.expect("a good grant");
         let (session, service) = (world.grant.session, "shop/cart".parse().expect("valid"));
-        let wish = OpenRequest { session, service, port: world.port, probe: false };
+        let wish = OpenRequest::tcp(session, service, world.port);
         let open = world.opener.open(&wish).await.expect("covered");
         world.leaving.cancel();
         let refused = async { while world.asks("shop/cart", world.port).await.is_ok() {} };

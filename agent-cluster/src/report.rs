@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_model::{Phase, Port, ServiceRef, SessionId};
+use fairlead_model::{Phase, Protocol, ServicePort, ServiceRef, SessionId};
 use fairlead_wire::link::v1;
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -18,7 +18,7 @@ const FIRST_USES_QUEUE: usize = 1024;
 pub(crate) struct FirstUse {
     pub(crate) session: SessionId,
     pub(crate) service: ServiceRef,
-    pub(crate) port: Port,
+    pub(crate) port: ServicePort,
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +41,11 @@ pub(crate) fn first_use_to_wire(first_use: &FirstUse) -> v1::FirstUse {
     v1::FirstUse {
         session_id: first_use.session.to_string(),
         service: Some((&first_use.service).into()),
-        port: first_use.port.get().into(),
+        port: first_use.port.port.get().into(),
+        protocol: match first_use.port.protocol {
+            Protocol::Tcp => String::new(),
+            Protocol::Udp => "UDP".to_owned(),
+        },
     }
 }
 

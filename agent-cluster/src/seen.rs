@@ -7,14 +7,16 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use fairlead_model::{Namespace, ServiceName, ServiceRef};
 use k8s_openapi::{
-    api::core::v1::{Pod, Service, ServicePort},
+    api::core::v1::{ContainerPort, Pod, Service, ServicePort},
     apimachinery::pkg::{apis::meta::v1::ManagedFieldsEntry, util::intstr::IntOrString},
 };
 use kube::{Resource, ResourceExt};
 
 use crate::names;
 
-pub(crate) use slices::{AgentEndpoint, OwnSlice, Published, SlicePort, SliceSeen, WrittenBy};
+pub(crate) use slices::{
+    AgentEndpoint, NamedPod, OwnSlice, Published, SlicePort, SliceSeen, WrittenBy,
+};
 
 /// One Service, reduced to what consumes, intercepts and the catalogue need.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +131,18 @@ impl PortSeen {
             protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
             target,
             app_protocol: port.app_protocol.clone(),
+        })
+    }
+
+    /// Reads a port that a container declares: there it is called by the number it has.
+    pub(crate) fn of_container(port: &ContainerPort) -> Option<Self> {
+        let number = u16::try_from(port.container_port).ok()?;
+        Some(Self {
+            name: port.name.clone().unwrap_or_default(),
+            port: number,
+            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+            target: Target::Number(number),
+            app_protocol: None,
         })
     }
 

@@ -3,11 +3,11 @@
 //!
 //! EndpointSlices are watched although pods are not: the ready count of every service is part of the catalogue and
 //! must be right within a second. A slice stands for up to a hundred endpoints and changes only when readiness
-//! does, and of a foreign slice only that count and the address family are kept.
+//! does, and of a foreign slice only that count, the address family and the pods that have a name of their own are kept.
 
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
-use fairlead_model::{Namespace, ServiceRef};
+use fairlead_model::{Namespace, PodName, ServiceRef};
 use futures_util::TryStreamExt;
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
@@ -25,7 +25,10 @@ use tracing::{info, warn};
 use crate::{
     intercept::originals::Counts,
     names,
-    seen::{OwnSlice, PodsSeen, Published, ServiceSeen, SliceSeen, WrittenBy, key, label_query},
+    seen::{
+        NamedPod, OwnSlice, PodsSeen, Published, ServiceSeen, SliceSeen, WrittenBy, key,
+        label_query,
+    },
 };
 
 /// The server ends a watch after this long, and it is begun again where it was. Shorter than what the client waits for
@@ -69,6 +72,32 @@ impl Inventory {
     /// Counts the ready endpoints that others publish for `service`.
     pub(crate) fn published(&self, service: &ServiceRef) -> Published {
         Published::by(self.slices_of(service))
+    }
+
+    /// Finds one pod of a headless Service by its name; of its addresses, one of the first family it has.
+    pub(crate) fn pod<'a>(
+        &'a self,
+        service: &'a ServiceRef,
+        name: &PodName,
+    ) -> Option<&'a NamedPod> {
+        let pods = self.slices_of(service).flat_map(|slice| &slice.pods);
+        pods.filter(|pod| pod.name == *name).min_by_key(|pod| pod.ip.is_ipv6())
+    }
+
+    /// Lists the names of the pods of all headless Services in one pass, in the order in which a StatefulSet counts.
+    pub(crate) fn named_pods(&self) -> BTreeMap<&ServiceRef, Vec<&PodName>> {
+        let mut named: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for slice in self.slices.values().filter(|slice| !slice.pods.is_empty()) {
+            let Some(service) = &slice.service else { continue };
+            if self.service(service).is_some_and(|seen| seen.kind == "Headless") {
+                named.entry(service).or_default().extend(slice.pods.iter().map(|pod| &pod.name));
+            }
+        }
+        for names in named.values_mut() {
+            names.sort_by_key(|name| (name.as_str().len(), name.as_str()));
+            names.dedup();
+        }
+        named
     }
 
     /// Counts ready endpoints for all Services in one pass, those of any agent left out. What the cluster publishes for

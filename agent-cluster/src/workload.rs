@@ -1,5 +1,5 @@
-//! Which workload stands behind a Service: found once by a pod that its selector matches and the owners of that pod,
-//! then remembered. Asked by GET and bounded; pods are never watched for this.
+//! What stands behind a Service: found once by a pod that its selector matches, the owners of that pod and the ports it
+//! declares, then remembered. Asked by GET and bounded; pods are never watched for this.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,10 +17,12 @@ use tokio::sync::{Semaphore, watch};
 use tracing::debug;
 
 use crate::{
-    seen::{ServiceSeen, label_query},
+    seen::{PortSeen, ServiceSeen, label_query},
     watch::Inventory,
 };
 
+/// Ports of one pod; further ones are not looked at.
+const DECLARED_MAX: usize = 50;
 /// Questions to the API at the same time.
 const ASKING_MAX: usize = 4;
 /// What was found is believed for this long; what was not found is asked again sooner.
@@ -32,9 +34,16 @@ type Found = BTreeMap<ServiceRef, Answer>;
 #[derive(Debug)]
 struct Answer {
     selector: BTreeMap<String, String>,
+    behind: Behind,
+    at: Instant,
+}
+
+/// What one pod told.
+#[derive(Debug, Default)]
+struct Behind {
     /// "Deployment/cart".
     owner: Option<String>,
-    at: Instant,
+    declared: Vec<PortSeen>,
 }
 
 /// The answers so far; `news` tells when there are more.
@@ -51,9 +60,24 @@ impl Workloads {
         Self { found: Arc::default(), news: watch::channel(()).1 }
     }
 
+    /// Where the pods of one Service declare these ports.
+    #[cfg(test)]
+    pub(crate) fn declaring(service: &str, declared: Vec<PortSeen>) -> Self {
+        let behind = Behind { owner: None, declared };
+        let answer = Answer { selector: BTreeMap::new(), behind, at: Instant::now() };
+        let found = Found::from([(service.parse().expect("valid"), answer)]);
+        Self { found: Arc::new(Mutex::new(found)), ..Self::unknown() }
+    }
+
     pub(crate) fn owner_of(&self, service: &ServiceSeen) -> Option<String> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.get(&service.service)?.owner.clone()
+        found.get(&service.service)?.behind.owner.clone()
+    }
+
+    /// Returns the ports that the containers of its pods declare.
+    pub(crate) fn declared_by(&self, service: &ServiceSeen) -> Vec<PortSeen> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.get(&service.service).map(|answer| answer.behind.declared.clone()).unwrap_or_default()
     }
 
     /// Finds the owners of all Services as they appear.
@@ -103,7 +127,7 @@ fn due(inventory: &Inventory, found: &Mutex<Found>) -> Vec<Arc<ServiceSeen>> {
         let selector = service.owners_selector();
         !selector.is_empty()
             && found.get(&service.service).is_none_or(|answer| {
-                let life = if answer.owner.is_some() { FOUND_FOR } else { MISSED_FOR };
+                let life = if answer.behind.owner.is_some() { FOUND_FOR } else { MISSED_FOR };
                 answer.selector != selector || answer.at.elapsed() > life
             })
     };
@@ -112,24 +136,41 @@ fn due(inventory: &Inventory, found: &Mutex<Found>) -> Vec<Arc<ServiceSeen>> {
 
 async fn ask(client: &Client, service: &ServiceSeen, found: &Mutex<Found>) {
     let selector = service.owners_selector();
-    let owner = owner_behind(client, service.service.namespace.as_str(), &selector).await;
-    let owner = owner.unwrap_or_else(|error| {
+    let behind = behind(client, service.service.namespace.as_str(), &selector).await;
+    let behind = behind.unwrap_or_else(|error| {
         debug!(service = %service.service, %error, "The workload behind a Service cannot be found");
-        None
+        Behind::default()
     });
-    let answer = Answer { selector, owner, at: Instant::now() };
+    let answer = Answer { selector, behind, at: Instant::now() };
     found.lock().unwrap_or_else(PoisonError::into_inner).insert(service.service.clone(), answer);
 }
 
-async fn owner_behind(
+async fn behind(
     client: &Client,
     namespace: &str,
     selector: &BTreeMap<String, String>,
-) -> Result<Option<String>, kube::Error> {
+) -> Result<Behind, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let Some(labels) = label_query(selector) else { return Ok(None) };
+    let Some(labels) = label_query(selector) else { return Ok(Behind::default()) };
     let one = ListParams::default().labels(&labels).limit(1);
-    let Some(pod) = pods.list(&one).await?.items.into_iter().next() else { return Ok(None) };
+    let Some(pod) = pods.list(&one).await?.items.into_iter().next() else {
+        return Ok(Behind::default());
+    };
+    let owner = owner_of(client, namespace, &pod).await?;
+    Ok(Behind { owner, declared: declared_by(&pod) })
+}
+
+fn declared_by(pod: &Pod) -> Vec<PortSeen> {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    ports.filter_map(PortSeen::of_container).take(DECLARED_MAX).collect()
+}
+
+async fn owner_of(
+    client: &Client,
+    namespace: &str,
+    pod: &Pod,
+) -> Result<Option<String>, kube::Error> {
     let Some(owner) = controller(pod.owner_references()) else {
         return Ok(Some(format!("Pod/{}", pod.name_any())));
     };

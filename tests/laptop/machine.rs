@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use fairlead_lab::sibling;
-use fairlead_model::{ServiceRef, TeamspaceId};
+use fairlead_model::{Callee, ServicePort, ServiceRef, TeamspaceId};
 use fairlead_tests::{Said, eventually, say};
 use laptop_ipc::{
     Call,
@@ -132,7 +132,8 @@ impl Machine {
         say(command).expect("runs")
     }
 
-    /// Leaves a user with the session of an earlier daemon: these services, each on port 80.
+    /// Leaves a user with the session of an earlier daemon: these services, each on port 80 or on the one that is named
+    /// (`shop/dns:53/udp`).
     pub(crate) fn has_consumed(&self, uid: u32, services: &[&str]) {
         self.has_consumed_of(uid, &[(TEAMSPACE, "staging")], services, false);
     }
@@ -152,7 +153,12 @@ impl Machine {
         let home = format!("/mnt/home/{uid}");
         let state = format!("{home}/.local/state/fairlead");
         fs::create_dir_all(self.path(&state)).expect("made");
-        let granted: Vec<_> = services.iter().map(|name| (reference(name), [80])).collect();
+        let at = |name: &&str| {
+            let (name, port) = name.split_once(':').unwrap_or((name, "80"));
+            let port: ServicePort = port.parse().expect("a port");
+            (Callee::from(reference(name)), [port])
+        };
+        let granted: Vec<_> = services.iter().map(at).collect();
         let session = |(n, (id, name)): (usize, &(&str, &str))| {
             serde_json::json!({
                 "id": format!("01980a3f-0000-7000-8000-{:012}", n + 1),
@@ -310,14 +316,20 @@ impl Attached {
     pub(crate) fn sets(&mut self, services: &[&str]) -> Reply {
         let reached = services.iter().map(|name| Reached {
             teamspace: TEAMSPACE.parse::<TeamspaceId>().expect("valid"),
-            service: reference(name),
+            callee: reference(name).into(),
             ports: vec!["80".parse().expect("valid")],
             is_home: true,
             beside: None,
         });
         let request = Request::Set { services: reached.collect(), may_remap: false };
         laptop_ipc::write_blocking(&mut self.0, &Call::new(request)).expect("sent");
-        laptop_ipc::read_blocking(&mut self.0).expect("answered")
+        let reply: Reply = laptop_ipc::read_blocking(&mut self.0).expect("answered");
+        if let Ok(Answer::Set { passed, passes_dns, .. }) = &reply {
+            for _ in 0..passed.len() + if *passes_dns { 2 } else { 0 } {
+                laptop_ipc::receive_descriptor(&self.0).expect("a socket");
+            }
+        }
+        reply
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::machine::{ADA, GRACE, Machine};
+use crate::machine::{ADA, GRACE, Machine, kill_9};
 
 #[test]
 fn a_redirect_is_for_its_user_only() {
@@ -41,4 +41,37 @@ fn nobody_can_stop_or_ask_the_daemon_of_another_user() {
     let mut peek = machine.user(GRACE, "ls");
     peek.arg("/run/fairlead/users/7001");
     assert_ne!(peek.status().expect("runs").code(), Some(0), "the folder is closed");
+}
+
+#[test]
+fn datagrams_are_for_their_user_only_though_the_socket_is_found() {
+    let machine = Machine::with_supervisor();
+    machine.has_consumed(ADA, &["shop/dns:53/udp"]);
+    machine.starts(ADA);
+    let rules = machine.rules();
+    let led = rules.lines().find(|line| line.contains(". 53 : ")).expect("it is led somewhere");
+    let socket = led.split(". 53 : ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let socket = format!("/dev/udp/127.0.0.1/{}", socket.expect("a port"));
+    let sends = |uid, to: &str| {
+        let mut bash = machine.user(uid, "bash");
+        // The second is told what became of the first.
+        bash.args(["-c", &format!("exec 3<>{to} && echo one >&3 && sleep 0.1 && echo two >&3")]);
+        fairlead_tests::say(bash).expect("runs").code == Some(0)
+    };
+    assert!(sends(ADA, &socket) && sends(ADA, "/dev/udp/dns.shop/53"), "they are hers");
+    assert!(!sends(GRACE, &socket), "another user has found the socket");
+    assert!(!sends(GRACE, "/dev/udp/dns.shop/53"), "refused natively");
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+#[test]
+fn a_daemon_that_was_killed_finds_its_datagrams_where_they_were() {
+    let machine = Machine::with_supervisor();
+    machine.has_consumed(ADA, &["shop/dns:53/udp"]);
+    machine.starts(ADA);
+    let before = machine.rules();
+    kill_9(machine.daemon_pid(ADA).expect("runs"));
+    machine.is_proven(ADA);
+    assert_eq!(machine.rules(), before, "an application that goes on sending is led there still");
 }

@@ -56,6 +56,12 @@ impl<'w> Person<'w> {
         command
     }
 
+    /// Returns where one of our programs is on the laptop.
+    #[must_use]
+    pub fn laptop_program(&self, name: &str) -> PathBuf {
+        self.world.laptop_program(name)
+    }
+
     /// Returns `fairlead` with these words, as this person.
     pub fn fairlead_command(&self, words: &[&str]) -> Command {
         let mut command = self.command(self.world.laptop_program("fairlead"));

@@ -260,7 +260,8 @@ impl Hold {
         port: Port,
         probe: bool,
     ) -> Option<Taken> {
-        let request = OpenRequest { session: self.session, service: service.clone(), port, probe };
+        let request = OpenRequest::tcp(self.session, service.clone(), port);
+        let request = OpenRequest { probe, ..request };
         match timeout(timers::INTERCEPT_CONNECT, self.open_on_some_lane(&request)).await {
             Ok(Some(Ok(taken))) => {
                 self.passed(port);

@@ -1,8 +1,8 @@
-//! EndpointSlices: of a foreign one only what is counted, of our own everything.
+//! EndpointSlices: of a foreign one only what is counted and which pods have a name, of our own everything.
 
 use std::net::IpAddr;
 
-use fairlead_model::ServiceRef;
+use fairlead_model::{PodName, ServiceRef};
 use k8s_openapi::api::{
     core::v1::ObjectReference,
     discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
@@ -18,7 +18,31 @@ pub(crate) struct SliceSeen {
     pub(crate) service: Option<ServiceRef>,
     pub(crate) ipv6: bool,
     pub(crate) ready: usize,
+    /// The pods that the cluster's DNS knows by a name of their own, as those of a StatefulSet.
+    pub(crate) pods: Vec<NamedPod>,
     pub(crate) by: WrittenBy,
+}
+
+/// One pod of a headless Service, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamedPod {
+    pub(crate) name: PodName,
+    pub(crate) ip: IpAddr,
+    pub(crate) ready: bool,
+}
+
+impl NamedPod {
+    fn from_object(endpoint: &Endpoint) -> Option<Self> {
+        Some(Self {
+            name: PodName::parse(endpoint.hostname.clone()?).ok()?,
+            ip: endpoint.addresses.first()?.parse().ok()?,
+            ready: is_ready(endpoint),
+        })
+    }
+}
+
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +81,16 @@ impl SliceSeen {
             (Some(names::MANAGED_BY_US), _) => WrittenBy::AnotherAgent,
             _ => WrittenBy::Somebody,
         };
-        let is_ready = |e: &&Endpoint| e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
         Some(Self {
             service,
             ipv6: object.address_type == "IPv6",
-            ready: object.endpoints.iter().filter(is_ready).count(),
+            ready: object.endpoints.iter().filter(|endpoint| is_ready(endpoint)).count(),
+            pods: match by {
+                WrittenBy::Cluster | WrittenBy::Somebody => {
+                    object.endpoints.iter().filter_map(NamedPod::from_object).collect()
+                }
+                WrittenBy::ThisAgent(_) | WrittenBy::AnotherAgent => Vec::new(),
+            },
             by,
         })
     }
@@ -196,9 +225,9 @@ mod tests {
             "metadata": {"name": "s", "namespace": "shop", "labels": labels},
             "addressType": "IPv4",
             "endpoints": [
-                {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
+                {"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "hostname": "db-0"},
                 {"addresses": ["10.0.0.2"]},
-                {"addresses": ["10.0.0.3"], "conditions": {"ready": false}},
+                {"addresses": ["10.0.0.3"], "conditions": {"ready": false}, "hostname": "db-1"},
             ],
         });
         let object: EndpointSlice = serde_json::from_value(object).expect("a slice");
@@ -216,5 +245,10 @@ mod tests {
         assert_eq!((cluster.ready, &cluster.by), (2, &WrittenBy::Cluster));
         let published = Published::by([&cluster, &other, &by_hand, &own]);
         assert_eq!(published, Published { by_cluster: 2, by_others: 4 });
+        let named = |slice: &SliceSeen| -> Vec<_> {
+            slice.pods.iter().map(|pod| (pod.name.to_string(), pod.ready)).collect()
+        };
+        assert_eq!(named(&cluster), [("db-0".to_owned(), true), ("db-1".to_owned(), false)]);
+        assert!(named(&own).is_empty(), "our replicas are nobody's pods");
     }
 }

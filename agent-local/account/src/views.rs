@@ -1,7 +1,7 @@
 //! What the hub's REST API says, as far as a laptop reads it. Unknown members are passed over.
 
 use fairlead_model::{
-    InterceptPort, Namespace, Patterns, Port, ServiceName, SessionId, TeamspaceId,
+    InterceptPort, Namespace, Patterns, PodName, Port, ServiceName, SessionId, TeamspaceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +156,12 @@ pub struct SessionView {
 pub struct GrantedService {
     pub namespace: Namespace,
     pub name: ServiceName,
+    /// Of TCP.
     pub ports: Vec<Port>,
+    #[serde(default)]
+    pub udp_ports: Vec<Port>,
+    #[serde(default)]
+    pub pods: Vec<PodName>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, str::FromStr};
 
-use fairlead_model::{Phase, Port, ServiceRef, SessionKind};
+use fairlead_model::{Phase, Port, Protocol, ServiceRef, SessionKind};
 use laptop_ipc::{
     daemon::{Reached, Session, Status, Teamspace},
     supervisor::{DOMAIN, cluster_names},
@@ -105,9 +105,9 @@ pub(crate) fn find(status: &Status, traced: &Traced, teamspace: Option<&str>) ->
     if let Some((session, reached)) = consumed {
         return Some(Here {
             teamspace: session.teamspace.clone(),
-            service: reached.service.clone(),
+            service: reached.callee.service.clone(),
             port: port_of(traced, reached),
-            ports: reached.ports.clone(),
+            ports: tcp_ports(reached).collect(),
             name: Some((traced.host().unwrap_or_else(|| reached.name.clone()), reached.address)),
         });
     }
@@ -124,25 +124,30 @@ pub(crate) fn find(status: &Status, traced: &Traced, teamspace: Option<&str>) ->
 
 fn is_meant(traced: &Traced, session: &Session, reached: &Reached) -> bool {
     match traced {
-        Traced::Service(target) => target.service == reached.service,
+        Traced::Service(target) => reached.callee == target.service.clone().into(),
         Traced::Url(_) => traced.host().is_some_and(|host| {
             host == reached.name
                 || host == reached.address.to_string()
-                || session.is_home && cluster_names(&reached.service, true).contains(&host)
+                || session.is_home && cluster_names(&reached.callee, true).contains(&host)
         }),
     }
 }
 
 /// A port that is another one on this laptop is the service's own behind it.
 fn port_of(traced: &Traced, reached: &Reached) -> Option<Port> {
-    let Some(port) = traced.port() else { return reached.ports.first().copied() };
+    let Some(port) = traced.port() else { return tcp_ports(reached).next() };
     let moved = reached.remapped.iter().find(|moved| moved.laptop_port == port);
     Some(moved.map_or(port, |moved| moved.port))
 }
 
+fn tcp_ports(reached: &Reached) -> impl Iterator<Item = Port> {
+    let tcp = reached.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+    tcp.map(|port| port.port)
+}
+
 #[cfg(test)]
 mod tests {
-    use fairlead_model::{SessionId, TeamspaceId};
+    use fairlead_model::{ServicePort, SessionId, TeamspaceId};
     use laptop_ipc::daemon::{Laptop, Link, Remapped};
 
     use super::*;
@@ -171,10 +176,10 @@ mod tests {
 
     fn consume(teamspace: &str, is_home: bool, name: &str) -> Session {
         let reached = Reached {
-            service: "shop/cart".parse().expect("valid"),
+            callee: "shop/cart".parse::<ServiceRef>().expect("valid").into(),
             name: name.to_owned(),
             address: Ipv4Addr::new(127, 72, 1, 2 + u8::from(is_home)),
-            ports: vec![port(80), port(81)],
+            ports: [80, 81].map(|number| ServicePort::tcp(port(number))).into(),
             remapped: vec![Remapped { port: port(80), laptop_port: port(10_080) }],
             refusal: None,
         };
@@ -188,6 +193,7 @@ mod tests {
             hub: Link::SignedOut,
             laptop: Laptop::Proven,
             way: None,
+            dns_refusal: None,
             sessions,
         }
     }

@@ -6,13 +6,14 @@ use std::{
 };
 
 use fairlead_model::{
-    Pattern, Patterns, Phase, ServiceRef, SessionId, TeamspaceId,
+    Callee, Pattern, Patterns, Phase, SessionId, TeamspaceId,
     timers::{LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
 };
 use fairlead_tunnel::{
-    Copied, Ending, OpenFailed, Opener, Stream, both_ways, socket::abort_on_close,
+    Copied, Ending, OpenFailed, Opener, Stream, both_ways, datagrams::Flowed,
+    socket::abort_on_close,
 };
-use fairlead_wire::open::OpenRequest;
+use fairlead_wire::open::{OpenRequest, Refused as StreamRefused};
 use laptop_account::{AccountError, Hub, Refusal, RefusedService, SessionBegun, UnmatchedPattern};
 use laptop_ipc::{
     Failure, FailureKind,
@@ -92,7 +93,7 @@ pub(crate) async fn begin(
 struct Had {
     id: SessionId,
     before: Patterns,
-    had: Vec<ServiceRef>,
+    had: Vec<Callee>,
 }
 
 /// Follows a change that the hub has made.
@@ -310,11 +311,11 @@ pub(crate) async fn carry(keeper: &Keeper, tcp: TcpStream, mut route: Route) {
     match open(&mut route).await {
         Ok(stream) => {
             let copied = both_ways(stream, tcp).await;
-            debug!(service = %route.service, up = copied.up, down = copied.down, "{:?}", copied.ending);
+            debug!(callee = %route.callee, up = copied.up, down = copied.down, "{:?}", copied.ending);
             take_note(keeper, &route, copied);
         }
         Err(error) => {
-            debug!(service = %route.service, port = %route.port, "Not opened: {error}");
+            debug!(callee = %route.callee, port = %route.port, "Not opened: {error}");
             abort_on_close(&tcp);
         }
     }
@@ -323,25 +324,37 @@ pub(crate) async fn carry(keeper: &Keeper, tcp: TcpStream, mut route: Route) {
 /// Keeps why the far end refused: the application only sees a reset.
 fn take_note(keeper: &Keeper, route: &Route, copied: Copied) {
     let refusal = match copied.ending {
-        Ending::Refused(refused) => Some(probe::in_words(&route.service, &refused.into())),
+        Ending::Refused(refused) => Some(probe::in_words(&route.callee, &refused.into())),
         _ if copied.down > 0 => None,
         _ => return,
     };
-    keeper.sessions().note(route.session, &route.service, refusal);
+    keeper.sessions().note(route.session, &route.callee, refusal);
+}
+
+/// Keeps how a flow went: its application hears nothing.
+pub(crate) fn note_flow(keeper: &Keeper, route: &Route, flowed: &Flowed) {
+    let refused =
+        flowed.broken.as_ref().and_then(|error| error.get_ref()?.downcast_ref::<StreamRefused>());
+    let refusal = match refused {
+        Some(refused) => Some(probe::in_words(&route.callee, &refused.clone().into())),
+        None if flowed.down > 0 => None,
+        None => return,
+    };
+    keeper.sessions().note(route.session, &route.callee, refusal);
 }
 
 #[derive(Debug, thiserror::Error)]
-enum NotOpened {
+pub(crate) enum NotOpened {
     #[error("no carrier")]
     NoCarrier,
     #[error(transparent)]
     Failed(#[from] OpenFailed),
 }
 
-async fn open(route: &mut Route) -> Result<Stream, NotOpened> {
+pub(crate) async fn open(route: &mut Route) -> Result<Stream, NotOpened> {
     let wish = OpenRequest {
         session: route.session,
-        service: route.service.clone(),
+        callee: route.callee.clone(),
         port: route.port,
         probe: false,
     };
@@ -359,13 +372,13 @@ async fn open(route: &mut Route) -> Result<Stream, NotOpened> {
 }
 
 /// Waits for a carrier that lives, and chooses the best place.
-async fn usable(route: &mut Route) -> Result<Opener, NotOpened> {
+pub(crate) async fn usable(route: &mut Route) -> Result<Opener, NotOpened> {
     tunnel::best(&mut route.openers).await.ok_or(NotOpened::NoCarrier)
 }
 
 #[cfg(test)]
 mod tests {
-    use fairlead_model::{Port, TeamspaceId};
+    use fairlead_model::{ServiceRef, TeamspaceId};
     use fairlead_wire::open::Refusal;
 
     use super::*;
@@ -406,8 +419,8 @@ mod tests {
             session.openers.send_replace(vec![one.clone(), two.clone()]);
             Route {
                 session: id,
-                service: "shop/cart".parse().expect("valid"),
-                port: Port::new(80).expect("not 0"),
+                callee: "shop/cart".parse::<ServiceRef>().expect("valid").into(),
+                port: "80".parse().expect("a port"),
                 openers: session.openers.subscribe(),
             }
         };

@@ -5,9 +5,9 @@
 //! until another one is there, and says so; what that one should put is for the footprint's task to ask.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::{
@@ -26,7 +26,11 @@ use laptop_ipc::{
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
-use crate::doors::{Door, Doors};
+use crate::{
+    datagrams::Sockets,
+    dns::DnsSockets,
+    doors::{Door, Doors},
+};
 
 /// Only the footprint's task asks, one thing at a time.
 const QUEUE: usize = 1;
@@ -58,6 +62,13 @@ pub(crate) struct Placed {
     pub(crate) doors: Option<Doors>,
 }
 
+/// What the thread passes on: the listener, and the sockets for datagrams and for DNS.
+pub(crate) struct PassedOn {
+    pub(crate) listeners: Listeners,
+    pub(crate) sockets: watch::Receiver<Sockets>,
+    pub(crate) dns: watch::Receiver<Option<Arc<DnsSockets>>>,
+}
+
 /// A hold on the thread.
 #[derive(Debug)]
 pub(crate) struct Footing {
@@ -65,13 +76,17 @@ pub(crate) struct Footing {
     passed_rx: Listeners,
     contested_rx: watch::Receiver<Option<String>>,
     doors_rx: watch::Receiver<Option<Doors>>,
+    dns_refusal_rx: watch::Receiver<Option<String>>,
 }
 
 impl Footing {
     /// Starts the thread. The first supervisor may come later than the daemon.
-    pub(crate) fn begin(socket: PathBuf, folders: DaemonFolders) -> (Self, Listeners) {
+    pub(crate) fn begin(socket: PathBuf, folders: DaemonFolders) -> (Self, PassedOn) {
         let (wanted_tx, wanted_rx) = mpsc::sync_channel::<Order>(QUEUE);
         let (passed_tx, passed_rx) = watch::channel(None);
+        let (sockets_tx, sockets_rx) = watch::channel(Sockets::default());
+        let (dns_tx, dns_rx) = watch::channel(None);
+        let (dns_refusal_tx, dns_refusal_rx) = watch::channel(None);
         let (contested_tx, contested_rx) = watch::channel(None);
         let (doors_tx, doors_rx) = watch::channel(None);
         let mut standing = Standing {
@@ -79,6 +94,9 @@ impl Footing {
             folders,
             stream: None,
             passed_tx,
+            sockets_tx,
+            dns_tx,
+            dns_refusal_tx,
             contested_tx,
             doors_tx,
             was_missing: false,
@@ -96,7 +114,8 @@ impl Footing {
                 }
             }
         });
-        (Self { wanted_tx, passed_rx: passed_rx.clone(), contested_rx, doors_rx }, passed_rx)
+        let passed_on = PassedOn { listeners: passed_rx.clone(), sockets: sockets_rx, dns: dns_rx };
+        (Self { wanted_tx, passed_rx, contested_rx, doors_rx, dns_refusal_rx }, passed_on)
     }
 
     /// Returns the doors of the moment, and tells of each change.
@@ -107,6 +126,11 @@ impl Footing {
     /// Returns what another program keeps changing, as the supervisor says.
     pub(crate) fn contested(&self) -> Option<String> {
         self.contested_rx.borrow().clone()
+    }
+
+    /// Returns why some names are not resolved on this machine.
+    pub(crate) fn dns_refusal(&self) -> Option<String> {
+        self.dns_refusal_rx.borrow().clone()
     }
 
     /// Says whether a supervisor is there. Without one no name stands.
@@ -133,6 +157,9 @@ struct Standing {
     folders: DaemonFolders,
     stream: Option<UnixStream>,
     passed_tx: watch::Sender<Option<Arc<Passed>>>,
+    sockets_tx: watch::Sender<Sockets>,
+    dns_tx: watch::Sender<Option<Arc<DnsSockets>>>,
+    dns_refusal_tx: watch::Sender<Option<String>>,
     contested_tx: watch::Sender<Option<String>>,
     doors_tx: watch::Sender<Option<Doors>>,
     was_missing: bool,
@@ -145,8 +172,17 @@ impl Standing {
         }
         let Wanted { services, may_remap } = wanted;
         match self.ask(Request::Set { services, may_remap })? {
-            Answer::Set { addresses, listeners } => {
+            Answer::Set { addresses, listeners, datagrams, passed, passes_dns, dns_refusal } => {
                 let doors = listeners.map(|listed| self.receive(listed)).transpose()?;
+                self.dns_refusal_tx.send_replace(dns_refusal);
+                let taken = self.take_sockets(&datagrams, &passed);
+                let taken = taken.and_then(|()| self.take_dns(addresses.is_empty(), passes_dns));
+                if let Err(error) = taken {
+                    self.lose();
+                    let message = format!("the supervisor passed no socket: {error}");
+                    return Err(Failure::new(FailureKind::Supervisor, message)
+                        .hint("restart the parts: fairlead stop, then fairlead start"));
+                }
                 self.doors_tx.send_replace(doors.clone());
                 Ok(Placed { addresses, doors })
             }
@@ -232,6 +268,34 @@ impl Standing {
         Ok(())
     }
 
+    /// Takes the sockets that follow an answer, and keeps of those before what stands still.
+    fn take_sockets(&self, standing: &[SocketAddrV4], passed: &[SocketAddrV4]) -> io::Result<()> {
+        let Some(stream) = &self.stream else { return Ok(()) };
+        let mut sockets = HashMap::clone(&self.sockets_tx.borrow());
+        sockets.retain(|to, _| standing.contains(to));
+        for to in passed {
+            let socket = UdpSocket::from(receive_descriptor(stream)?);
+            socket.set_nonblocking(true)?;
+            sockets.insert(*to, Arc::new(socket));
+        }
+        self.sockets_tx.send_replace(Arc::new(sockets));
+        Ok(())
+    }
+
+    /// Takes the sockets of the DNS server; where nothing is reached they are given up.
+    fn take_dns(&self, reaches_nothing: bool, passes_dns: bool) -> io::Result<()> {
+        if reaches_nothing {
+            self.dns_tx.send_replace(None);
+        }
+        let Some(stream) = self.stream.as_ref().filter(|_| passes_dns) else { return Ok(()) };
+        let udp = UdpSocket::from(receive_descriptor(stream)?);
+        let tcp = TcpListener::from(receive_descriptor(stream)?);
+        udp.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
+        self.dns_tx.send_replace(Some(Arc::new(DnsSockets { udp, tcp })));
+        Ok(())
+    }
+
     fn ask(&mut self, request: Request) -> Result<Answer, Failure> {
         let none = || {
             Failure::new(
@@ -253,6 +317,9 @@ impl Standing {
 
     fn lose(&mut self) {
         self.stream = None;
+        // The next supervisor makes them anew, at the same ports if they are free by then.
+        self.sockets_tx.send_replace(Sockets::default());
+        self.dns_tx.send_replace(None);
         self.contested_tx.send_replace(None);
         self.doors_tx.send_replace(None);
         self.passed_tx.send_replace(None);

@@ -1,11 +1,11 @@
-//! What a session was granted, in the daemon's form.
+//! What a session was granted, in the daemon's form: each Service, and each pod that is called by a name of its own.
 
-use fairlead_model::{Patterns, Port, ServiceRef};
+use fairlead_model::{Callee, Patterns, ServicePort, ServiceRef};
 use fairlead_wire::grant::{self, Unverified};
 use laptop_account::GrantedService;
 
-/// Services, each with the ports that may be reached.
-pub(crate) type Services = Vec<(ServiceRef, Vec<Port>)>;
+/// Services and pods, each with the ports that may be reached.
+pub(crate) type Services = Vec<(Callee, Vec<ServicePort>)>;
 
 /// A grant as the hub sent it.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ pub(crate) struct Granted {
 impl Granted {
     /// Reads what came over the link.
     pub(crate) fn heard(jwt: String, words: &[String]) -> Self {
-        let services = grant::unverified(&jwt).ok().map(|read| {
-            read.services.into_iter().map(|granted| (granted.service, granted.ports)).collect()
-        });
+        let services = grant::unverified(&jwt)
+            .ok()
+            .map(|read| read.services.into_iter().flat_map(each_callee).collect());
         let words: Result<Vec<_>, _> = words.iter().map(|word| word.parse()).collect();
         let patterns = words.and_then(Patterns::new).ok();
         Self { jwt, services, patterns }
@@ -38,7 +38,43 @@ impl Granted {
 
 /// Returns the services as the hub's answer names them.
 pub(crate) fn services_of(granted: Vec<GrantedService>) -> Services {
-    let service =
-        |granted: GrantedService| (ServiceRef::new(granted.namespace, granted.name), granted.ports);
-    granted.into_iter().map(service).collect()
+    let service = |granted: GrantedService| grant::GrantedService {
+        service: ServiceRef::new(granted.namespace, granted.name),
+        ports: (granted.ports.into_iter().map(ServicePort::tcp))
+            .chain(granted.udp_ports.into_iter().map(ServicePort::udp))
+            .collect(),
+        pods: granted.pods,
+    };
+    granted.into_iter().map(service).flat_map(each_callee).collect()
+}
+
+/// What is granted of a Service is granted of its pods.
+fn each_callee(granted: grant::GrantedService) -> Services {
+    let grant::GrantedService { service, ports, pods } = granted;
+    let pods = pods.into_iter().map(|pod| Callee::pod_of(service.clone(), pod));
+    let all = [Callee::from(service.clone())].into_iter().chain(pods);
+    all.map(|callee| (callee, ports.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pod_has_the_ports_of_its_service() {
+        let port = |number: &str| number.parse().expect("a port");
+        let granted = GrantedService {
+            namespace: "shop".parse().expect("valid"),
+            name: "db".parse().expect("valid"),
+            ports: vec![port("5432")],
+            udp_ports: vec![port("53")],
+            pods: vec!["db-0".parse().expect("valid")],
+        };
+        let said = services_of(vec![granted]);
+        let names: Vec<_> = said.iter().map(|(callee, _)| callee.to_string()).collect();
+        assert_eq!(names, ["shop/db", "shop/db-0.db"]);
+        for (_, ports) in said {
+            assert_eq!(ports, [ServicePort::tcp(port("5432")), ServicePort::udp(port("53"))]);
+        }
+    }
 }

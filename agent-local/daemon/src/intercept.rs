@@ -6,7 +6,7 @@ use std::{
 };
 
 use fairlead_model::{
-    InterceptPort, Port, ServiceRef, SessionId,
+    InterceptPort, Port, ServicePort, ServiceRef, SessionId,
     timers::{INTERCEPT_CONNECT, LAPTOP_BEAT_ANSWER, STREAM_OPEN, TICKET_LIFE},
 };
 use fairlead_tunnel::{Acceptor, CarrierHandle, Incoming, Stream, StreamOffered, both_ways};
@@ -174,6 +174,9 @@ async fn serve_carrier(
     while let Some(incoming) = acceptor.next().await {
         match incoming {
             Incoming::Grant(grant) => grant.refuse("a laptop takes no grants"),
+            Incoming::Resolve(asked) => {
+                asked.refuse(Refusal::NotAllowed, "a laptop answers no names for the cluster");
+            }
             Incoming::Open(offered) => match Arc::clone(&room).try_acquire_owned() {
                 Ok(slot) => {
                     let keeper = Arc::clone(keeper);
@@ -225,7 +228,7 @@ async fn serve_stream(keeper: &Keeper, id: SessionId, offered: StreamOffered) {
         return answer_probe(stream).await;
     }
     let copied = both_ways(stream, tcp).await;
-    debug!(service = %wish.service, up = copied.up, down = copied.down, "{:?}", copied.ending);
+    debug!(service = %wish.callee, up = copied.up, down = copied.down, "{:?}", copied.ending);
 }
 
 /// Waits until the answer has been heard: it is the proof, and dropping the stream would take it back.
@@ -242,8 +245,11 @@ pub(crate) async fn answer_probe(mut stream: Stream) {
 fn port_for(keeper: &Keeper, id: SessionId, wish: &OpenRequest) -> Option<Port> {
     let sessions = keeper.sessions();
     match &sessions.live(id)?.desired.wish {
-        Wish::Intercept { service, ports } if wish.session == id && wish.service == *service => {
-            let mapped = ports.iter().find(|port| port.service_port == wish.port);
+        Wish::Intercept { service, ports }
+            if wish.session == id && wish.callee == service.clone().into() =>
+        {
+            let is_it = |port: &&InterceptPort| ServicePort::tcp(port.service_port) == wish.port;
+            let mapped = ports.iter().find(is_it);
             mapped.map(|port| port.laptop_port)
         }
         Wish::Intercept { .. } | Wish::Consume { .. } => None,

@@ -127,6 +127,7 @@ impl Keeper {
             hub: self.link.state(),
             laptop: sessions.laptop().clone(),
             way: sessions.way(),
+            dns_refusal: self.footing.dns_refusal(),
             sessions: sessions.views(),
         }
     }

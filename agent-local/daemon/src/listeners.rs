@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use fairlead_model::{Port, ServiceRef, TeamspaceId};
+use fairlead_model::{Callee, Port, Protocol, ServicePort, TeamspaceId};
 use fairlead_tunnel::socket::abort_on_close;
 use laptop_footprint::{AddressError, Addresses};
 use laptop_ipc::{Failure, FailureKind, sockets::user_of_connection, supervisor::PORTS_MAX};
@@ -32,9 +32,9 @@ const CONNECTIONS_MAX: usize = 4096;
 /// Names of that many ports are read by somebody.
 const TROUBLES_SHOWN: usize = 5;
 
-type Key = (TeamspaceId, ServiceRef, Port);
-/// A service, its address and its listeners.
-pub(crate) type Placed = (ServiceRef, Ipv4Addr, Vec<Arc<Listening>>);
+type Key = (TeamspaceId, Callee, Port);
+/// Who is called, the address and its listeners.
+pub(crate) type Placed = (Callee, Ipv4Addr, Vec<Arc<Listening>>);
 
 /// Where services are for the programs of this user.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Places {
         &self,
         keeper: &Arc<Keeper>,
         teamspace: TeamspaceId,
-        services: &[(ServiceRef, Vec<Port>)],
+        services: &[(Callee, Vec<ServicePort>)],
         remap: bool,
     ) -> Result<Vec<Placed>, Failure> {
         let count: usize = services.iter().map(|(_, ports)| ports.len()).sum();
@@ -114,7 +114,9 @@ impl Places {
         let (mut placed, mut troubles) = (Vec::new(), Vec::new());
         for ((service, ports), address) in services.iter().zip(addresses) {
             let mut opened = Vec::new();
-            for port in ports {
+            for ServicePort { port, .. } in
+                ports.iter().filter(|port| port.protocol == Protocol::Tcp)
+            {
                 let key = (teamspace, service.clone(), *port);
                 match self.listening_for(keeper, key, address, remap) {
                     Ok(listening) => opened.push(listening),
@@ -129,7 +131,7 @@ impl Places {
     fn addresses_of(
         &self,
         teamspace: TeamspaceId,
-        services: &[(ServiceRef, Vec<Port>)],
+        services: &[(Callee, Vec<ServicePort>)],
     ) -> Result<Vec<Ipv4Addr>, Failure> {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = services.iter().map(|(service, _)| (teamspace, service.clone()));
@@ -201,8 +203,8 @@ fn trouble(error: io::Error) -> Result<Trouble, Failure> {
 }
 
 /// Says which ports cannot be had, and what to do about it.
-fn not_to_be_had(troubles: &[(ServiceRef, Port, Trouble)]) -> Failure {
-    let said = |(service, port, trouble): &(ServiceRef, Port, Trouble)| match trouble {
+fn not_to_be_had(troubles: &[(Callee, Port, Trouble)]) -> Failure {
+    let said = |(service, port, trouble): &(Callee, Port, Trouble)| match trouble {
         Trouble::Privileged => format!("{service}:{port} (only root may take port {port})"),
         Trouble::Taken => {
             format!("{service}:{port} (another program has port {port} on every address)")
@@ -256,7 +258,7 @@ async fn receive(keeper: &Keeper, tcp: TcpStream, from: SocketAddr, to: SocketAd
         return abort_on_close(&tcp);
     }
     let (teamspace, service, port) = key;
-    let route = keeper.sessions().route_of_programs(teamspace, &service, port);
+    let route = keeper.sessions().route_of_programs(teamspace, &service, ServicePort::tcp(port));
     match route {
         Some(route) => consume::carry(keeper, tcp, route).await,
         None => abort_on_close(&tcp),
@@ -265,6 +267,8 @@ async fn receive(keeper: &Keeper, tcp: TcpStream, from: SocketAddr, to: SocketAd
 
 #[cfg(test)]
 mod tests {
+    use fairlead_model::ServiceRef;
+
     use super::*;
     use crate::stage;
 
@@ -274,8 +278,8 @@ mod tests {
         Port::new(number).expect("not 0")
     }
 
-    fn service(name: &str) -> ServiceRef {
-        name.parse().expect("valid")
+    fn service(name: &str) -> Callee {
+        name.parse::<ServiceRef>().expect("valid").into()
     }
 
     /// Returns a port that somebody has on every address, for as long as the listener lives.
@@ -322,7 +326,7 @@ mod tests {
     async fn programs_share_a_listener_and_the_last_one_closes_it() {
         let (_folder, keeper) = stage::keeper();
         let (teamspace, free) = (TeamspaceId::generate(), free_port());
-        let services = [(service("shop/cart"), vec![free])];
+        let services = [(service("shop/cart"), vec![ServicePort::tcp(free)])];
         let open = || keeper.places.open(&keeper, teamspace, &services, false);
         let (first, second) = (open().await.expect("free"), open().await.expect("shared"));
         let address = first[0].2[0].address;
@@ -338,10 +342,10 @@ mod tests {
     async fn nothing_stays_open_when_one_port_cannot_be_had() {
         let (_folder, keeper) = stage::keeper();
         let (teamspace, free, (_holder, taken)) = (TeamspaceId::generate(), free_port(), taken());
-        let services = [(service("shop/cart"), vec![free, taken])];
+        let services = [(service("shop/cart"), [free, taken].map(ServicePort::tcp).into())];
         let open = |services, remap| keeper.places.open(&keeper, teamspace, services, remap);
         open(&services, false).await.expect_err("one is taken");
-        let alone = [(service("shop/cart"), vec![free])];
+        let alone = [(service("shop/cart"), vec![ServicePort::tcp(free)])];
         let placed = open(&alone, false).await.expect("free");
         assert_eq!(placed[0].2[0].address.port(), free.get());
         let moved = open(&services, true).await.expect("elsewhere");

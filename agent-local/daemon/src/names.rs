@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_model::{Namespace, Pattern, Patterns, Port, ServiceRef, TeamspaceId, TeamspaceLabel};
-use laptop_ipc::{daemon::Teamspace, supervisor::Reached};
+use fairlead_model::{
+    Callee, Namespace, Pattern, Patterns, ServicePort, ServiceRef, TeamspaceId, TeamspaceLabel,
+};
+use laptop_ipc::{
+    daemon::Teamspace,
+    supervisor::{PORTS_MAX, Reached, SERVICES_MAX},
+};
 
 /// What names need to know of one consume.
 pub(crate) struct Consumed<'a> {
     pub(crate) teamspace: &'a Teamspace,
     pub(crate) patterns: &'a Patterns,
-    pub(crate) services: &'a [(ServiceRef, Vec<Port>)],
+    pub(crate) services: &'a [(Callee, Vec<ServicePort>)],
 }
 
 /// Returns what the footprint should be. A service that this laptop itself takes the place of is left out: its name
@@ -26,24 +31,40 @@ pub(crate) fn reached(
     let homes: BTreeSet<_> = here.filter_map(|consume| home(consume.patterns)).collect();
     // Two homes would fight over the bare names.
     let home = if homes.len() == 1 { homes.first() } else { None };
-    let mut ports: BTreeMap<(&Teamspace, &ServiceRef), BTreeSet<Port>> = BTreeMap::new();
+    let mut ports: BTreeMap<(&Teamspace, &Callee), BTreeSet<ServicePort>> = BTreeMap::new();
     for consume in consumes {
-        for (service, granted) in consume.services {
-            if !intercepted.contains(&(consume.teamspace.id, service.clone())) {
-                ports.entry((consume.teamspace, service)).or_default().extend(granted);
+        for (callee, granted) in consume.services {
+            if !intercepted.contains(&(consume.teamspace.id, callee.service.clone())) {
+                ports.entry((consume.teamspace, callee)).or_default().extend(granted);
             }
         }
     }
     let reached = ports.into_iter().filter(|(_, ports)| !ports.is_empty());
+    let reached = reached.map(|((teamspace, callee), ports)| Reached {
+        teamspace: teamspace.id,
+        callee: callee.clone(),
+        ports: ports.into_iter().collect(),
+        is_home: is_at_home(teamspace.id) && home == Some(&callee.service.namespace),
+        beside: (!is_at_home(teamspace.id)).then(|| label(teamspace)),
+    });
+    with_room_for_pods(reached.collect())
+}
+
+/// Leaves out the last pods where there is no room for all: of what a machine can name, Services come first.
+fn with_room_for_pods(mut reached: Vec<Reached>) -> Vec<Reached> {
+    let services = reached.iter().filter(|reached| reached.callee.pod.is_none());
+    let (count, ports) = services.fold((0, 0), |(n, ports), r| (n + 1, ports + r.ports.len()));
+    let mut names_left = SERVICES_MAX.saturating_sub(count);
+    let mut ports_left = PORTS_MAX.saturating_sub(ports);
+    reached.retain(|reached| {
+        let fits = names_left > 0 && ports_left >= reached.ports.len();
+        if reached.callee.pod.is_some() && fits {
+            names_left -= 1;
+            ports_left -= reached.ports.len();
+        }
+        reached.callee.pod.is_none() || fits
+    });
     reached
-        .map(|((teamspace, service), ports)| Reached {
-            teamspace: teamspace.id,
-            service: service.clone(),
-            ports: ports.into_iter().collect(),
-            is_home: is_at_home(teamspace.id) && home == Some(&service.namespace),
-            beside: (!is_at_home(teamspace.id)).then(|| label(teamspace)),
-        })
-        .collect()
 }
 
 fn label(teamspace: &Teamspace) -> TeamspaceLabel {
@@ -83,14 +104,18 @@ mod tests {
         name.parse().expect("valid")
     }
 
-    fn granted(names: &[&str]) -> Vec<(ServiceRef, Vec<Port>)> {
-        names.iter().map(|name| (service(name), vec![Port::new(80).expect("not 0")])).collect()
+    fn granted(names: &[&str]) -> Vec<(Callee, Vec<ServicePort>)> {
+        names.iter().map(|name| (service(name).into(), vec![http()])).collect()
+    }
+
+    fn http() -> ServicePort {
+        ServicePort::tcp("80".parse().expect("a port"))
     }
 
     fn names(reached: &[Reached]) -> Vec<String> {
         reached
             .iter()
-            .map(|r| format!("{}{}", r.service, if r.is_home { " home" } else { "" }))
+            .map(|r| format!("{}{}", r.callee, if r.is_home { " home" } else { "" }))
             .collect()
     }
 
@@ -122,6 +147,35 @@ mod tests {
         assert_eq!(names(&reached(&consume, home_of(&consume), &mine)), ["shop/frontend home"]);
         let elsewhere = BTreeSet::from([(TeamspaceId::generate(), service("shop/cart"))]);
         assert_eq!(reached(&consume, None, &elsewhere).len(), 2);
+    }
+
+    #[test]
+    fn a_pod_stands_beside_its_service_and_leaves_with_it() {
+        let (teamspace, wanted) = (&staging(), patterns(&["shop/*"]));
+        let mut services = granted(&["shop/db"]);
+        let pod = Callee::pod_of(service("shop/db"), "db-0".parse().expect("valid"));
+        services.push((pod, vec![http()]));
+        let consume = [Consumed { teamspace, patterns: &wanted, services: &services }];
+        let all = reached(&consume, home_of(&consume), &BTreeSet::new());
+        assert_eq!(names(&all), ["shop/db home", "shop/db-0.db home"]);
+        let mine = BTreeSet::from([(teamspace.id, service("shop/db"))]);
+        assert_eq!(reached(&consume, home_of(&consume), &mine), []);
+    }
+
+    #[test]
+    fn where_there_is_no_room_services_come_before_pods() {
+        let (teamspace, wanted) = (&staging(), patterns(&["shop/*"]));
+        let mut services: Vec<_> = (1..SERVICES_MAX)
+            .map(|n| (Callee::from(service(&format!("shop/s{n}"))), vec![http()]))
+            .collect();
+        for pod in ["a-0", "a-1"] {
+            let pod = Callee::pod_of(service("shop/a"), pod.parse().expect("valid"));
+            services.push((pod, vec![http()]));
+        }
+        let consume = [Consumed { teamspace, patterns: &wanted, services: &services }];
+        let all = reached(&consume, home_of(&consume), &BTreeSet::new());
+        let pods = all.iter().filter(|reached| reached.callee.pod.is_some());
+        assert_eq!((all.len(), pods.count()), (SERVICES_MAX, 1));
     }
 
     #[test]

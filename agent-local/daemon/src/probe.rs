@@ -3,7 +3,7 @@
 //! That one service has no pods is that service's affair; the session is active when any of them answers. Why the others
 //! did not is kept for whoever looks.
 
-use fairlead_model::{Phase, Port, ServiceRef, SessionId, timers::LAPTOP_BEAT};
+use fairlead_model::{Callee, Phase, ServicePort, SessionId, timers::LAPTOP_BEAT};
 use fairlead_tunnel::{OpenFailed, Opener};
 use fairlead_wire::open::OpenRequest;
 use tokio::{task::JoinSet, time::sleep};
@@ -54,19 +54,19 @@ async fn probe(
 ) -> Result<(), String> {
     let provable = keeper.sessions().provable(id);
     let mut probes = JoinSet::new();
-    for (service, port) in of_round(&provable, round) {
-        let (opener, wish) =
-            (opener.clone(), OpenRequest { session: id, service, port, probe: true });
+    for (callee, port) in of_round(&provable, round) {
+        let wish = OpenRequest { session: id, callee, port, probe: true };
+        let opener = opener.clone();
         probes.spawn(async move {
             let opened = opener.open(&wish).await.map(drop);
-            (wish.service, opened)
+            (wish.callee, opened)
         });
     }
     let (mut has_passed, mut refusals) = (false, Vec::new());
     while let Some(probed) = probes.join_next().await {
-        let (service, opened) = probed.expect("a probe does not panic");
-        let refusal = opened.err().map(|error| in_words(&service, &error));
-        keeper.sessions().note(id, &service, refusal.clone());
+        let (callee, opened) = probed.expect("a probe does not panic");
+        let refusal = opened.err().map(|error| in_words(&callee, &error));
+        keeper.sessions().note(id, &callee, refusal.clone());
         match refusal {
             Some(refusal) => refusals.push(refusal),
             None => {
@@ -79,10 +79,10 @@ async fn probe(
 }
 
 /// Picks the services of one round, each with its first port.
-fn of_round(provable: &[(ServiceRef, Vec<Port>)], round: usize) -> Vec<(ServiceRef, Port)> {
+fn of_round(provable: &[(Callee, Vec<ServicePort>)], round: usize) -> Vec<(Callee, ServicePort)> {
     let with_port: Vec<_> = provable
         .iter()
-        .filter_map(|(service, ports)| Some((service.clone(), *ports.first()?)))
+        .filter_map(|(callee, ports)| Some((callee.clone(), *ports.first()?)))
         .collect();
     let count = with_port.len().min(PROBES_MAX);
     let begin = if with_port.is_empty() { 0 } else { round * PROBES_MAX % with_port.len() };
@@ -90,9 +90,9 @@ fn of_round(provable: &[(ServiceRef, Vec<Port>)], round: usize) -> Vec<(ServiceR
 }
 
 /// Says why a service was not reached; the agent names it where the agent refused.
-pub(crate) fn in_words(service: &ServiceRef, error: &OpenFailed) -> String {
+pub(crate) fn in_words(callee: &Callee, error: &OpenFailed) -> String {
     let said = error.to_string();
-    if said.contains(&service.to_string()) { said } else { format!("{service}: {said}") }
+    if said.contains(&callee.to_string()) { said } else { format!("{callee}: {said}") }
 }
 
 fn summary(refusals: &[String]) -> String {
@@ -105,7 +105,7 @@ fn summary(refusals: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_model::TeamspaceId;
+    use fairlead_model::{ServiceRef, TeamspaceId};
     use fairlead_wire::open::Refusal;
 
     use super::*;
@@ -159,8 +159,8 @@ mod tests {
         };
         let story = async {
             until((Phase::Active, 1)).await;
-            let [cart, frontend] =
-                ["shop/cart", "shop/frontend"].map(|s| s.parse().expect("valid"));
+            let [cart, frontend] = ["shop/cart", "shop/frontend"]
+                .map(|s| s.parse::<ServiceRef>().expect("valid").into());
             keeper.sessions().note(id, &frontend, None);
             let patterns = keeper.sessions().live(id).and_then(|s| s.patterns().cloned());
             keeper.sessions().note_shown(id, "an older one".to_owned());
@@ -178,12 +178,12 @@ mod tests {
 
     #[test]
     fn every_service_has_its_turn() {
-        let port = Port::new(80).expect("not 0");
-        let granted: Vec<_> =
-            (0..12).map(|n| (format!("shop/s{n}").parse().expect("valid"), vec![port])).collect();
+        let port = ServicePort::tcp("80".parse().expect("a port"));
+        let service = |n| format!("shop/s{n}").parse::<ServiceRef>().expect("valid");
+        let granted: Vec<_> = (0..12).map(|n| (service(n).into(), vec![port])).collect();
         let mut tried: Vec<String> = (0..3)
             .flat_map(|round| of_round(&granted, round))
-            .map(|(service, _)| service.to_string())
+            .map(|(callee, _)| callee.to_string())
             .collect();
         tried.sort();
         tried.dedup();

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, io, net::Ipv4Addr, os::fd::AsFd as _, sync::Arc, thread};
 
-use fairlead_model::{Patterns, Port, ServiceRef, SessionId};
+use fairlead_model::{Callee, Patterns, Port, Protocol, ServicePort, SessionId};
 use laptop_account::SessionBegun;
 use laptop_ipc::{
     Failure, FailureKind,
@@ -33,7 +33,7 @@ use crate::{
 /// What a session has for its program.
 #[derive(Debug)]
 pub(crate) struct Program {
-    pub(crate) places: BTreeMap<ServiceRef, (Ipv4Addr, Vec<Port>)>,
+    pub(crate) places: BTreeMap<Callee, (Ipv4Addr, Vec<ServicePort>)>,
     /// They close with the last program that needs them.
     _listening: Vec<Arc<Listening>>,
 }
@@ -62,7 +62,8 @@ pub(crate) async fn begin(
     let SessionBegun { session, grant, services, refused, unmatched } =
         hub.begin_consume(teamspace.id, device.id, &patterns).await?;
     let id = session.id;
-    let services = granted::services_of(services);
+    let mut services = granted::services_of(services);
+    let has_udp = without_udp(&mut services);
     let placed = match keeper.places.open(keeper, teamspace.id, &services, remap).await {
         Ok(placed) => placed,
         Err(failure) => {
@@ -75,16 +76,17 @@ pub(crate) async fn begin(
     let home = names::home(&patterns);
     let names = placed
         .iter()
-        .map(|(service, address, listening)| RunName {
-            service: service.clone(),
+        .map(|(callee, address, listening)| RunName {
+            callee: callee.clone(),
             address: *address,
-            is_home: home.as_ref() == Some(&service.namespace),
+            is_home: home.as_ref() == Some(&callee.service.namespace),
             moved: listening.iter().filter_map(|listening| moved(listening)).collect(),
         })
         .collect();
-    let warnings = unmatched.iter().map(slip).collect();
+    let no_udp = "UDP ports are not reached by `fairlead run`: fairlead consume reaches them";
+    let warnings = unmatched.iter().map(slip).chain(has_udp.then(|| no_udp.to_owned())).collect();
     let ports: BTreeMap<_, _> = services.iter().cloned().collect();
-    let place = |(service, address): (&ServiceRef, Ipv4Addr)| {
+    let place = |(service, address): (&Callee, Ipv4Addr)| {
         (service.clone(), (address, ports.get(service).cloned().unwrap_or_default()))
     };
     let places = placed.iter().map(|(service, address, _)| place((service, *address))).collect();
@@ -100,6 +102,19 @@ pub(crate) async fn begin(
     tokio::spawn(end_with(Arc::clone(keeper), id, ended_rx));
     let session = keeper.sessions().view_of(id).expect("kept a moment ago");
     Ok(Answer::Running { session, refused: refused_of(refused), warnings, names })
+}
+
+/// Takes out what only a redirect could lead to a program. Says whether there was any.
+fn without_udp(services: &mut granted::Services) -> bool {
+    let count = |services: &granted::Services| -> usize {
+        services.iter().map(|(_, ports)| ports.len()).sum()
+    };
+    let before = count(services);
+    for (_, ports) in &mut *services {
+        ports.retain(|port| port.protocol == Protocol::Tcp);
+    }
+    services.retain(|(_, ports)| !ports.is_empty());
+    count(services) < before
 }
 
 fn moved(listening: &Listening) -> Option<Moved> {

@@ -79,6 +79,8 @@ async fn arrives(keeper: &Keeper) -> Result<(), String> {
     let asked = async {
         match (way, door) {
             (Some(Way::Listeners), Some(door)) => keeper.knocks.knock(door).await,
+            // Only UDP is reached: a socket for datagrams has nobody who would answer for it.
+            (Some(Way::Listeners), None) => Ok(keeper.canary_word),
             _ => ask_canary().await,
         }
     };

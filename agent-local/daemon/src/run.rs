@@ -24,8 +24,9 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    alone, commands, config::Args, consume, desired::Desired, doors, footing::Footing, hearing,
-    keeper::Keeper, link, listeners::Places, moves::Moves, proof, restore,
+    alone, commands, config::Args, consume, datagrams, desired::Desired, dns, doors,
+    footing::Footing, hearing, keeper::Keeper, link, listeners::Places, moves::Moves, proof,
+    restore,
 };
 
 /// Tells the supervisor that starting again would change nothing.
@@ -70,7 +71,7 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
     let accounts = Accounts::new(args.config_dir.clone());
     let desired = Desired::new(args.state_dir.join("sessions.json"));
     let folders = DaemonFolders { config: args.config_dir.clone(), state: args.state_dir.clone() };
-    let (footing, listeners) = Footing::begin(run_folder.supervisor_socket(), folders);
+    let (footing, passed_on) = Footing::begin(run_folder.supervisor_socket(), folders);
     let stopping = Arc::new(Notify::new());
     let moves = Moves::begin();
     let (link, said_rx) = link::begin(accounts.clone(), moves.clone());
@@ -94,7 +95,9 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
     restore::take_up(&keeper);
     tokio::spawn(hearing::follow_link(keeper.clone(), said_rx));
     let room = consume::room();
-    tokio::spawn(consume::accept_each(keeper.clone(), listeners, Arc::clone(&room)));
+    tokio::spawn(consume::accept_each(keeper.clone(), passed_on.listeners, Arc::clone(&room)));
+    tokio::spawn(datagrams::receive_each(keeper.clone(), passed_on.sockets));
+    tokio::spawn(dns::serve_each(keeper.clone(), passed_on.dns));
     tokio::spawn(doors::attend(keeper.clone(), keeper.footing.doors(), room));
     tokio::spawn(proof::prove_laptop(keeper.clone()));
     tokio::select! {

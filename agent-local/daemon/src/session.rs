@@ -6,7 +6,7 @@ use std::{
 };
 
 use fairlead_model::{
-    Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, timers::LAPTOP_SESSION_YOUNG,
+    Callee, Patterns, Phase, ServicePort, SessionId, SessionKind, timers::LAPTOP_SESSION_YOUNG,
 };
 use fairlead_tunnel::{CarrierHandle, Opener, pool::CARRIERS_MAX};
 use laptop_ipc::Failure;
@@ -32,8 +32,8 @@ impl Drop for Task {
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
     pub(crate) session: SessionId,
-    pub(crate) service: ServiceRef,
-    pub(crate) port: Port,
+    pub(crate) callee: Callee,
+    pub(crate) port: ServicePort,
     pub(crate) openers: watch::Receiver<Vec<Opener>>,
 }
 
@@ -78,14 +78,14 @@ pub(crate) struct Session {
     /// Which offer that came unasked is the last one, by replica: its task alone asks for more carriers.
     pub(crate) turns: BTreeMap<String, u64>,
     pub(crate) task: Option<Task>,
-    /// Why the last connection to a service did not come about.
-    pub(crate) refusals: BTreeMap<ServiceRef, String>,
+    /// Why the last connection to somebody did not come about.
+    pub(crate) refusals: BTreeMap<Callee, String>,
     /// The command that began it has heard how it went.
     pub(crate) is_heard: bool,
     /// What it was about before a command changed that and has not heard yet how it went.
     pub(crate) before: Option<Patterns>,
     /// What that change has added: proven first.
-    pub(crate) added: BTreeSet<ServiceRef>,
+    pub(crate) added: BTreeSet<Callee>,
     /// The grant that an agent accepted last.
     pub(crate) shown: String,
     /// The last grant that an agent has accepted, by carrier.

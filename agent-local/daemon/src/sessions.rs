@@ -10,7 +10,8 @@ use std::{
 };
 
 use fairlead_model::{
-    Patterns, Phase, Port, ServiceRef, SessionId, SessionKind, TeamspaceId, timers::LAPTOP_SHOWN,
+    Callee, Patterns, Phase, Port, Protocol, ServicePort, ServiceRef, SessionId, SessionKind,
+    TeamspaceId, timers::LAPTOP_SHOWN,
 };
 use fairlead_tunnel::CarrierHandle;
 use laptop_ipc::{
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::{
     desired::{DesiredSession, Wish},
+    dns::Zone,
     doors::Door,
     early_ends::EarlyEnds,
     granted::Granted,
@@ -34,10 +36,12 @@ use crate::{
 pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, Session>,
     early_ends: EarlyEnds,
-    routes: HashMap<SocketAddrV4, (TeamspaceId, ServiceRef, Port)>,
-    addresses: BTreeMap<(TeamspaceId, ServiceRef), Placed>,
+    routes: HashMap<(SocketAddrV4, Protocol), (TeamspaceId, Callee)>,
+    addresses: BTreeMap<(TeamspaceId, Callee), Placed>,
     /// The teamspace that commands mean.
     chosen: Option<TeamspaceId>,
+    /// What DNS answers.
+    zone: Arc<Zone>,
     laptop: Laptop,
     /// Where each destination is really listened on; `None` where the kernel redirects.
     doors: Option<BTreeMap<SocketAddrV4, SocketAddrV4>>,
@@ -49,7 +53,7 @@ pub(crate) struct Sessions {
 #[derive(Debug, Clone)]
 struct Placed {
     address: Ipv4Addr,
-    ports: Vec<Port>,
+    ports: Vec<ServicePort>,
     short_name: String,
     full_name: String,
 }
@@ -62,6 +66,7 @@ impl Sessions {
             routes: HashMap::new(),
             addresses: BTreeMap::new(),
             chosen: None,
+            zone: Arc::default(),
             laptop: Laptop::Unchanged,
             doors: None,
             changes_tx: watch::Sender::new(()),
@@ -106,21 +111,20 @@ impl Sessions {
         self.changes_tx.send_replace(());
     }
 
-    /// Returns a door of the service whose name is the sample for the proof.
+    /// Returns a door as a sample for the proof; there is none where only UDP is reached.
     pub(crate) fn sample_door(&self) -> Option<SocketAddrV4> {
-        let (_, Placed { address, ports, .. }) = self.addresses.first_key_value()?;
-        let doors = self.doors.as_ref()?;
-        doors.get(&SocketAddrV4::new(*address, ports.first()?.get())).copied()
+        self.doors.as_ref()?.values().next().copied()
     }
 
     /// Returns which ports of a service are others on this laptop.
-    fn remapped(&self, address: Ipv4Addr, ports: &[Port]) -> Vec<Remapped> {
-        let other = |port: &Port| {
+    fn remapped(&self, address: Ipv4Addr, ports: &[ServicePort]) -> Vec<Remapped> {
+        let tcp = ports.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
+        let other = |port: Port| {
             let on = self.doors.as_ref()?.get(&SocketAddrV4::new(address, port.get()))?;
             let laptop_port = Port::new(on.port())?;
-            (laptop_port != *port).then_some(Remapped { port: *port, laptop_port })
+            (laptop_port != port).then_some(Remapped { port, laptop_port })
         };
-        ports.iter().filter_map(other).collect()
+        tcp.filter_map(other).collect()
     }
 
     /// Adds a session; one that has ended already, by what the hub said earlier, is over at once.
@@ -178,7 +182,7 @@ impl Sessions {
     }
 
     /// Takes note that a command has changed what a consume is about. What it has added is not proven yet.
-    pub(crate) fn note_change(&mut self, id: SessionId, before: Patterns, had: &[ServiceRef]) {
+    pub(crate) fn note_change(&mut self, id: SessionId, before: Patterns, had: &[Callee]) {
         let Some(session) = self.live_mut(id) else { return };
         session.before.get_or_insert(before);
         let Wish::Consume { services, .. } = &session.desired.wish else { return };
@@ -224,7 +228,7 @@ impl Sessions {
     }
 
     /// Returns what a consume was granted.
-    pub(crate) fn granted(&self, id: SessionId) -> Vec<ServiceRef> {
+    pub(crate) fn granted(&self, id: SessionId) -> Vec<Callee> {
         match self.live(id).map(|session| &session.desired.wish) {
             Some(Wish::Consume { services, .. }) => {
                 services.iter().map(|(service, _)| service.clone()).collect()
@@ -233,18 +237,18 @@ impl Sessions {
         }
     }
 
-    /// Takes note of how the last connection to a service went.
-    pub(crate) fn note(&mut self, id: SessionId, service: &ServiceRef, refusal: Option<String>) {
+    /// Takes note of how the last connection to somebody went.
+    pub(crate) fn note(&mut self, id: SessionId, callee: &Callee, refusal: Option<String>) {
         let Some(session) = self.live_mut(id) else { return };
         match refusal {
-            Some(why) => session.refusals.insert(service.clone(), why),
-            None => session.refusals.remove(service),
+            Some(why) => session.refusals.insert(callee.clone(), why),
+            None => session.refusals.remove(callee),
         };
     }
 
     /// Returns the services by which a consume can be proven, what was added last before the others: what was granted,
     /// without what leads back to this laptop unless there is nothing else.
-    pub(crate) fn provable(&self, id: SessionId) -> Vec<(ServiceRef, Vec<Port>)> {
+    pub(crate) fn provable(&self, id: SessionId) -> Vec<(Callee, Vec<ServicePort>)> {
         let Some(session) = self.live(id) else { return Vec::new() };
         let Wish::Consume { services, .. } = &session.desired.wish else { return Vec::new() };
         let of = session.desired.teamspace.id;
@@ -255,7 +259,8 @@ impl Sessions {
                 Wish::Consume { .. } => None,
             })
             .collect();
-        let others: Vec<_> = services.iter().filter(|(s, _)| !mine.contains(s)).cloned().collect();
+        let others: Vec<_> =
+            services.iter().filter(|(c, _)| !mine.contains(&c.service)).cloned().collect();
         let mut provable = if others.is_empty() { services.clone() } else { others };
         provable.sort_by_key(|(service, _)| !session.added.contains(service));
         provable
@@ -352,15 +357,17 @@ impl Sessions {
     pub(crate) fn place(&mut self, reached: Vec<Reached>, addresses: &[Ipv4Addr]) {
         self.routes.clear();
         self.addresses.clear();
-        for (reached, address) in reached.into_iter().zip(addresses) {
-            let (short_name, full_name) = (reached.short_name(), reached.full_name());
-            let Reached { teamspace, service, ports, .. } = reached;
+        let placed = || reached.iter().zip(addresses);
+        self.zone = Arc::new(Zone::of(placed().map(|(reached, address)| (reached, *address))));
+        for (reached, address) in placed() {
+            let Reached { teamspace, callee, ports, .. } = reached.clone();
             for port in &ports {
-                let destination = SocketAddrV4::new(*address, port.get());
-                self.routes.insert(destination, (teamspace, service.clone(), *port));
+                let destination = (SocketAddrV4::new(*address, port.port.get()), port.protocol);
+                self.routes.insert(destination, (teamspace, callee.clone()));
             }
+            let (short_name, full_name) = (reached.short_name(), reached.full_name());
             let placed = Placed { address: *address, ports, short_name, full_name };
-            self.addresses.insert((teamspace, service), placed);
+            self.addresses.insert((teamspace, callee), placed);
         }
         if self.addresses.is_empty() {
             self.laptop = Laptop::Unchanged;
@@ -371,22 +378,22 @@ impl Sessions {
     fn route_to(
         &self,
         teamspace: TeamspaceId,
-        service: &ServiceRef,
-        port: Port,
+        callee: &Callee,
+        port: ServicePort,
         is_of_programs: bool,
     ) -> Option<Route> {
         let grants = |session: &&Session| match &session.desired.wish {
             Wish::Consume { services, .. } => {
                 session.program.is_some() == is_of_programs
                     && session.desired.teamspace.id == teamspace
-                    && services.iter().any(|(s, ports)| s == service && ports.contains(&port))
+                    && services.iter().any(|(c, ports)| c == callee && ports.contains(&port))
             }
             Wish::Intercept { .. } => false,
         };
         let session = self.all_live().filter(grants).max_by_key(|s| s.began)?;
         Some(Route {
             session: session.desired.id,
-            service: service.clone(),
+            callee: callee.clone(),
             port,
             openers: session.openers.subscribe(),
         })
@@ -394,18 +401,40 @@ impl Sessions {
 
     /// Returns where a redirected connection leads at this moment.
     pub(crate) fn route(&self, destination: SocketAddrV4) -> Option<Route> {
-        let (teamspace, service, port) = self.routes.get(&destination)?;
-        self.route_to(*teamspace, service, *port, false)
+        self.route_by(destination, Protocol::Tcp)
+    }
+
+    /// Returns where datagrams lead at this moment.
+    pub(crate) fn route_of_datagrams(&self, destination: SocketAddrV4) -> Option<Route> {
+        self.route_by(destination, Protocol::Udp)
+    }
+
+    pub(crate) fn zone(&self) -> Arc<Zone> {
+        Arc::clone(&self.zone)
+    }
+
+    /// Returns the way to the cluster of a service that has the cluster's names here, at whichever port.
+    pub(crate) fn route_to_any_port(&self, service: &ServiceRef) -> Option<Route> {
+        let (teamspace, callee) = (self.at_home()?, Callee::from(service.clone()));
+        let Placed { ports, .. } = self.addresses.get(&(teamspace, callee.clone()))?;
+        ports.iter().find_map(|port| self.route_to(teamspace, &callee, *port, false))
+    }
+
+    fn route_by(&self, destination: SocketAddrV4, protocol: Protocol) -> Option<Route> {
+        let (teamspace, callee) = self.routes.get(&(destination, protocol))?;
+        let port = ServicePort { port: Port::new(destination.port())?, protocol };
+        self.route_to(*teamspace, callee, port, false)
     }
 
     /// Returns where a connection to a service leads at this moment, whether or not it has a name here.
     pub(crate) fn route_of(&self, wish: &trace::Wish) -> Option<Route> {
-        self.route_to(wish.teamspace, &wish.service, wish.port, false)
+        let callee = Callee::from(wish.service.clone());
+        self.route_to(wish.teamspace, &callee, ServicePort::tcp(wish.port), false)
     }
 
     /// Returns where programs connect to a service on this laptop, if it has a name here.
     pub(crate) fn entrance_of(&self, wish: &trace::Wish) -> Option<SocketAddrV4> {
-        let placed = self.addresses.get(&(wish.teamspace, wish.service.clone()))?;
+        let placed = self.addresses.get(&(wish.teamspace, wish.service.clone().into()))?;
         let destination = SocketAddrV4::new(placed.address, wish.port.get());
         let door = self.doors.as_ref().and_then(|doors| doors.get(&destination));
         Some(door.copied().unwrap_or(destination))
@@ -429,10 +458,10 @@ impl Sessions {
     pub(crate) fn route_of_programs(
         &self,
         teamspace: TeamspaceId,
-        service: &ServiceRef,
-        port: Port,
+        callee: &Callee,
+        port: ServicePort,
     ) -> Option<Route> {
-        self.route_to(teamspace, service, port, true)
+        self.route_to(teamspace, callee, port, true)
     }
 
     /// Returns one name and the address it must lead to, as a sample for the proof.
@@ -459,22 +488,23 @@ impl Sessions {
             Wish::Consume { patterns, services } => {
                 let wanted = patterns.iter().map(ToString::to_string).collect();
                 let live = services.iter().filter(|_| session.is_live());
-                let placed = live.filter_map(|(service, _)| {
+                let placed = live.filter_map(|(callee, _)| {
                     let (name, address, ports) = match &session.program {
                         Some(program) => {
-                            let (address, ports) = program.places.get(service)?.clone();
-                            (format!("{}.{}", service.name, service.namespace), address, ports)
+                            let (address, ports) = program.places.get(callee)?.clone();
+                            let namespace = &callee.service.namespace;
+                            (format!("{}.{namespace}", callee.short_name()), address, ports)
                         }
                         None => {
-                            let placed = self.addresses.get(&(teamspace.id, service.clone()))?;
+                            let placed = self.addresses.get(&(teamspace.id, callee.clone()))?;
                             let Placed { address, ports, short_name, .. } = placed.clone();
                             (short_name, address, ports)
                         }
                     };
-                    let refusal = session.refusals.get(service).cloned();
+                    let refusal = session.refusals.get(callee).cloned();
                     let remapped = self.remapped(address, &ports);
-                    let service = service.clone();
-                    Some(daemon::Reached { service, name, address, ports, remapped, refusal })
+                    let callee = callee.clone();
+                    Some(daemon::Reached { callee, name, address, ports, remapped, refusal })
                 });
                 (wanted, placed.collect(), Vec::new())
             }
@@ -535,8 +565,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::session::Origin;
 
-    fn port(number: u16) -> Port {
-        Port::new(number).expect("not 0")
+    fn port(number: u16) -> ServicePort {
+        ServicePort::tcp(Port::new(number).expect("not 0"))
     }
 
     fn session_of(teamspace: TeamspaceId, wish: Wish) -> Session {
@@ -548,7 +578,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn consume(teamspace: TeamspaceId) -> Session {
-        let service = |name: &str| (name.parse().expect("valid"), vec![port(80)]);
+        let service = |name: &str| {
+            let service: ServiceRef = name.parse().expect("valid");
+            (Callee::from(service), vec![port(80)])
+        };
         let patterns = Patterns::new(vec!["shop/*".parse().expect("valid")]).expect("valid");
         let services = vec![service("shop/cart"), service("shop/frontend")];
         session_of(teamspace, Wish::Consume { patterns, services })
@@ -575,12 +608,12 @@ pub(crate) mod tests {
         sessions.insert(consume(teamspace));
         place(&mut sessions);
         let cart: SocketAddrV4 = "127.72.1.2:80".parse().expect("address");
-        assert_eq!(sessions.route(cart).expect("routed").service.to_string(), "shop/cart");
+        assert_eq!(sessions.route(cart).expect("routed").callee.to_string(), "shop/cart");
         assert!(sessions.route("127.72.1.2:81".parse().expect("address")).is_none());
 
         sessions.insert(intercept(teamspace));
         place(&mut sessions);
-        assert_eq!(sessions.route(cart).expect("routed").service.to_string(), "shop/frontend");
+        assert_eq!(sessions.route(cart).expect("routed").callee.to_string(), "shop/frontend");
         assert_eq!(sessions.views().iter().map(|view| view.services.len()).sum::<usize>(), 1);
     }
 
@@ -602,7 +635,22 @@ pub(crate) mod tests {
         let view = sessions.view_of(id).expect("there");
         let remapped: Vec<_> =
             view.services.iter().map(|service| service.remapped.as_slice()).collect();
-        assert_eq!(remapped, [&[Remapped { port: port(80), laptop_port: port(10_080) }][..], &[]]);
+        let moved = Remapped { port: port(80).port, laptop_port: port(10_080).port };
+        assert_eq!(remapped, [&[moved][..], &[]]);
+    }
+
+    #[test]
+    fn the_proof_takes_whichever_door_there_is() {
+        let mut sessions = Sessions::new();
+        sessions.insert(consume(TeamspaceId::generate()));
+        place(&mut sessions);
+        sessions.take_doors(Some(&BTreeMap::new()));
+        assert_eq!(sessions.sample_door(), None, "UDP has none");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let frontend: SocketAddrV4 = "127.72.1.3:80".parse().expect("address");
+        let door = Arc::new(Door { on: frontend, listener });
+        sessions.take_doors(Some(&BTreeMap::from([(frontend, door)])));
+        assert_eq!(sessions.sample_door(), Some(frontend), "though the cart is the first");
     }
 
     #[test]
@@ -653,8 +701,8 @@ pub(crate) mod tests {
         let (id, patterns) = (session.desired.id, session.patterns().cloned().expect("a consume"));
         sessions.insert(session);
         sessions.observe(id, Phase::Active, None);
-        let both: [ServiceRef; 2] =
-            ["shop/cart", "shop/frontend"].map(|s| s.parse().expect("valid"));
+        let both: [Callee; 2] =
+            ["shop/cart", "shop/frontend"].map(|s| s.parse::<ServiceRef>().expect("valid").into());
         sessions.note_change(id, patterns.clone(), &both);
         assert_eq!(sessions.view_of(id).expect("there").phase, Phase::Active, "nothing is new");
 
@@ -676,7 +724,7 @@ pub(crate) mod tests {
         assert!(sessions.take(id, first));
         assert!(sessions.take(id, second));
         assert!(!sessions.take(id, late));
-        let names: Vec<_> = sessions.reached().iter().map(|r| r.service.to_string()).collect();
+        let names: Vec<_> = sessions.reached().iter().map(|r| r.callee.to_string()).collect();
         assert_eq!(names, ["shop/cart", "shop/pay"]);
     }
 
@@ -685,6 +733,7 @@ pub(crate) mod tests {
         let service = |name: &&str| grant::GrantedService {
             service: name.parse().expect("valid"),
             ports: vec![port(80)],
+            pods: Vec::new(),
         };
         let key = Key::generate().expect("made");
         let jwt = grant::GrantSigner::new(&key).sign(&grant::Grant {

@@ -165,8 +165,9 @@ fn answer(incoming: Incoming, refusing: &Refusing) {
     let (only, refusal, reason) = refusing.lock().expect("unpoisoned").clone();
     match incoming {
         Incoming::Grant(grant) => grant.refuse("not asked for"),
+        Incoming::Resolve(asked) => asked.refuse(refusal, reason),
         Incoming::Open(offered) => {
-            let service = offered.request().service.to_string();
+            let service = offered.request().callee.to_string();
             if only.is_none_or(|only| only == service) {
                 offered.refuse(refusal, reason);
             } else {

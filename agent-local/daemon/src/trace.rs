@@ -159,21 +159,21 @@ async fn agent(carrier: Option<CarrierHandle>, why: Option<String>) -> Hop {
 /// Has the agent connect to the Service, and hears in what time.
 async fn service(carrier: Option<Opener>, route: Option<Route>) -> Hop {
     let at = Place::Service;
-    let Some(Route { session, service, port, .. }) = route else {
+    let Some(Route { session, callee, port, .. }) = route else {
         return Hop::not_tried(at, "you do not consume it, so the agent connects to it for nobody");
     };
     let Some(carrier) = carrier else {
         return Hop::not_tried(at, "only the agent connects to it");
     };
-    let wish = OpenRequest { session, service: service.clone(), port, probe: true };
+    let wish = OpenRequest { session, callee: callee.clone(), port, probe: true };
     match carrier.open(&wish).await {
         Ok(stream) => {
             let took = stream.connected_in();
-            Hop::passed(at, took, format!("the agent has connected to {service}:{port}"))
+            Hop::passed(at, took, format!("the agent has connected to {callee}:{port}"))
         }
         Err(error) => {
-            let (kind, advice) = remedy(&error, &service);
-            Hop::failed(at, kind, probe::in_words(&service, &error), advice)
+            let (kind, advice) = remedy(&error, &callee.service);
+            Hop::failed(at, kind, probe::in_words(&callee, &error), advice)
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fairlead_model::{ServiceRef, TeamspaceId};
+use fairlead_model::{Callee, TeamspaceId};
 
 use crate::whole_file::replace_atomically;
 
@@ -18,8 +18,10 @@ pub const NETWORK: Ipv4Addr = Ipv4Addr::new(127, 72, 0, 0);
 pub const LAST: Ipv4Addr = Ipv4Addr::new(127, 75, 255, 254);
 /// Redirected for every user; a connection to it proves that the redirect stands.
 pub const CANARY: Ipv4Addr = Ipv4Addr::new(127, 72, 0, 1);
+/// Where this laptop's DNS server listens.
+pub const DNS_SERVER: Ipv4Addr = Ipv4Addr::new(127, 72, 0, 53);
 
-/// 127.72.0.0/24 is kept for ourselves: the canary, later the DNS.
+/// 127.72.0.0/24 is kept for ourselves: the canary and the DNS server.
 const FIRST_OF_SERVICES: u32 = Ipv4Addr::new(127, 72, 1, 0).to_bits();
 const COUNT: u32 = LAST.to_bits() - FIRST_OF_SERVICES + 1;
 
@@ -36,7 +38,7 @@ pub enum AddressError {
     Exhausted,
 }
 
-pub type Key = (TeamspaceId, ServiceRef);
+pub type Key = (TeamspaceId, Callee);
 
 /// The addresses given so far.
 #[derive(Debug)]
@@ -119,12 +121,13 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_model::ServiceRef;
     use proptest::prelude::*;
 
     use super::*;
 
     fn key(teamspace: TeamspaceId, service: &str) -> Key {
-        (teamspace, service.parse().expect("valid"))
+        (teamspace, service.parse::<ServiceRef>().expect("valid").into())
     }
 
     #[test]

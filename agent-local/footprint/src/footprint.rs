@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
 };
 
-use fairlead_model::{Port, ServiceRef};
+use fairlead_model::{Callee, Port, Protocol};
 use laptop_ipc::supervisor::{Reached, cluster_names};
 
 use crate::{
@@ -47,6 +47,8 @@ pub struct Wanted {
     pub services: Vec<Reached>,
     /// A port that is taken may be another one, where connections cannot be redirected.
     pub may_remap: bool,
+    /// What applications send datagrams to, and the port of the socket that takes them.
+    pub datagrams: Vec<(SocketAddrV4, Port)>,
 }
 
 /// What stands on this machine, for every user.
@@ -123,14 +125,20 @@ impl Footprint {
     ///
     /// When a step fails the user has what they had before, and so has everybody else.
     pub fn set(&mut self, uid: u32, wanted: Wanted) -> Result<Vec<Ipv4Addr>, FootprintError> {
-        let addresses = self.addresses_of(&wanted)?;
-        if self.users.is_empty() {
-            // Only while nothing stands: what stands must not change its way.
-            self.can_redirect = Some(self.nft.can_redirect()?);
-        }
+        let addresses = self.addresses_of(&wanted.services)?;
+        self.can_redirect()?;
         let before = self.users.insert(uid, wanted);
         self.put_or_put_back(uid, before)?;
         Ok(addresses)
+    }
+
+    /// Says whether the kernel redirects; where it does not, each port is listened on.
+    pub fn can_redirect(&mut self) -> Result<bool, FootprintError> {
+        // Asked only while nothing stands: what stands must not change its way.
+        if self.users.is_empty() || self.can_redirect.is_none() {
+            self.can_redirect = Some(self.nft.can_redirect()?);
+        }
+        Ok(self.can_redirect != Some(false))
     }
 
     /// Returns a user's listeners, where connections cannot be redirected.
@@ -160,8 +168,9 @@ impl Footprint {
         self.journal.backwards().cloned().collect()
     }
 
-    fn addresses_of(&mut self, wanted: &Wanted) -> Result<Vec<Ipv4Addr>, FootprintError> {
-        let keys = wanted.services.iter().map(|s| (s.teamspace, s.service.clone()));
+    /// Returns the address of each service, in order, whether it stands or not.
+    pub fn addresses_of(&mut self, services: &[Reached]) -> Result<Vec<Ipv4Addr>, FootprintError> {
+        let keys = services.iter().map(|s| (s.teamspace, s.callee.clone()));
         let found = keys.map(|key| self.addresses.of(&key)).collect::<Result<_, _>>()?;
         self.addresses.save()?;
         Ok(found)
@@ -223,18 +232,21 @@ impl Footprint {
         for (uid, wanted) in &self.users {
             let mut pairs = BTreeSet::new();
             for reached in &wanted.services {
-                let key = (reached.teamspace, reached.service.clone());
+                let key = (reached.teamspace, reached.callee.clone());
                 let address = self.addresses.of(&key)?;
-                pairs.extend(reached.ports.iter().map(|p| SocketAddrV4::new(address, p.get())));
+                let tcp = reached.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+                pairs.extend(tcp.map(|port| SocketAddrV4::new(address, port.port.get())));
                 let known = names.entry(address).or_default();
                 let new = reached.names().into_iter().filter(|name| !known.contains(name));
                 let new: Vec<_> = new.collect();
                 known.extend(new);
             }
-            if !pairs.is_empty() {
+            let datagrams = wanted.datagrams.clone();
+            if !pairs.is_empty() || !datagrams.is_empty() {
                 pairs.insert(redirect::canary());
                 let services = pairs.into_iter().collect();
-                redirects.push(Redirect { uid: *uid, listener: wanted.listener, services });
+                let listener = wanted.listener;
+                redirects.push(Redirect { uid: *uid, listener, services, datagrams });
             }
         }
         let entries = names
@@ -274,17 +286,17 @@ fn seen(paths: &Paths) -> Vec<Change> {
     seen
 }
 
-/// Returns the line of a service where it has the cluster's names.
+/// Returns the line of a service or a pod where it has the cluster's names.
 #[must_use]
-pub fn entry_of(service: &ServiceRef, is_home: bool, address: Ipv4Addr) -> HostEntry {
-    HostEntry::new(address, cluster_names(service, is_home)).expect("made of DNS labels")
+pub fn entry_of(callee: &Callee, is_home: bool, address: Ipv4Addr) -> HostEntry {
+    HostEntry::new(address, cluster_names(callee, is_home)).expect("made of DNS labels")
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
-    use fairlead_model::TeamspaceId;
+    use fairlead_model::{ServiceRef, TeamspaceId};
 
     use super::*;
 
@@ -343,8 +355,8 @@ mod tests {
     fn wanted(teamspace: TeamspaceId, listener: u16, services: &[&str]) -> Wanted {
         let services = services.iter().map(|service| Reached {
             teamspace,
-            service: service.parse().expect("valid"),
-            ports: vec![Port::new(80).expect("not 0")],
+            callee: service.parse::<ServiceRef>().expect("valid").into(),
+            ports: vec!["80".parse().expect("a port")],
             is_home: true,
             beside: None,
         });
@@ -352,6 +364,7 @@ mod tests {
             listener: Port::new(listener).expect("not 0"),
             services: services.collect(),
             may_remap: false,
+            datagrams: Vec::new(),
         }
     }
 
@@ -386,6 +399,20 @@ mod tests {
         let line = format!("\n{} cart.shop.staging.fairlead # fairlead\n", given[1]);
         assert!(hosts.contains(&line), "{hosts}");
         assert_eq!(hosts.matches(" cart.shop ").count(), 1, "{hosts}");
+    }
+
+    #[test]
+    fn a_pod_has_names_and_an_address_of_its_own() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        let mut wanted = wanted(TeamspaceId::generate(), 40_001, &["shop/db", "shop/db"]);
+        wanted.services[1].callee.pod = Some("db-0".parse().expect("valid"));
+        let given = footprint.set(1000, wanted).expect("set");
+        assert_ne!(given[0], given[1]);
+        let names = "db-0.db db-0.db.shop db-0.db.shop.svc db-0.db.shop.svc.cluster.local";
+        let line = format!("{} {names} # fairlead\n", given[1]);
+        assert!(machine.read("hosts").contains(&line), "{}", machine.read("hosts"));
+        assert!(machine.read("rules").contains(&format!("{} . 80", given[1])));
     }
 
     #[test]
@@ -450,7 +477,7 @@ mod tests {
         fs::remove_file(&machine.paths.nft).expect("removed");
         let mut footprint = machine.footprint();
         let mut ada = wanted(TeamspaceId::generate(), 40_001, &["shop/cart"]);
-        ada.services[0].ports = vec![Port::new(28_093).expect("not 0")];
+        ada.services[0].ports = vec!["28093".parse().expect("a port")];
         let given = footprint.set(1000, ada).expect("set");
         let on: Vec<_> =
             footprint.listeners_of(1000).expect("no redirects").map(|given| given.on).collect();

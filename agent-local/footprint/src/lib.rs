@@ -19,7 +19,7 @@ mod redirect;
 mod repairs;
 mod whole_file;
 
-pub use addresses::{AddressError, Addresses, CANARY, Key, LAST, NETWORK};
+pub use addresses::{AddressError, Addresses, CANARY, DNS_SERVER, Key, LAST, NETWORK};
 pub use footprint::{Footprint, FootprintError, Paths, Wanted, entry_of};
 pub use hosts::{
     HostEntry, InvalidHostName, MARK, has_section, with_entries_first, with_section,

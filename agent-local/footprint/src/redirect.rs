@@ -31,12 +31,14 @@ pub enum RedirectError {
     Hung { program: PathBuf },
 }
 
-/// What one user reaches: connections of `uid` to one of `services` go to `listener` on the loopback.
+/// What one user reaches: connections of `uid` to one of `services` go to `listener` on the loopback, and datagrams to
+/// the port that `datagrams` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
     pub uid: u32,
     pub listener: Port,
     pub services: Vec<SocketAddrV4>,
+    pub datagrams: Vec<(SocketAddrV4, Port)>,
 }
 
 /// Returns the transaction that leaves exactly these redirects; none of them means: no table.
@@ -61,6 +63,19 @@ pub fn ruleset(redirects: &[Redirect]) -> String {
         )
         .expect(written);
     }
+    let with_datagrams = || wanted.iter().filter(|redirect| !redirect.datagrams.is_empty());
+    for Redirect { uid, datagrams, .. } in with_datagrams() {
+        let led = datagrams.iter().map(|(to, at)| format!("{} . {} : {at}", to.ip(), to.port()));
+        let ports = datagrams.iter().map(|(_, at)| at.to_string());
+        let (led, ports) =
+            (led.collect::<Vec<_>>().join(", "), ports.collect::<Vec<_>>().join(", "));
+        writeln!(
+            text,
+            "  map datagrams_{uid} {{ type ipv4_addr . inet_service : inet_service; elements = {{ {led} }}; }}\n  \
+               set sockets_{uid} {{ type inet_service; elements = {{ {ports} }}; }}"
+        )
+        .expect(written);
+    }
     writeln!(text, "  chain output {{\n    type nat hook output priority -100; policy accept;")
         .expect(written);
     for Redirect { uid, listener, .. } in &wanted {
@@ -70,7 +85,27 @@ pub fn ruleset(redirects: &[Redirect]) -> String {
         )
         .expect(written);
     }
-    text.push_str("  }\n}\n");
+    for Redirect { uid, .. } in with_datagrams() {
+        writeln!(
+            text,
+            "    meta skuid {uid} meta l4proto udp redirect to :ip daddr . udp dport map @datagrams_{uid}"
+        )
+        .expect(written);
+    }
+    text.push_str("  }\n");
+    // A datagram does not say that it was redirected: whoever else finds the socket would use this user's grant.
+    if with_datagrams().next().is_some() {
+        text.push_str("  chain guard {\n    type filter hook output priority 0; policy accept;\n");
+        for Redirect { uid, .. } in with_datagrams() {
+            writeln!(
+                text,
+                "    ip daddr 127.0.0.1 udp dport @sockets_{uid} meta skuid != {uid} reject"
+            )
+            .expect(written);
+        }
+        text.push_str("  }\n");
+    }
+    text.push_str("}\n");
     text
 }
 
@@ -99,7 +134,9 @@ impl Nft {
     /// Says whether connections can be redirected on this machine, and changes nothing: `nft` may be missing, the
     /// kernel may lack what it needs, and in a container it may not be ours to change.
     pub fn can_redirect(&self) -> Result<bool, RedirectError> {
-        let probe = Redirect { uid: 0, listener: canary_port(), services: vec![canary()] };
+        let datagrams = vec![(canary(), canary_port())];
+        let listener = canary_port();
+        let probe = Redirect { uid: 0, listener, services: vec![canary()], datagrams };
         match self.run_for(&["-c", "-f", "-"], &ruleset(&[probe]), NFT_MAX) {
             Ok(_) => Ok(true),
             Err(RedirectError::Hung { program }) => Err(RedirectError::Hung { program }),
@@ -112,7 +149,9 @@ impl Nft {
         let Some(table) = self.table()? else { return Ok(redirects.is_empty()) };
         let leads = |r: &Redirect| {
             let end = format!("redirect to :{}", r.listener);
+            let map = format!("@datagrams_{}", r.uid);
             table.lines().any(|line| line.trim_end().ends_with(&end))
+                && (r.datagrams.is_empty() || table.contains(&map))
         };
         Ok(redirects.iter().all(leads))
     }
@@ -211,7 +250,27 @@ mod tests {
 
     fn redirect(uid: u32, listener: u16, services: &[&str]) -> Redirect {
         let services = services.iter().map(|s| s.parse().expect("address")).collect();
-        Redirect { uid, listener: Port::new(listener).expect("not 0"), services }
+        let listener = Port::new(listener).expect("not 0");
+        Redirect { uid, listener, services, datagrams: Vec::new() }
+    }
+
+    #[test]
+    fn datagrams_of_each_user_go_to_sockets_that_nobody_else_may_use() {
+        let dns = ("127.72.1.9:53".parse().expect("address"), Port::new(20_001).expect("not 0"));
+        let ada = redirect(1000, 40_001, &["127.72.1.2:80"]);
+        let text = ruleset(&[
+            Redirect { datagrams: vec![dns], ..ada },
+            redirect(1001, 40_002, &["127.72.1.2:80"]),
+        ]);
+        for line in [
+            "map datagrams_1000 { type ipv4_addr . inet_service : inet_service; elements = { 127.72.1.9 . 53 : 20001 }; }",
+            "set sockets_1000 { type inet_service; elements = { 20001 }; }",
+            "meta skuid 1000 meta l4proto udp redirect to :ip daddr . udp dport map @datagrams_1000",
+            "ip daddr 127.0.0.1 udp dport @sockets_1000 meta skuid != 1000 reject",
+        ] {
+            assert_eq!(text.matches(&format!("  {line}\n")).count(), 1, "{line}\n{text}");
+        }
+        assert!(!text.contains("datagrams_1001"), "{text}");
     }
 
     #[test]

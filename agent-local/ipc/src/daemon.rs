@@ -3,8 +3,8 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use fairlead_model::{
-    CarrierPath, InterceptPort, Patterns, Phase, Port, ServiceRef, SessionId, SessionKind,
-    TeamspaceId,
+    Callee, CarrierPath, InterceptPort, Patterns, Phase, Port, ServicePort, ServiceRef, SessionId,
+    SessionKind, TeamspaceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +119,7 @@ pub enum Answer {
 /// Where the names of a service lead for one program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunName {
-    pub service: ServiceRef,
+    pub callee: Callee,
     pub address: Ipv4Addr,
     /// Whether the bare name leads there, too.
     pub is_home: bool,
@@ -151,6 +151,9 @@ pub struct Status {
     /// How connections reach the daemon, while any service is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<Way>,
+    /// Why DNS does not answer for what is consumed; `None` when it does, or nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_refusal: Option<String>,
     pub sessions: Vec<Session>,
 }
 
@@ -263,11 +266,12 @@ pub struct Remapped {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
-    pub service: ServiceRef,
+    #[serde(flatten)]
+    pub callee: Callee,
     /// As it is called on this laptop.
     pub name: String,
     pub address: Ipv4Addr,
-    pub ports: Vec<Port>,
+    pub ports: Vec<ServicePort>,
     /// Which of the ports are others on this laptop, because a program of its own has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remapped: Vec<Remapped>,
@@ -305,6 +309,7 @@ mod tests {
             version: String::new(),
             pid: 1,
             hub: connected,
+            dns_refusal: None,
             laptop: Laptop::Proven,
             way: None,
             sessions: [Phase::Active, Phase::Ended, Phase::Refused].map(session).into(),

@@ -1,4 +1,4 @@
-//! Who has which TCP socket of this machine, as `/proc` says.
+//! Who has which socket of this machine, as `/proc` says.
 
 use std::{
     fmt, fs,
@@ -66,6 +66,19 @@ pub fn user_of_connection(accepted_on: SocketAddr, from: SocketAddr) -> Option<u
     sockets().find(is_it).map(|s| s.uid)
 }
 
+/// Returns the user whose socket a datagram on this machine came from; `None` where sockets of several users could be it.
+#[must_use]
+pub fn user_of_sender(from: SocketAddr) -> Option<u32> {
+    let is_it = |socket: &Socket| {
+        let ip = socket.local.ip().to_canonical();
+        let is_any = ip.is_unspecified();
+        socket.local.port() == from.port() && (is_any || ip == from.ip().to_canonical())
+    };
+    let mut users = sockets_in(["/proc/net/udp", "/proc/net/udp6"]).filter(is_it).map(|s| s.uid);
+    let first = users.next()?;
+    users.all(|uid| uid == first).then_some(first)
+}
+
 fn holder(is_meant: impl Fn(SocketAddr) -> bool) -> Option<Holder> {
     let found: Vec<Socket> = sockets().filter(|s| s.is_listening && is_meant(s.local)).collect();
     let first = found.first()?;
@@ -79,7 +92,7 @@ fn holder(is_meant: impl Fn(SocketAddr) -> bool) -> Option<Holder> {
     Some(with(socket, Some(Process { pid, program: program.trim().to_owned() })))
 }
 
-/// One line of `/proc/net/tcp` or `tcp6`.
+/// One line of `/proc/net/tcp`, `tcp6`, `udp` or `udp6`.
 #[derive(Debug, PartialEq, Eq)]
 struct Socket {
     local: SocketAddr,
@@ -91,7 +104,10 @@ struct Socket {
 }
 
 fn sockets() -> impl Iterator<Item = Socket> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    sockets_in(["/proc/net/tcp", "/proc/net/tcp6"])
+}
+
+fn sockets_in(tables: [&'static str; 2]) -> impl Iterator<Item = Socket> {
     tables.into_iter().filter_map(|path| fs::read_to_string(path).ok()).flat_map(|table| {
         let sockets: Vec<Socket> = table.lines().skip(1).filter_map(socket).collect();
         sockets
@@ -149,7 +165,7 @@ pub fn user_name(uid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use nix::unistd::Uid;
 
@@ -195,6 +211,18 @@ mod tests {
         drop(client);
         let nobody = "127.0.0.1:1".parse().expect("address");
         assert_eq!(user_of_connection(on, nobody), None);
+    }
+
+    #[test]
+    fn the_user_of_a_datagram_is_known_while_its_socket_is_there() {
+        for on in ["127.72.0.79:0", "0.0.0.0:0", "[::]:0"] {
+            let socket = UdpSocket::bind(on).expect("bound");
+            let port = socket.local_addr().expect("bound").port();
+            let from = SocketAddr::from(([127, 72, 0, 79], port));
+            assert_eq!(user_of_sender(from), Some(Uid::current().as_raw()), "{on}");
+            drop(socket);
+            assert_eq!(user_of_sender(from), None, "{on}");
+        }
     }
 
     #[test]

@@ -5,19 +5,22 @@ use std::{
     path::PathBuf,
 };
 
-use fairlead_model::{Port, ServiceRef, TeamspaceId, TeamspaceLabel};
+use fairlead_model::{Callee, Port, ServicePort, TeamspaceId, TeamspaceLabel};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
 /// Below it are the names of teamspaces that stand beside the one with the cluster's names.
 pub const DOMAIN: &str = "fairlead";
-const CLUSTER_DOMAIN: &str = "cluster.local";
+/// The domain of the cluster's own names.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// A cluster of 5,000 services has room, and what stands in it already. A hosts file of so many names is read in
 /// milliseconds, and as many fit one grant.
 pub const SERVICES_MAX: usize = 6_000;
 pub const PORTS_MAX: usize = 10_000;
+/// Each UDP port takes a socket.
+pub const DATAGRAM_PORTS_MAX: usize = 256;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
@@ -53,12 +56,12 @@ pub struct DaemonFolders {
     pub state: PathBuf,
 }
 
-/// One service that the user wants to reach by name.
+/// One service, or one pod of a headless one, that the user wants to reach by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
     pub teamspace: TeamspaceId,
-    pub service: ServiceRef,
-    pub ports: Vec<Port>,
+    pub callee: Callee,
+    pub ports: Vec<ServicePort>,
     /// Whether the bare name `cart` leads to it, too.
     pub is_home: bool,
     /// Its teamspace, where another one has the cluster's names.
@@ -66,11 +69,11 @@ pub struct Reached {
     pub beside: Option<TeamspaceLabel>,
 }
 
-/// Returns the names that a service has in its cluster, the shortest first.
+/// Returns the names that a service or a pod has in its cluster, the shortest first.
 #[must_use]
-pub fn cluster_names(service: &ServiceRef, is_home: bool) -> Vec<String> {
-    let ServiceRef { namespace, name } = service;
-    let bare = is_home.then(|| name.to_string());
+pub fn cluster_names(callee: &Callee, is_home: bool) -> Vec<String> {
+    let (name, namespace) = (callee.short_name(), &callee.service.namespace);
+    let bare = is_home.then(|| name.clone());
     let longer = [
         format!("{name}.{namespace}"),
         format!("{name}.{namespace}.svc"),
@@ -85,14 +88,14 @@ impl Reached {
     pub fn names(&self) -> Vec<String> {
         match self.beside {
             Some(_) => vec![self.short_name()],
-            None => cluster_names(&self.service, self.is_home),
+            None => cluster_names(&self.callee, self.is_home),
         }
     }
 
     /// Returns `cart.shop`, or `cart.shop.staging.fairlead` where another teamspace has the cluster's names.
     #[must_use]
     pub fn short_name(&self) -> String {
-        let name = format!("{}.{}", self.service.name, self.service.namespace);
+        let name = format!("{}.{}", self.callee.short_name(), self.callee.service.namespace);
         match &self.beside {
             Some(teamspace) => format!("{name}.{teamspace}.{DOMAIN}"),
             None => name,
@@ -145,12 +148,25 @@ pub enum Answer {
         canary: Ipv4Addr,
         canary_port: Port,
     },
-    /// The addresses, in the order of the services. Where connections cannot be redirected, the listeners as well: each
-    /// that is new follows as a descriptor, in their order.
+    /// The addresses, in the order of the services.
     Set {
         addresses: Vec<Ipv4Addr>,
+        /// Where connections cannot be redirected, the listeners: each that is new follows as a descriptor, in their
+        /// order.
         #[serde(default)]
         listeners: Option<Vec<Listening>>,
+        /// What has a socket for UDP. Of those in `passed` the sockets follow as descriptors, in this order, after the
+        /// listeners; the others were passed before.
+        #[serde(default)]
+        datagrams: Vec<SocketAddrV4>,
+        #[serde(default)]
+        passed: Vec<SocketAddrV4>,
+        /// After these follow the sockets of the laptop's DNS server: of UDP, then the listener of TCP.
+        #[serde(default)]
+        passes_dns: bool,
+        /// Why some names are not resolved on this machine; `None` when all are, or nothing is reached.
+        #[serde(default)]
+        dns_refusal: Option<String>,
     },
     Residue {
         found: Vec<String>,

@@ -6,17 +6,22 @@ use std::{
     time::Duration,
 };
 
-use fairlead_model::Port;
+use fairlead_model::{Port, Protocol};
 use laptop_footprint::{CANARY, FootprintError};
 use laptop_ipc::{
     AnyCall, Failure, FailureKind, Peer, send_descriptor,
     supervisor::{
-        Answer, DaemonFolders, Listening, PORTS_MAX, Reached, Reply, Request, SERVICES_MAX,
+        Answer, DATAGRAM_PORTS_MAX, DaemonFolders, Listening, PORTS_MAX, Reached, Reply, Request,
+        SERVICES_MAX,
     },
 };
 use tracing::{debug, info};
 
-use crate::machine::{Attachment, Machine, NotTakenBack, Passed, Placed};
+use crate::{
+    datagrams::DatagramError,
+    dns_sockets::Dns,
+    machine::{Attachment, Machine, NotPlaced, NotTakenBack, Passed, Placed},
+};
 
 /// A caller that says nothing is a caller that hangs; only an attached daemon may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -108,11 +113,32 @@ fn set(
     let Some(attachment) = attachment else {
         return Err(Failure::new(FailureKind::Input, "only an attached daemon has a footprint"));
     };
-    must_have_room(services.len(), services.iter().map(|service| service.ports.len()).sum())?;
-    machine.set(attachment, services, may_remap).map_err(|error| refusal(&error))
+    let udp = |service: &Reached| {
+        service.ports.iter().filter(|port| port.protocol == Protocol::Udp).count()
+    };
+    let ports = services.iter().map(|service| service.ports.len()).sum();
+    must_have_room(services.len(), ports, services.iter().map(udp).sum())?;
+    machine.set(attachment, services, may_remap).map_err(|error| match error {
+        NotPlaced::Footprint(error) => refusal(&error),
+        NotPlaced::Datagrams(error @ DatagramError::Taken { .. }) => {
+            Failure::new(FailureKind::LaptopNetwork, error.to_string())
+                .hint("`ss -lunp` shows who has it; end that program, or leave the service out: `!namespace/service`")
+        }
+        NotPlaced::Datagrams(DatagramError::Socket(error)) => {
+            Failure::new(FailureKind::LaptopNetwork, format!("no socket for datagrams: {error}"))
+                .hint("does the supervisor have too many files open? restart it")
+        }
+    })
 }
 
-fn must_have_room(services: usize, ports: usize) -> Result<(), Failure> {
+fn must_have_room(services: usize, ports: usize, datagrams: usize) -> Result<(), Failure> {
+    if datagrams > DATAGRAM_PORTS_MAX {
+        return Err(Failure::new(
+            FailureKind::LaptopNetwork,
+            format!("{datagrams} UDP ports are too many: each takes a socket"),
+        )
+        .hint(format!("consume fewer: at most {DATAGRAM_PORTS_MAX} UDP ports at a time")));
+    }
     if services <= SERVICES_MAX && ports <= PORTS_MAX {
         return Ok(());
     }
@@ -125,20 +151,29 @@ fn must_have_room(services: usize, ports: usize) -> Result<(), Failure> {
     )))
 }
 
-/// Answers a daemon, and passes it the listeners that it does not have yet.
+/// Answers a daemon, and passes it the sockets that it does not have yet.
 fn pass(
     stream: &UnixStream,
     placed: Placed,
     passed: &mut HashSet<u64>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let Placed { addresses, listeners } = placed;
+    let Placed { addresses, listeners, datagrams, to_pass, dns } = placed;
     let listening = |of: &Passed| Listening {
         destination: of.destination,
         on: of.on,
         is_new: !passed.contains(&of.number),
     };
-    let listed = listeners.as_ref().map(|of| of.iter().map(listening).collect());
-    let reply: Reply = Ok(Answer::Set { addresses, listeners: listed });
+    let reply: Reply = Ok(Answer::Set {
+        addresses,
+        listeners: listeners.as_ref().map(|of| of.iter().map(listening).collect()),
+        datagrams,
+        passed: to_pass.iter().map(|(to, _)| *to).collect(),
+        passes_dns: matches!(dns, Some(Dns::Passed(..))),
+        dns_refusal: match &dns {
+            Some(Dns::Refused(why)) => Some(why.clone()),
+            _ => None,
+        },
+    });
     laptop_ipc::write_blocking(&mut &*stream, &reply)?;
     let listeners = listeners.unwrap_or_default();
     for new in listeners.iter().filter(|listener| !passed.contains(&listener.number)) {
@@ -146,6 +181,13 @@ fn pass(
     }
     // A number is never given twice, so what is gone may be forgotten.
     *passed = listeners.iter().map(|listener| listener.number).collect();
+    for (_, socket) in &to_pass {
+        send_descriptor(stream, socket.as_fd())?;
+    }
+    if let Some(Dns::Passed(udp, tcp)) = &dns {
+        send_descriptor(stream, udp.as_fd())?;
+        send_descriptor(stream, tcp.as_fd())?;
+    }
     Ok(())
 }
 
@@ -224,11 +266,14 @@ mod tests {
 
     #[test]
     fn a_cluster_of_five_thousand_services_has_room_and_more_is_refused_in_words() {
-        assert!(must_have_room(5_000, 5_000).is_ok());
-        assert!(must_have_room(SERVICES_MAX, PORTS_MAX).is_ok());
-        let refused = must_have_room(SERVICES_MAX + 1, SERVICES_MAX + 1).expect_err("too many");
+        assert!(must_have_room(5_000, 5_000, 0).is_ok());
+        assert!(must_have_room(SERVICES_MAX, PORTS_MAX, DATAGRAM_PORTS_MAX).is_ok());
+        let refused = must_have_room(SERVICES_MAX + 1, SERVICES_MAX + 1, 0).expect_err("too many");
         assert_eq!(refused.message, "6001 services with 6001 ports are too many for a hosts file");
         assert!(refused.hint.is_some_and(|hint| hint.contains("at most 6000 services")));
-        assert!(must_have_room(1, PORTS_MAX + 1).is_err());
+        assert!(must_have_room(1, PORTS_MAX + 1, 0).is_err());
+        let refused =
+            must_have_room(1, 1, DATAGRAM_PORTS_MAX + 1).expect_err("each takes a socket");
+        assert_eq!(refused.message, "257 UDP ports are too many: each takes a socket");
     }
 }

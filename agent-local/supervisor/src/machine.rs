@@ -1,15 +1,15 @@
 //! The one state of the supervisor: the machine's footprint and the daemon of each user.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
     process,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use fairlead_model::{Port, timers::DAEMON_BACK};
+use fairlead_model::{Port, Protocol, timers::DAEMON_BACK};
 use laptop_footprint::{Footprint, FootprintError, Given, ListenError, Repairs, Wanted};
 use laptop_ipc::{
     Failure, FailureKind, Peer,
@@ -17,7 +17,12 @@ use laptop_ipc::{
 };
 use tracing::{info, warn};
 
-use crate::{config::Config, daemons::Daemons};
+use crate::{
+    config::Config,
+    daemons::Daemons,
+    datagrams::{DatagramError, DatagramSockets},
+    dns_sockets::{Dns, DnsSockets},
+};
 
 /// A repair is looked at once more.
 const AFTER_REPAIR: Duration = Duration::from_secs(1);
@@ -29,13 +34,6 @@ pub(crate) struct Attachment {
     peer: Peer,
     folders: DaemonFolders,
     number: u64,
-}
-
-/// What an attached user gets: an address for each service, and the listeners where nothing can be redirected.
-#[derive(Debug, Default)]
-pub(crate) struct Placed {
-    pub(crate) addresses: Vec<Ipv4Addr>,
-    pub(crate) listeners: Option<Vec<Passed>>,
 }
 
 /// A listener for a daemon.
@@ -65,6 +63,7 @@ struct State {
     footprint: Footprint,
     users: HashMap<u32, User>,
     attachments: u64,
+    dns: DnsSockets,
     repairs: Repairs,
     /// What another program keeps changing, while that is left alone.
     contested: Option<String>,
@@ -77,6 +76,28 @@ struct User {
     pid: i32,
     is_attached: bool,
     services: HashSet<String>,
+    datagrams: DatagramSockets,
+}
+
+/// What stands for a user, and the sockets that their daemon does not have yet.
+#[derive(Debug, Default)]
+pub(crate) struct Placed {
+    /// One for each service.
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    /// Where nothing can be redirected.
+    pub(crate) listeners: Option<Vec<Passed>>,
+    pub(crate) datagrams: Vec<SocketAddrV4>,
+    pub(crate) to_pass: Vec<(SocketAddrV4, UdpSocket)>,
+    pub(crate) dns: Option<Dns>,
+}
+
+/// Why what a user wants does not stand.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotPlaced {
+    #[error(transparent)]
+    Footprint(#[from] FootprintError),
+    #[error(transparent)]
+    Datagrams(#[from] DatagramError),
 }
 
 impl Machine {
@@ -85,6 +106,7 @@ impl Machine {
             footprint,
             users: HashMap::new(),
             attachments: 0,
+            dns: DnsSockets::default(),
             repairs: Repairs::default(),
             contested: None,
         };
@@ -116,7 +138,10 @@ impl Machine {
     pub(crate) fn stop_daemon(&self, uid: u32) -> Result<bool, NotTakenBack> {
         let attached = self.attached_pid(uid);
         // Forgotten first, so that its end is not taken for a crash.
-        self.state().users.remove(&uid);
+        let mut state = self.state();
+        state.users.remove(&uid);
+        state.dns.take_from(uid);
+        drop(state);
         let was_running = self.daemons.stop(uid, attached);
         let mut state = self.state();
         if let Err(why) = state.footprint.clear(uid) {
@@ -187,7 +212,8 @@ impl Machine {
             None => User::new()?,
         };
         let listener = user.listener.try_clone()?;
-        let user = User { attachment: number, pid: peer.pid, is_attached: true, ..user };
+        let mut user = User { attachment: number, pid: peer.pid, is_attached: true, ..user };
+        user.datagrams.begin_passing();
         state.users.insert(peer.uid, user);
         self.attached.notify_all();
         Ok((Attachment { uid: peer.uid, peer, folders, number }, listener))
@@ -199,36 +225,40 @@ impl Machine {
         attachment: &Attachment,
         services: Vec<Reached>,
         may_remap: bool,
-    ) -> Result<Placed, FootprintError> {
+    ) -> Result<Placed, NotPlaced> {
         let mut state = self.state();
-        let State { footprint, users, .. } = &mut *state;
+        let State { footprint, users, dns, .. } = &mut *state;
         let Some(user) =
             users.get_mut(&attachment.uid).filter(|u| u.attachment == attachment.number)
         else {
             // Replaced by a newer daemon: what this one wants counts no more.
             return Ok(Placed::default());
         };
-        let names = services.iter().map(|reached| reached.service.to_string()).collect();
-        let wanted = Wanted { listener: user.port(), services, may_remap };
-        let addresses = if wanted.services.is_empty() {
-            footprint.clear(attachment.uid)?;
-            Vec::new()
+        let names = services.iter().map(|reached| reached.callee.to_string()).collect();
+        let addresses = footprint.addresses_of(&services)?;
+        let ports = datagram_ports(&services, &addresses);
+        let is_redirected = ports.is_empty() || footprint.can_redirect()?;
+        let before = user.datagrams.standing();
+        let datagrams = user.datagrams.add(attachment.uid, &ports, is_redirected)?;
+        let wanted = Wanted { listener: user.port(), services, may_remap, datagrams };
+        let put = if wanted.services.is_empty() {
+            footprint.clear(attachment.uid)
         } else {
-            footprint.set(attachment.uid, wanted)?
+            footprint.set(attachment.uid, wanted).map(drop)
         };
+        user.datagrams.keep_only(if put.is_ok() { &ports } else { &before });
+        put?;
         user.services = names;
-        let passed = |given: Given<'_>| -> io::Result<Passed> {
-            let listener = given.listener.try_clone()?;
-            let Given { number, destination, on, .. } = given;
-            Ok(Passed { number, destination, on, listener })
+        let listeners = listeners_of(footprint, attachment.uid)?;
+        let dns = if user.services.is_empty() {
+            dns.take_from(attachment.uid);
+            None
+        } else {
+            Some(dns.give(attachment.uid, attachment.number))
         };
-        let listeners = footprint.listeners_of(attachment.uid);
-        let listeners = listeners.map(|given| given.map(passed).collect()).transpose();
-        let listeners = listeners.map_err(|source| ListenError::Listen {
-            address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
-            source,
-        })?;
-        Ok(Placed { addresses, listeners })
+        let datagrams = user.datagrams.standing().into_iter().collect();
+        let to_pass = user.datagrams.pass_on().map_err(DatagramError::Socket)?;
+        Ok(Placed { addresses, listeners, datagrams, to_pass, dns })
     }
 
     /// Removes the footprint of a daemon that went away, unless it is back at once.
@@ -250,6 +280,7 @@ impl Machine {
                 self.attached.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.users.remove(&attachment.uid);
+        state.dns.take_from(attachment.uid);
         match state.footprint.clear(attachment.uid) {
             Ok(()) => info!(uid = attachment.uid, "Daemon is gone; its footprint is removed"),
             Err(error) => warn!(uid = attachment.uid, "Could not remove the footprint: {error}"),
@@ -335,6 +366,30 @@ impl Machine {
     }
 }
 
+/// Copies the listeners for a user's daemon, where nothing can be redirected.
+fn listeners_of(footprint: &Footprint, uid: u32) -> Result<Option<Vec<Passed>>, FootprintError> {
+    let passed = |given: Given<'_>| -> io::Result<Passed> {
+        let listener = given.listener.try_clone()?;
+        let Given { number, destination, on, .. } = given;
+        Ok(Passed { number, destination, on, listener })
+    };
+    let listeners = footprint.listeners_of(uid);
+    let listeners = listeners.map(|given| given.map(passed).collect()).transpose();
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    listeners.map_err(|source| ListenError::Listen { address, source }.into())
+}
+
+/// Lists what applications send datagrams to.
+fn datagram_ports(services: &[Reached], addresses: &[Ipv4Addr]) -> BTreeSet<SocketAddrV4> {
+    let placed = services.iter().zip(addresses);
+    placed
+        .flat_map(|(reached, address)| {
+            let udp = reached.ports.iter().filter(|port| port.protocol == Protocol::Udp);
+            udp.map(|port| SocketAddrV4::new(*address, port.port.get()))
+        })
+        .collect()
+}
+
 impl State {
     fn not_taken_back(&self, why: FootprintError) -> NotTakenBack {
         NotTakenBack {
@@ -347,7 +402,14 @@ impl State {
 impl User {
     fn new() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        Ok(Self { listener, attachment: 0, pid: 0, is_attached: false, services: HashSet::new() })
+        Ok(Self {
+            listener,
+            attachment: 0,
+            pid: 0,
+            is_attached: false,
+            services: HashSet::new(),
+            datagrams: DatagramSockets::default(),
+        })
     }
 
     fn port(&self) -> Port {

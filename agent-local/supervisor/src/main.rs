@@ -5,6 +5,8 @@ mod cleanup;
 mod config;
 mod conversation;
 mod daemons;
+mod datagrams;
+mod dns_sockets;
 mod guard;
 mod install;
 mod lock;

@@ -50,6 +50,8 @@ pub async fn change(
     };
     hub.store.change_consume(&session, &change, hub.clock.now()).await?;
     let session = scope.session(id).await?;
+    let store = hub.store.unscoped("the pods of what the session may reach");
+    store.session_pods_follow(&session).await?;
     let services = scope.granted(id).await?;
     let grant = renew::grant(hub, &session, &services, facts.policies.version()).await?;
     tracing::info!(session = %id, services = services.len(), "Consume changed");

@@ -1,6 +1,6 @@
 //! Consume: from the words a developer wrote to a session, its grant, and the reasons for what was refused.
 
-use fairlead_model::{DeviceId, Pattern, Patterns, Port, ServiceRef, TeamspaceId};
+use fairlead_model::{DeviceId, Pattern, Patterns, ServicePort, ServiceRef, TeamspaceId};
 use hub_policy::{
     Action, Caller, Decided, Decider, Facts, Permits, Refused, TeamspaceFacts,
     actions::{Consume, SeeService},
@@ -62,6 +62,8 @@ pub async fn begin(
         .store
         .begin_consume(&permits, &refused, &asked.patterns, &beginning, hub.clock.now())
         .await?;
+    let store = hub.store.unscoped("the pods of what the session may reach");
+    store.session_pods_follow(&session).await?;
     let services = hub.store.scoped(caller.org).granted(session.id).await?;
     let grant = hub.mint(&session, &services, facts.policies.version()).await?;
     tracing::info!(session = %session.id, teamspace = %teamspace.name, services = services.len(), "Consume began");
@@ -114,8 +116,8 @@ pub(super) fn decide_matching(
     facts: &Facts,
 ) -> Decided<Consume> {
     let wanted = catalogue.iter().filter_map(|service| {
-        let ports: Vec<Port> =
-            service.tcp_ports().filter(|port| patterns.want(&service.service, *port)).collect();
+        let wanted = |port: &ServicePort| patterns.want(&service.service, port.port);
+        let ports: Vec<_> = service.consumable_ports().filter(wanted).collect();
         (!ports.is_empty()).then(|| Consume { target: service.facts(teamspace), ports })
     });
     decide_each(caller, wanted, facts)
@@ -123,14 +125,15 @@ pub(super) fn decide_matching(
 
 /// Returns what a permit of `action` lets a session reach.
 pub(super) fn granted_by(action: &Consume) -> Granted {
-    Granted { service: action.target.service.clone(), ports: action.ports.clone() }
+    let (service, ports) = (action.target.service.clone(), action.ports.clone());
+    Granted { service, ports, pods: Vec::new() }
 }
 
 /// Lists what the words brought: allowed, or refused with a reason.
 fn reached<'d>(
     permits: &'d Permits<Consume>,
     refused: &'d [Refused<Consume>],
-) -> Vec<(&'d ServiceRef, &'d [Port])> {
+) -> Vec<(&'d ServiceRef, &'d [ServicePort])> {
     let allowed = permits.iter().map(hub_policy::Permit::action);
     let actions = allowed.chain(refused.iter().map(|refused| &refused.action));
     actions.map(|action| (&action.target.service, &action.ports[..])).collect()
@@ -139,11 +142,13 @@ fn reached<'d>(
 /// Says of each word that brought nothing why, as far as the caller may know it.
 fn unmatched(
     patterns: &Patterns,
-    reached: &[(&ServiceRef, &[Port])],
+    reached: &[(&ServiceRef, &[ServicePort])],
     catalogue: &[Service],
     mut may_see: impl FnMut(&Service) -> bool,
 ) -> Vec<Unmatched> {
-    let names = |pattern: &Pattern, port: Port| pattern.port().is_none_or(|named| named == port);
+    let names = |pattern: &Pattern, port: ServicePort| {
+        pattern.port().is_none_or(|named| named == port.port)
+    };
     let brought = |pattern: &&Pattern| {
         reached.iter().any(|(service, ports)| {
             pattern.covers(service) && ports.iter().any(|port| names(pattern, *port))
@@ -158,7 +163,7 @@ fn unmatched(
     for pattern in words {
         let mut covered = seen.iter().filter(|service| pattern.covers(&service.service));
         // What an exclusion took away is no slip of the pen.
-        if covered.clone().any(|service| service.tcp_ports().any(|port| names(pattern, port))) {
+        if covered.clone().any(|s| s.consumable_ports().any(|port| names(pattern, port))) {
             continue;
         }
         unmatched.push(match (pattern.names_one(), covered.next()) {
@@ -177,12 +182,12 @@ fn unmatched(
 }
 
 fn without_that_port(pattern: &Pattern, service: &Service) -> Unmatched {
-    let ports: Vec<_> = service.tcp_ports().map(|port| port.to_string()).collect();
+    let ports: Vec<_> = service.consumable_ports().map(|port| port.to_string()).collect();
     let reason = match pattern.port() {
         Some(port) if !ports.is_empty() => {
             format!("`{}` has no port {port}, it has {}", service.service, ports.join(", "))
         }
-        _ => format!("`{}` has no TCP port at all", service.service),
+        _ => format!("`{}` has no port at all", service.service),
     };
     Unmatched { pattern: pattern.clone(), reason, similar: Vec::new() }
 }
@@ -215,7 +220,7 @@ async fn none_allowed(
 mod tests {
     use std::collections::BTreeMap;
 
-    use fairlead_model::Protocol;
+    use fairlead_model::{Port, Protocol};
     use hub_store::PortOfService;
 
     use super::*;
@@ -236,6 +241,7 @@ mod tests {
             ready_endpoints: 1,
             labels: BTreeMap::new(),
             intercept_refusal: None,
+            pods: Vec::new(),
         }
     }
 
@@ -252,7 +258,7 @@ mod tests {
     #[test]
     fn a_wrong_port_is_told_from_a_wrong_name() {
         assert_eq!(reasons(&["shop/cart:9999"])[0].0, "`shop/cart` has no port 9999, it has 80");
-        assert_eq!(reasons(&["shop/dns"])[0].0, "`shop/dns` has no TCP port at all");
+        assert_eq!(reasons(&["shop/dns"])[0].0, "`shop/dns` has no port at all");
         for word in ["shop/crat", "*/crat"] {
             let [(reason, similar)] = &reasons(&[word])[..] else { panic!("one word") };
             assert_eq!(reason, &format!("no service that you may see matches `{word}`"));
@@ -283,7 +289,7 @@ mod tests {
         let patterns: Vec<Pattern> =
             ["shop/cart", "shop/cart:81"].map(|w| w.parse().expect("valid")).into();
         let cart = service("shop/cart", &[80]);
-        let port = [Port::new(80).expect("not 0")];
+        let port = [ServicePort::tcp(Port::new(80).expect("not 0"))];
         let words = unmatched(
             &Patterns::new(patterns).expect("some wanted"),
             &[(&cart.service, &port)],

@@ -201,6 +201,7 @@ mod tests {
             ready_endpoints: 1,
             labels: BTreeMap::new(),
             intercept_refusal: refusal.map(str::to_owned),
+            pods: Vec::new(),
         }
     }
 

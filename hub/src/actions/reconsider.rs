@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_model::{InterceptPort, Patterns, ServiceRef, timers::GRANT_LIFE};
+use fairlead_model::{InterceptPort, Patterns, ServicePort, ServiceRef, timers::GRANT_LIFE};
 use hub_policy::{
     Caller, Denied, Facts, Permit,
     actions::{Consume, Intercept},
@@ -23,7 +23,7 @@ use crate::Hub;
 /// What became of the session.
 #[derive(Debug)]
 pub enum Reconsidered {
-    /// It may go on; `changed` when what it may reach is not what it was.
+    /// It may go on; `changed` when what it may reach is not what it was, or is called otherwise.
     Stands {
         services: Vec<Granted>,
         changed: bool,
@@ -32,6 +32,18 @@ pub enum Reconsidered {
     Ended {
         reason: String,
     },
+}
+
+impl Reconsidered {
+    /// Lets the laptop hear of new pods, though nothing was decided anew.
+    fn or_changed(self, has_moved: bool) -> Self {
+        match self {
+            Self::Stands { services, changed, policy_version } => {
+                Self::Stands { services, changed: changed || has_moved, policy_version }
+            }
+            ended @ Self::Ended { .. } => ended,
+        }
+    }
 }
 
 /// Decides again with everything as it is at this moment. It takes a turn of the session.
@@ -71,6 +83,8 @@ async fn again_consume(
 ) -> Result<Reconsidered, ActionError> {
     let scope = hub.store.scoped(session.org);
     let catalogue = scope.services(session.teamspace).await?;
+    let store = hub.store.unscoped("the pods of what the session may reach");
+    let has_moved = store.session_pods_follow(session).await?;
     let before = scope.granted(session.id).await?;
     let teamspace = session.teamspace_facts();
     let decided = consume::decide_matching(caller, patterns, &catalogue, &teamspace, facts);
@@ -87,9 +101,10 @@ async fn again_consume(
         added.clear();
     }
     if added.is_empty() && gone.is_empty() {
-        return Ok(stands(before, facts));
+        return Ok(stands(before, facts).or_changed(has_moved));
     }
     hub.store.follow_catalogue(session, &added, &gone, hub.clock.now()).await?;
+    store.session_pods_follow(session).await?;
     let services = scope.granted(session.id).await?;
     let policy_version = facts.policies.version();
     Ok(Reconsidered::Stands { services, changed: true, policy_version })
@@ -97,8 +112,12 @@ async fn again_consume(
 
 /// Returns the permits of what the session has not had yet, or not at these ports.
 fn new(before: &[Granted], permitted: &[Permit<Consume>]) -> Vec<Permit<Consume>> {
-    let had: BTreeMap<_, _> = before.iter().map(|had| (&had.service, &had.ports)).collect();
-    let is_new = |Consume { target, ports }: &Consume| had.get(&target.service) != Some(&ports);
+    // The catalogue has its own order of ports, and what was remembered another.
+    let set = |ports: &[ServicePort]| ports.iter().copied().collect::<BTreeSet<_>>();
+    let had: BTreeMap<_, _> = before.iter().map(|had| (&had.service, set(&had.ports))).collect();
+    let is_new = |Consume { target, ports }: &Consume| {
+        had.get(&target.service).is_none_or(|had| *had != set(ports))
+    };
     permitted.iter().filter(|permit| is_new(permit.action())).cloned().collect()
 }
 
@@ -142,7 +161,7 @@ pub(super) async fn end_if_lost(
     let teamspace = session.teamspace_facts();
     let again = there.map(|service| Consume {
         target: service.facts(&teamspace),
-        ports: service.tcp_ports().collect(),
+        ports: service.consumable_ports().collect(),
     });
     let Some(lost) = decide_each(caller, again, facts).refused.into_iter().next() else {
         return Ok(None);

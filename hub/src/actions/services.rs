@@ -128,6 +128,7 @@ mod tests {
             ready_endpoints: 1,
             labels: BTreeMap::new(),
             intercept_refusal: None,
+            pods: Vec::new(),
         };
         names.iter().map(service).collect()
     }

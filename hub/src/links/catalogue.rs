@@ -80,6 +80,7 @@ mod tests {
             ready_endpoints: 0,
             labels: BTreeMap::new(),
             intercept_refusal: None,
+            pods: Vec::new(),
         };
         named(from, to).into_iter().map(service).collect()
     }

@@ -205,8 +205,15 @@ impl ClusterLink {
     async fn first_use(&self, first_use: FirstUse) -> Result<(), String> {
         let session = self.session(&first_use.session_id).await?;
         let service = service(first_use.service.as_ref()).map_err(|error| error.to_string())?;
-        let entry = Entry::by_agent(session.org, &self.replica.name, "service.first_used", session.id)
-            .with(json!({ "service": service.to_string(), "port": first_use.port, "user": session.email }));
+        let port = match first_use.protocol.as_str() {
+            "UDP" => json!(format!("{}/udp", first_use.port)),
+            _ => json!(first_use.port),
+        };
+        let entry =
+            Entry::by_agent(session.org, &self.replica.name, "service.first_used", session.id)
+                .with(
+                    json!({ "service": service.to_string(), "port": port, "user": session.email }),
+                );
         self.hub.store.record(entry, self.hub.clock.now()).await.map_err(|error| error.to_string())
     }
 

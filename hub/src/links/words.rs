@@ -7,6 +7,8 @@ use prost::Message;
 
 /// Longest text of a peer that is kept.
 const DETAIL_MAX_CHARS: usize = 500;
+/// Most pods of one service that are called by name.
+const PODS_MAX: usize = 100;
 /// Largest entry of a catalogue: with the number of services it bounds what a cluster can make the hub remember.
 const SERVICE_MAX_BYTES: usize = 16 << 10;
 
@@ -55,6 +57,7 @@ pub(super) fn read_service(service: wire::CatalogueService) -> Result<Service, U
         ready_endpoints: i32::try_from(service.ready_endpoints).unwrap_or(i32::MAX),
         labels: service.labels.into_iter().collect(),
         intercept_refusal: some(shortened(&service.intercept_refusal)),
+        pods: service.pods.into_iter().filter_map(|pod| pod.parse().ok()).take(PODS_MAX).collect(),
     })
 }
 

@@ -99,16 +99,17 @@ async fn sessions(hub: &Hub, org: OrgId, teamspace: Option<TeamspaceId>) -> Resu
     Ok(())
 }
 
-/// The part of each catalogue that decisions depend on, as it was at the last look. While a workload is rolled out its
-/// ready endpoints change every second, and nobody's sessions with them.
+/// The part of each catalogue that decisions and grants depend on, as it was at the last look. While a workload is
+/// rolled out its ready endpoints change every second, and nobody's sessions with them.
 #[derive(Debug, Default)]
 struct Catalogues(HashMap<TeamspaceId, u64>);
 
 impl Catalogues {
     fn has_changed(&mut self, teamspace: TeamspaceId, services: &[Service]) -> bool {
         let mut hasher = DefaultHasher::new();
-        for Service { service, ports, labels, .. } in services {
+        for Service { service, ports, labels, pods, .. } in services {
             service.hash(&mut hasher);
+            pods.hash(&mut hasher);
             labels.hash(&mut hasher);
             for port in ports {
                 (port.port, port.protocol).hash(&mut hasher);
@@ -145,6 +146,7 @@ mod tests {
             ready_endpoints: 1,
             labels: BTreeMap::new(),
             intercept_refusal: None,
+            pods: Vec::new(),
         };
         let (mut catalogues, teamspace) = (Catalogues::default(), TeamspaceId::generate());
         let mut changed = |services: &[Service]| catalogues.has_changed(teamspace, services);
@@ -152,6 +154,8 @@ mod tests {
         assert!(!changed(&[Service { ready_endpoints: 2, ..cart.clone() }]));
         let label = ("team".to_owned(), "a".to_owned());
         assert!(changed(&[Service { labels: [label].into(), ..cart.clone() }]));
+        let pod = "cart-0".parse().expect("a pod");
+        assert!(changed(&[Service { pods: vec![pod], ..cart.clone() }]), "its name is granted");
         let other = PortOfService { port: Port::new(81).expect("not 0"), ..port };
         assert!(changed(&[Service { ports: vec![other], ..cart }]));
         assert!(changed(&[]));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_model::{OrgId, Port, Protocol, ServiceRef, TeamspaceId};
+use fairlead_model::{OrgId, PodName, Port, Protocol, ServicePort, ServiceRef, TeamspaceId};
 use hub_policy::{ServiceFacts, TeamspaceFacts};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
@@ -24,6 +24,8 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     /// Why this service cannot be intercepted.
     pub intercept_refusal: Option<String>,
+    /// The names by which a headless service has its pods.
+    pub pods: Vec<PodName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,11 @@ impl Service {
     pub fn tcp_ports(&self) -> impl Iterator<Item = Port> {
         self.ports.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.port)
     }
+
+    /// Returns the ports at which it is consumed.
+    pub fn consumable_ports(&self) -> impl Iterator<Item = ServicePort> {
+        self.ports.iter().map(|port| ServicePort { port: port.port, protocol: port.protocol })
+    }
 }
 
 struct Row {
@@ -60,6 +67,7 @@ struct Row {
     ready_endpoints: i32,
     labels: Json<BTreeMap<String, String>>,
     intercept_refusal: Option<String>,
+    pods: Vec<String>,
 }
 
 impl TryFrom<Row> for Service {
@@ -68,6 +76,8 @@ impl TryFrom<Row> for Service {
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let service = ServiceRef::parse_parts(&row.namespace, &row.name)
             .map_err(|error| StoreError::damaged("service", error))?;
+        let pods = row.pods.into_iter().map(PodName::parse).collect::<Result<_, _>>();
+        let pods = pods.map_err(|error| StoreError::damaged("service", error))?;
         Ok(Self {
             service,
             kind: row.kind,
@@ -76,6 +86,7 @@ impl TryFrom<Row> for Service {
             ready_endpoints: row.ready_endpoints,
             labels: row.labels.0,
             intercept_refusal: row.intercept_refusal,
+            pods,
         })
     }
 }
@@ -86,7 +97,7 @@ impl Scoped<'_> {
         let rows = sqlx::query_as!(
             Row,
             "select namespace, name, type as kind, ports as \"ports: _\", workload, ready_endpoints,
-                    labels as \"labels: _\", intercept_refusal
+                    labels as \"labels: _\", intercept_refusal, pods
              from services where org_id = $1 and teamspace_id = $2 order by namespace, name",
             self.org.as_uuid(),
             teamspace.as_uuid()
@@ -179,6 +190,7 @@ struct NewRow<'s> {
     ready_endpoints: i32,
     labels: &'s BTreeMap<String, String>,
     intercept_refusal: Option<&'s str>,
+    pods: &'s [PodName],
 }
 
 impl<'s> From<&'s Service> for NewRow<'s> {
@@ -192,6 +204,7 @@ impl<'s> From<&'s Service> for NewRow<'s> {
             ready_endpoints: service.ready_endpoints,
             labels: &service.labels,
             intercept_refusal: service.intercept_refusal.as_deref(),
+            pods: &service.pods,
         }
     }
 }
@@ -212,15 +225,16 @@ async fn keep(
     let rows: Vec<_> = rows.into_values().collect();
     sqlx::query!(
         "insert into services (org_id, teamspace_id, namespace, name, type, ports, workload,
-                               ready_endpoints, labels, intercept_refusal)
-         select $1, $2, namespace, name, kind, ports, workload, ready_endpoints, labels, intercept_refusal
+                               ready_endpoints, labels, intercept_refusal, pods)
+         select $1, $2, namespace, name, kind, ports, workload, ready_endpoints, labels, intercept_refusal,
+                pods
          from jsonb_to_recordset($3) as
              new (namespace text, name text, kind text, ports jsonb, workload text,
-                  ready_endpoints integer, labels jsonb, intercept_refusal text)
+                  ready_endpoints integer, labels jsonb, intercept_refusal text, pods text[])
          on conflict (org_id, teamspace_id, namespace, name)
          do update set type = excluded.type, ports = excluded.ports, workload = excluded.workload,
                        ready_endpoints = excluded.ready_endpoints, labels = excluded.labels,
-                       intercept_refusal = excluded.intercept_refusal",
+                       intercept_refusal = excluded.intercept_refusal, pods = excluded.pods",
         org.as_uuid(),
         teamspace.as_uuid(),
         Json(rows) as _,

@@ -1,7 +1,8 @@
 //! How sessions begin and change: each with its decisions and its audit rows in one transaction.
 
 use fairlead_model::{
-    DeviceId, InterceptPort, Patterns, Phase, Port, ServiceRef, SessionId, TeamspaceId,
+    DeviceId, InterceptPort, Patterns, Phase, Port, Protocol, ServicePort, ServiceRef, SessionId,
+    TeamspaceId,
 };
 use hub_policy::{
     Decision, Denied, Permit, Permits, Refused,
@@ -105,8 +106,8 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        let service_ports: Vec<Port> =
-            ports.iter().map(|p: &InterceptPort| p.service_port).collect();
+        let service_ports: Vec<_> =
+            ports.iter().map(|p: &InterceptPort| ServicePort::tcp(p.service_port)).collect();
         let decided = Decided::yes(&target.service, &service_ports, permit.decision());
         remember(&mut tx, org, id, &[decided], now).await?;
         let entry = Entry::by(permit, "session.began", id).with(json!({
@@ -223,8 +224,9 @@ async fn take_out(
     let namespaces: Vec<_> = services.iter().map(|s| s.namespace.to_string()).collect();
     let names: Vec<_> = services.iter().map(|s| s.name.to_string()).collect();
     sqlx::query!(
-        "update session_services set ports = '{}', decided_at = $5
-         where org_id = $1 and session_id = $2 and allowed and cardinality(ports) > 0
+        "update session_services set ports = '{}', udp_ports = '{}', decided_at = $5
+         where org_id = $1 and session_id = $2 and allowed
+           and cardinality(ports) + cardinality(udp_ports) > 0
            and (namespace, name) in (select * from unnest($3::text[], $4::text[]))",
         session.org.as_uuid(),
         session.id.as_uuid(),
@@ -296,6 +298,24 @@ impl Unscoped<'_> {
         Ok(true)
     }
 
+    /// Takes over how the cluster calls the pods of what the session may reach; false when nothing changed.
+    pub async fn session_pods_follow(&self, session: &Session) -> Result<bool, StoreError> {
+        let changed = sqlx::query!(
+            "update session_services g set pods = s.pods
+             from services s
+             where g.org_id = $1 and g.session_id = $2 and g.allowed
+               and cardinality(g.ports) + cardinality(g.udp_ports) > 0
+               and (s.org_id, s.teamspace_id) = ($1, $3)
+               and (s.namespace, s.name) = (g.namespace, g.name) and s.pods <> g.pods",
+            session.org.as_uuid(),
+            session.id.as_uuid(),
+            session.teamspace.as_uuid(),
+        )
+        .execute(self.pool)
+        .await?;
+        Ok(changed.rows_affected() > 0)
+    }
+
     /// Notes when the session's grant was last minted.
     pub async fn session_renewed(
         &self,
@@ -319,20 +339,27 @@ impl Unscoped<'_> {
 struct Decided<'d> {
     namespace: &'d str,
     name: &'d str,
-    ports: &'d [Port],
+    /// Of TCP.
+    ports: Vec<Port>,
+    udp_ports: Vec<Port>,
     allowed: bool,
     policies: &'d [String],
     policy_version: u64,
 }
 
 impl<'d> Decided<'d> {
-    fn yes(service: &'d ServiceRef, ports: &'d [Port], decision: &'d Decision) -> Self {
+    fn yes(service: &'d ServiceRef, ports: &'d [ServicePort], decision: &'d Decision) -> Self {
         let Decision { policy_version, policies } = decision;
         let ServiceRef { namespace, name } = service;
+        let numbers = |protocol| {
+            let ports = ports.iter().filter(|port| port.protocol == protocol);
+            ports.map(|port| port.port).collect()
+        };
         Self {
             namespace: namespace.as_str(),
             name: name.as_str(),
-            ports,
+            ports: numbers(Protocol::Tcp),
+            udp_ports: numbers(Protocol::Udp),
             allowed: true,
             policies,
             policy_version: *policy_version,
@@ -357,7 +384,8 @@ impl<'d> From<&'d Refused<Consume>> for Decided<'d> {
         Self {
             namespace: namespace.as_str(),
             name: name.as_str(),
-            ports: &[],
+            ports: Vec::new(),
+            udp_ports: Vec::new(),
             allowed: false,
             policies: &denied.policies,
             policy_version: denied.policy_version,
@@ -375,14 +403,15 @@ async fn remember(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into session_services (org_id, session_id, namespace, name, ports, allowed, policies,
-                                       policy_version, decided_at)
-         select $1, $2, namespace, name, ports, allowed, policies, policy_version, $4
+                                       policy_version, decided_at, udp_ports)
+         select $1, $2, namespace, name, ports, allowed, policies, policy_version, $4, udp_ports
          from jsonb_to_recordset($3) as
              new (namespace text, name text, ports integer[], allowed boolean, policies text[],
-                  policy_version bigint)
+                  policy_version bigint, udp_ports integer[])
          on conflict (org_id, session_id, namespace, name)
          do update set ports = excluded.ports, allowed = excluded.allowed, policies = excluded.policies,
-                       policy_version = excluded.policy_version, decided_at = excluded.decided_at",
+                       policy_version = excluded.policy_version, decided_at = excluded.decided_at,
+                       udp_ports = excluded.udp_ports",
         org.as_uuid(),
         session.as_uuid(),
         Json(decided) as _,

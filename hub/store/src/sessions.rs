@@ -1,8 +1,8 @@
 //! Sessions as they are remembered: what was asked for, what was decided, what is seen.
 
 use fairlead_model::{
-    DeviceId, InterceptPort, OrgId, Patterns, Phase, ServiceRef, SessionId, SessionKind,
-    TeamspaceId, Thumbprint, UserId,
+    DeviceId, InterceptPort, OrgId, Patterns, Phase, PodName, Port, ServicePort, ServiceRef,
+    SessionId, SessionKind, TeamspaceId, Thumbprint, UserId,
 };
 use hub_policy::{TeamspaceFacts, TeamspaceName};
 use jiff::Timestamp;
@@ -249,8 +249,9 @@ impl Scoped<'_> {
     /// Returns what the session may reach, as it was last decided.
     pub async fn granted(&self, id: SessionId) -> Result<Vec<Granted>, StoreError> {
         let rows = sqlx::query!(
-            "select namespace, name, ports from session_services
-             where org_id = $1 and session_id = $2 and allowed and cardinality(ports) > 0
+            "select namespace, name, ports, udp_ports, pods from session_services
+             where org_id = $1 and session_id = $2 and allowed
+               and cardinality(ports) + cardinality(udp_ports) > 0
              order by namespace, name",
             self.org.as_uuid(),
             id.as_uuid()
@@ -259,11 +260,15 @@ impl Scoped<'_> {
         .await?;
         rows.into_iter()
             .map(|row| {
-                let port = |port| u32::try_from(port).ok().and_then(|p| p.try_into().ok());
-                let ports = row.ports.into_iter().map(|p| port(p).ok_or_else(|| damaged("a port")));
+                let tcp =
+                    row.ports.into_iter().map(|number| read_port(number).map(ServicePort::tcp));
+                let udp = row.udp_ports.into_iter();
+                let udp = udp.map(|number| read_port(number).map(ServicePort::udp));
+                let pods = row.pods.into_iter().map(|pod| PodName::parse(pod).map_err(damaged));
                 Ok(Granted {
                     service: ServiceRef::parse_parts(&row.namespace, &row.name).map_err(damaged)?,
-                    ports: ports.collect::<Result<_, _>>()?,
+                    ports: tcp.chain(udp).collect::<Result<_, _>>()?,
+                    pods: pods.collect::<Result<_, _>>()?,
                 })
             })
             .collect()
@@ -279,7 +284,7 @@ impl Scoped<'_> {
         let rows = sqlx::query!(
             "select namespace, name from session_services
              where org_id = $1 and session_id = $2 and allowed
-               and (cardinality(ports) > 0 or decided_at >= $3)",
+               and (cardinality(ports) + cardinality(udp_ports) > 0 or decided_at >= $3)",
             self.org.as_uuid(),
             id.as_uuid(),
             since.to_sqlx() as _,
@@ -291,11 +296,17 @@ impl Scoped<'_> {
     }
 }
 
-/// One service that a session may reach, at these ports.
+/// One service that a session may reach, at these ports, and the pods of it that the laptop was told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
     pub service: ServiceRef,
-    pub ports: Vec<fairlead_model::Port>,
+    pub ports: Vec<ServicePort>,
+    pub pods: Vec<PodName>,
+}
+
+fn read_port(number: i32) -> Result<Port, StoreError> {
+    let port = u32::try_from(number).ok().and_then(|number| number.try_into().ok());
+    port.ok_or_else(|| damaged("a port"))
 }
 
 impl Unscoped<'_> {

@@ -345,6 +345,7 @@ impl Stage {
             }
             "observed" => cluster_up::Message::Observed(observed(&session, Phase::Active, "")),
             "first_use" => cluster_up::Message::FirstUse(FirstUse {
+                protocol: String::new(),
                 session_id: session.clone(),
                 service: Some(ServiceRef { namespace: "shop".to_owned(), name: "cart".to_owned() }),
                 port: 80,

@@ -207,6 +207,7 @@ pub(crate) fn service(name: &str) -> CatalogueService {
         r#type: "ClusterIP".to_owned(),
         labels: Default::default(),
         intercept_refusal: String::new(),
+        pods: Vec::new(),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use fairlead_hub::actions;
-use fairlead_model::Thumbprint;
+use fairlead_model::{ServicePort, Thumbprint};
 use fairlead_wire::{
-    grant::{GrantVerifier, GrantedService},
+    grant::{GrantVerifier, GrantedService, unverified},
     link::v1::{Catalogue, CataloguePort, Phase, cluster_down, cluster_up},
 };
 use hub_policy::PolicyText;
@@ -72,10 +72,10 @@ async fn a_consume_comes_with_a_grant_that_the_cluster_accepts() {
     let device = ada.laptop.key.thumbprint();
     let grant = verifier.verify(jwt, world.now().into(), &device).expect("a valid grant");
     assert_eq!(grant.session.to_string(), id_of(&begun));
-    let port = |number| fairlead_model::Port::new(number).expect("not 0");
-    assert!(grant.allows(&"shop/cart".parse().expect("a service"), port(80)));
-    assert!(!grant.allows(&"shop/cart".parse().expect("a service"), port(81)));
-    assert!(!grant.allows(&"shop/catalog".parse().expect("a service"), port(80)));
+    let port = |number: &str| ServicePort::tcp(number.parse().expect("a port"));
+    assert!(grant.allows(&"shop/cart".parse().expect("a service"), port("80")));
+    assert!(!grant.allows(&"shop/cart".parse().expect("a service"), port("81")));
+    assert!(!grant.allows(&"shop/catalog".parse().expect("a service"), port("80")));
     let stolen = verifier.verify(jwt, world.now().into(), &Thumbprint::of_spki(b"another"));
     assert!(stolen.is_err());
 }
@@ -392,6 +392,40 @@ async fn a_deleted_teamspace_ends_its_sessions() {
     assert_eq!(running.laptop.revoked().await.reason, "the teamspace was deleted");
 }
 
+#[tokio::test]
+async fn the_laptop_hears_how_the_pods_of_a_headless_service_are_called_as_they_come_and_go() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let with_pods = |pods: &[&str]| {
+        let mut db = service("shop/db");
+        "Headless".clone_into(&mut db.r#type);
+        db.pods = pods.iter().map(ToString::to_string).collect();
+        Catalogue { full: false, changed: vec![db], deleted: Vec::new() }
+    };
+    let said = cluster_up::Message::Catalogue(with_pods(&["db-0", "not a name"]));
+    staging.agent.say(said).await;
+    world.knows(&olga, staging.id, 2).await;
+    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
+    let begun = olga.consumes(&world, staging.id, &["shop/db"]).await.with(201);
+    assert_eq!(begun["services"][0]["pods"], json!(["db-0"]));
+
+    let said = cluster_up::Message::Catalogue(with_pods(&["db-0", "db-1"]));
+    staging.agent.say(said).await;
+    let pods = loop {
+        let granted = unverified(&laptop.grant().await.grant).expect("readable").services;
+        let pods: Vec<_> = granted[0].pods.iter().map(ToString::to_string).collect();
+        if pods.len() > 1 {
+            break pods;
+        }
+    };
+    assert_eq!(pods, ["db-0", "db-1"]);
+    let audit = olga.get(&world, "/api/v1/audit").await.with(200).to_string();
+    for decided in ["session.widened", "session.narrowed", "session.changed"] {
+        assert!(!audit.contains(decided), "nothing was decided: {audit}");
+    }
+}
+
 impl Running {
     /// Waits for grants until one names these services, each with its ports, and returns the words it came with. None
     /// before it may lack what `stays`.
@@ -444,6 +478,31 @@ async fn a_consume_follows_the_catalogue() {
     assert_eq!(running.audited("session.narrowed").await["services"], json!(["shop/catalog"]));
     running.staging.agent.reports(&["shop/cart", "shop/catalog"]).await;
     running.is_granted(&["shop/cart:80", "shop/catalog:80"], "shop/cart").await;
+}
+
+#[tokio::test]
+async fn ports_of_udp_are_granted_beside_those_of_tcp_and_go_with_their_service() {
+    let mut running = running().await;
+    let mut dns = service("shop/dns");
+    let udp = |number, of: &CataloguePort| {
+        let (name, protocol) = ("datagrams".to_owned(), "UDP".to_owned());
+        CataloguePort { name, protocol, port: number, ..of.clone() }
+    };
+    dns.ports.insert(0, udp(53, &dns.ports[0]));
+    let mut log = service("shop/log");
+    log.ports = vec![udp(514, &log.ports[0])];
+    let says = |changed| Catalogue { full: false, changed, deleted: Vec::new() };
+    running.staging.agent.say(cluster_up::Message::Catalogue(says(vec![dns, log]))).await;
+    let mut all = vec!["shop/cart:80", "shop/dns:80,53/udp", "shop/log:514/udp"];
+    running.is_granted(&all, "shop/cart").await;
+    let catalog = says(vec![service("shop/catalog")]);
+    running.staging.agent.say(cluster_up::Message::Catalogue(catalog)).await;
+    all.insert(1, "shop/catalog:80");
+    running.is_granted(&all, "shop/cart").await;
+    let widened = running.audited("session.widened").await;
+    assert_eq!(widened["services"], json!(["shop/catalog"]), "the others were there");
+    running.staging.agent.reports(&["shop/cart"]).await;
+    running.is_granted(&["shop/cart:80"], "shop/cart").await;
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ pub use proxy::{
 };
 pub use secret::{InvalidToken, Token, TokenKind};
 pub use service::{
-    InvalidName, InvalidPort, Namespace, Port, Protocol, ServiceName, ServicePort, ServiceRef,
-    TeamspaceLabel,
+    Callee, InvalidName, InvalidPort, Namespace, PodName, Port, Protocol, ServiceName, ServicePort,
+    ServiceRef, TeamspaceLabel,
 };
 pub use session::{InterceptPort, InvalidInterceptPort, Phase, SessionKind};
 pub use thumbprint::{InvalidThumbprint, Thumbprint};

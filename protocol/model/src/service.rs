@@ -87,6 +87,8 @@ macro_rules! label {
 label!(Namespace, "namespace");
 label!(ServiceName, "service name");
 label!(TeamspaceLabel, "teamspace name");
+// The name by which a headless Service has one of its pods: the pod's host name, which a StatefulSet gives to each.
+label!(PodName, "pod's name");
 
 /// One Service of a teamspace, written `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -188,13 +190,108 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// One port of a Service as the catalogue knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One port of a Service with what is spoken there, written `80` or `53/udp`: a Service may have 53 of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "WrittenPort", into = "WrittenPort")]
 pub struct ServicePort {
-    /// Empty where the Service has a single unnamed port.
-    pub name: String,
     pub port: Port,
     pub protocol: Protocol,
+}
+
+impl ServicePort {
+    #[must_use]
+    pub const fn tcp(port: Port) -> Self {
+        Self { port, protocol: Protocol::Tcp }
+    }
+
+    #[must_use]
+    pub const fn udp(port: Port) -> Self {
+        Self { port, protocol: Protocol::Udp }
+    }
+}
+
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            Protocol::Tcp => write!(f, "{}", self.port),
+            Protocol::Udp => write!(f, "{}/udp", self.port),
+        }
+    }
+}
+
+impl FromStr for ServicePort {
+    type Err = InvalidPort;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPort> {
+        match text.strip_suffix("/udp") {
+            Some(number) => number.parse().map(Self::udp),
+            None => text.parse().map(Self::tcp),
+        }
+    }
+}
+
+/// A TCP port is a number, as everywhere; one of UDP is text.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenPort {
+    Tcp(Port),
+    Other(String),
+}
+
+impl TryFrom<WrittenPort> for ServicePort {
+    type Error = InvalidPort;
+
+    fn try_from(written: WrittenPort) -> Result<Self, InvalidPort> {
+        match written {
+            WrittenPort::Tcp(port) => Ok(Self::tcp(port)),
+            WrittenPort::Other(text) => text.parse(),
+        }
+    }
+}
+
+impl From<ServicePort> for WrittenPort {
+    fn from(port: ServicePort) -> Self {
+        match port.protocol {
+            Protocol::Tcp => Self::Tcp(port.port),
+            Protocol::Udp => Self::Other(port.to_string()),
+        }
+    }
+}
+
+/// Who is called: a Service, or one pod of a headless one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Callee {
+    pub service: ServiceRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodName>,
+}
+
+impl Callee {
+    #[must_use]
+    pub const fn pod_of(service: ServiceRef, pod: PodName) -> Self {
+        Self { service, pod: Some(pod) }
+    }
+
+    /// Returns its name within its namespace: `db`, or `db-0.db`.
+    #[must_use]
+    pub fn short_name(&self) -> String {
+        match &self.pod {
+            Some(pod) => format!("{pod}.{}", self.service.name),
+            None => self.service.name.to_string(),
+        }
+    }
+}
+
+impl From<ServiceRef> for Callee {
+    fn from(service: ServiceRef) -> Self {
+        Self { service, pod: None }
+    }
+}
+
+impl fmt::Display for Callee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/{}", self.service.namespace, self.short_name()))
+    }
 }
 
 #[cfg(test)]
@@ -229,5 +326,29 @@ mod tests {
     #[test]
     fn a_name_that_is_not_valid_cannot_be_deserialized() {
         assert!(serde_json::from_str::<Namespace>("\"UPPER\"").is_err());
+    }
+
+    #[test]
+    fn a_port_of_udp_is_told_from_one_of_tcp() {
+        let both = vec![
+            ServicePort::tcp("53".parse().expect("a port")),
+            ServicePort::udp("53".parse().expect("a port")),
+        ];
+        let text = serde_json::to_string(&both).expect("written");
+        assert_eq!(text, r#"[53,"53/udp"]"#);
+        assert_eq!(serde_json::from_str::<Vec<ServicePort>>(&text).expect("read"), both);
+        for bad in ["0", "\"0/udp\"", "\"53/sctp\"", "70000"] {
+            assert!(serde_json::from_str::<ServicePort>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_pod_is_called_within_its_service() {
+        let db: ServiceRef = "shop/db".parse().expect("valid");
+        let pod = Callee::pod_of(db.clone(), "db-0".parse().expect("valid"));
+        assert_eq!(
+            (pod.to_string(), Callee::from(db).to_string()),
+            ("shop/db-0.db".to_owned(), "shop/db".to_owned())
+        );
     }
 }

@@ -27,6 +27,8 @@ pub const CONNECT: Duration = s(10);
 pub const HANDSHAKE: Duration = s(10);
 /// The far end of a carrier answers the wish for a stream within this time.
 pub const STREAM_OPEN: Duration = s(10);
+/// A UDP flow in which nothing has passed for this long is over.
+pub const UDP_FLOW_IDLE: Duration = s(60);
 /// A stream closed in one direction, in which nothing moves in the other, is aborted after this time.
 pub const HALF_CLOSED_LINGER: Duration = s(30);
 

@@ -4,8 +4,12 @@ use std::{future::poll_fn, io, time::Duration};
 
 use bytes::Bytes;
 use fairlead_model::timers::STREAM_OPEN;
-use fairlead_wire::open::{
-    GRANT_MAX_BYTES, GRANT_PATH, OPEN_PATH, OpenRequest, Opened, Refusal, Refused,
+use fairlead_wire::{
+    open::{
+        GRANT_MAX_BYTES, GRANT_PATH, OPEN_MORE_PATH, OPEN_PATH, OpenRequest, Opened, Refusal,
+        Refused,
+    },
+    resolve::{RESOLVE_PATH, ResolveRequest},
 };
 use h2::{
     RecvStream,
@@ -81,6 +85,30 @@ impl Acceptor {
 pub enum Incoming {
     Grant(GrantPresented),
     Open(StreamOffered),
+    Resolve(Questioned),
+}
+
+/// A question to the cluster's DNS.
+#[derive(Debug)]
+pub struct Questioned {
+    request: ResolveRequest,
+    answer: Answer,
+}
+
+impl Questioned {
+    #[must_use]
+    pub const fn request(&self) -> &ResolveRequest {
+        &self.request
+    }
+
+    /// Answers with what the cluster's DNS said.
+    pub fn answer(mut self, said: Vec<u8>) {
+        self.answer.say(said.into());
+    }
+
+    pub fn refuse(mut self, refusal: Refusal, reason: impl Into<String>) {
+        self.answer.refuse(&Refused::new(refusal, reason));
+    }
 }
 
 /// A grant that the other end shows.
@@ -168,6 +196,14 @@ impl Answer {
         respond.send_response(opened.to_head(), false).map_err(io_error)
     }
 
+    fn say(&mut self, said: Bytes) {
+        let Some(mut respond) = self.0.take() else { return };
+        let sent = respond.send_response(Response::new(()), false);
+        if let Err(error) = sent.and_then(|mut body| body.send_data(said, true)) {
+            tracing::debug!(%error, "The other end did not wait for its answer");
+        }
+    }
+
     fn end(&mut self, status: StatusCode) {
         let mut head = Response::new(());
         *head.status_mut() = status;
@@ -241,11 +277,15 @@ impl Engine {
         let receiver = Receiver::open(body);
         match (head.method, head.uri.path()) {
             (Method::POST, GRANT_PATH) => Ok(Incoming::Grant(GrantPresented { receiver, answer })),
-            (Method::POST, OPEN_PATH) => match OpenRequest::parse(&head.headers) {
+            (Method::POST, OPEN_PATH | OPEN_MORE_PATH) => match OpenRequest::parse(&head.headers) {
                 Ok(wish) => {
                     let count = self.handle.count_stream();
                     Ok(Incoming::Open(StreamOffered { wish, receiver, answer, count }))
                 }
+                Err(_) => Err((answer, StatusCode::BAD_REQUEST)),
+            },
+            (Method::POST, RESOLVE_PATH) => match ResolveRequest::parse(&head.headers) {
+                Ok(request) => Ok(Incoming::Resolve(Questioned { request, answer })),
                 Err(_) => Err((answer, StatusCode::BAD_REQUEST)),
             },
             _ => Err((answer, StatusCode::BAD_REQUEST)),

@@ -10,6 +10,7 @@ pub mod carrier;
 pub mod connect;
 pub mod connection;
 pub mod copy;
+pub mod datagrams;
 mod half;
 mod heard;
 mod keepalive;
@@ -27,7 +28,7 @@ pub mod tls;
 pub mod unread;
 pub mod websocket;
 
-pub use acceptor::{Acceptor, GrantPresented, Incoming, StreamOffered};
+pub use acceptor::{Acceptor, GrantPresented, Incoming, Questioned, StreamOffered};
 pub use backoff::Backoff;
 pub use carrier::{CarrierEnd, CarrierHandle, Driver, HandshakeError, NoAnswer};
 pub use copy::{Copied, Ending, both_ways};

@@ -2,9 +2,12 @@
 
 use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fairlead_model::timers::{HANDSHAKE, STREAM_OPEN};
-use fairlead_wire::open::{OpenRequest, Refused, grant_head};
+use fairlead_wire::{
+    open::{OpenRequest, Refused, grant_head},
+    resolve::{RESOLVED_MAX_BYTES, ResolveRequest},
+};
 use h2::client::{Connection, SendRequest};
 use http::Request;
 use tokio::time::timeout;
@@ -119,6 +122,25 @@ impl Opener {
             .await
             .map_err(|_| OpenFailed::TimedOut)?
             .map_err(OpenFailed::of)
+    }
+
+    /// Asks the cluster's DNS and returns what it said.
+    pub async fn resolve(&self, question: &ResolveRequest) -> Result<Bytes, OpenFailed> {
+        let asked = async {
+            let (mut receiver, mut sender) = self.ask(question.to_head()).await?;
+            sender.end()?;
+            let mut said = BytesMut::new();
+            while let Some(chunk) = receiver.chunk().await {
+                let chunk = chunk?;
+                if said.len() + chunk.len() > RESOLVED_MAX_BYTES {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "too long an answer"));
+                }
+                said.extend_from_slice(&chunk);
+                receiver.release(chunk.len());
+            }
+            Ok(said.freeze())
+        };
+        timeout(STREAM_OPEN, asked).await.map_err(|_| OpenFailed::TimedOut)?.map_err(OpenFailed::of)
     }
 
     /// Returns the hold on the carrier itself.

@@ -3,23 +3,26 @@
 use std::time::{Duration, SystemTime};
 
 use fairlead_model::{
-    GrantId, OrgId, SessionId, SessionKind, TeamspaceId, Thumbprint, UserId,
+    Callee, GrantId, OrgId, ServicePort, SessionId, SessionKind, TeamspaceId, Thumbprint, UserId,
     timers::{
         CARRIER_PING, CLOCK_SKEW, DEVICE_CERTIFICATE_LIFE, GRANT_LIFE, GRANT_RENEWAL,
         INTERCEPT_BEAT, LINK_DEAD, LINK_HEARTBEAT, PREFACE, REPLICA_CERTIFICATE_LIFE, TICKET_LIFE,
+        UDP_FLOW_IDLE,
     },
 };
 use fairlead_wire::{
     grant::{Grant, GrantSigner},
     identity::{DEVICE_DNS_NAME, REPLICA_DNS_NAME},
     key::Key,
-    open::{GRANT_MAX_BYTES, GRANT_PATH, OPEN_PATH, OpenRequest, Refusal, Refused},
+    open::{GRANT_MAX_BYTES, GRANT_PATH, OPEN_MORE_PATH, OPEN_PATH, OpenRequest, Refusal, Refused},
     preface::{Answer, PREFACE_BYTES},
+    resolve::{RESOLVE_PATH, RESOLVED_MAX_BYTES, ResolveRequest},
     ticket::TICKET_BYTES,
 };
 
 use crate::{
     carrier::{CARRIER_WINDOW, FRAME_BYTES, FRAME_HEAD_BYTES, STREAM_WINDOW, STREAMS_MAX},
+    datagrams::DATAGRAM_MAX_BYTES,
     load::BULK_BYTES,
     pool::{CARRIERS_MAX, FURTHER_QUIET},
     tls::ALPN,
@@ -86,11 +89,23 @@ fn it_says_how_a_carrier_is_set() {
 fn it_says_what_is_asked_inside_a_carrier_and_how_it_is_refused() {
     says(&format!("`POST {GRANT_PATH}` | | the grant, at most {} KiB", GRANT_MAX_BYTES >> 10));
     let (service, port) = ("shop/cart".parse().expect("valid"), "80".parse().expect("valid"));
-    let wish = OpenRequest { session: SessionId::generate(), service, port, probe: true };
+    let callee = Callee::pod_of(service, "cart-0".parse().expect("valid"));
+    let port = ServicePort::udp(port);
+    let wish = OpenRequest { session: SessionId::generate(), callee, port, probe: true };
     says(&format!("`POST {OPEN_PATH}`"));
+    says(&format!("`POST {OPEN_MORE_PATH}`"));
+    says(&format!("big-endian, at most {DATAGRAM_MAX_BYTES}"));
+    says(&format!("nothing passes for {} s is ended", s(UDP_FLOW_IDLE)));
     for name in wish.to_head().headers().keys() {
         says(&format!("`{name}"));
     }
+    let name = "_sql._tcp.db.shop".parse().expect("valid");
+    let question = ResolveRequest { session: wish.session, name, record: 33 };
+    says(&format!("`POST {RESOLVE_PATH}`"));
+    for name in question.to_head().headers().keys() {
+        says(&format!("`{name}"));
+    }
+    says(&format!("at most {} KiB", RESOLVED_MAX_BYTES >> 10));
     let refused = Refused::new(Refusal::NotAllowed, "no").to_head();
     for name in refused.headers().keys() {
         says(&format!("has `{name}` in plain words"));

@@ -9,8 +9,8 @@ use std::{
 };
 
 use fairlead_model::{
-    GrantId, OrgId, Port, ServiceRef, SessionId, SessionKind, TeamspaceId, Thumbprint, UserId,
-    timers::CLOCK_SKEW,
+    GrantId, OrgId, PodName, Port, Protocol, ServicePort, ServiceRef, SessionId, SessionKind,
+    TeamspaceId, Thumbprint, UserId, timers::CLOCK_SKEW,
 };
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, dangerous::insecure_decode_claims,
@@ -47,11 +47,14 @@ pub enum GrantRefused {
     NotYetValid,
 }
 
-/// One service a grant covers, and which of its ports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One service a grant covers, and which of its ports. What is granted of a headless Service is granted of each of its
+/// pods; their names are there for the laptop, which has to know how they are called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantedService {
     pub service: ServiceRef,
-    pub ports: Vec<Port>,
+    pub ports: Vec<ServicePort>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<PodName>,
 }
 
 /// What the hub decided, in the words of the nouns.
@@ -74,7 +77,7 @@ pub struct Grant {
 impl Grant {
     /// Says whether the grant covers this port of this service.
     #[must_use]
-    pub fn allows(&self, service: &ServiceRef, port: Port) -> bool {
+    pub fn allows(&self, service: &ServiceRef, port: ServicePort) -> bool {
         self.services
             .iter()
             .any(|granted| granted.service == *service && granted.ports.contains(&port))
@@ -219,11 +222,17 @@ struct Confirmation {
     jkt: Thumbprint,
 }
 
+/// Whoever reads only `ports` allows less than was granted, never more.
 #[derive(Serialize, Deserialize)]
 struct ServiceClaim {
     ns: String,
     name: String,
+    /// Of TCP.
     ports: Vec<u16>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    udp: Vec<u16>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pods: Vec<PodName>,
 }
 
 impl From<&Grant> for Claims {
@@ -251,7 +260,9 @@ impl From<&GrantedService> for ServiceClaim {
         Self {
             ns: granted.service.namespace.to_string(),
             name: granted.service.name.to_string(),
-            ports: granted.ports.iter().map(|port| port.get()).collect(),
+            ports: ports_of(granted, Protocol::Tcp),
+            udp: ports_of(granted, Protocol::Udp),
+            pods: granted.pods.clone(),
         }
     }
 }
@@ -279,8 +290,15 @@ impl TryFrom<Claims> for Grant {
 fn granted(claim: ServiceClaim) -> Result<GrantedService, GrantRefused> {
     let service =
         ServiceRef::parse_parts(&claim.ns, &claim.name).map_err(|_| GrantRefused::Malformed)?;
-    let ports: Option<Vec<Port>> = claim.ports.into_iter().map(Port::new).collect();
-    Ok(GrantedService { service, ports: ports.ok_or(GrantRefused::Malformed)? })
+    let tcp = claim.ports.into_iter().map(|port| Port::new(port).map(ServicePort::tcp));
+    let udp = claim.udp.into_iter().map(|port| Port::new(port).map(ServicePort::udp));
+    let ports: Option<Vec<_>> = tcp.chain(udp).collect();
+    Ok(GrantedService { service, ports: ports.ok_or(GrantRefused::Malformed)?, pods: claim.pods })
+}
+
+fn ports_of(granted: &GrantedService, protocol: Protocol) -> Vec<u16> {
+    let ports = granted.ports.iter().filter(|port| port.protocol == protocol);
+    ports.map(|port| port.port.get()).collect()
 }
 
 fn seconds_of(time: SystemTime) -> u64 {
@@ -319,7 +337,8 @@ mod tests {
                 action: SessionKind::Consume,
                 services: vec![GrantedService {
                     service: "shop/cart".parse().expect("valid"),
-                    ports: vec![port(80), port(8080)],
+                    ports: vec![port(80), port(8080), udp(53)],
+                    pods: vec!["cart-0".parse().expect("valid")],
                 }],
                 policy_version: 7,
                 issued_at,
@@ -354,8 +373,12 @@ mod tests {
         }
     }
 
-    fn port(number: u16) -> Port {
-        Port::new(number).expect("not 0")
+    fn port(number: u16) -> ServicePort {
+        ServicePort::tcp(Port::new(number).expect("not 0"))
+    }
+
+    fn udp(number: u16) -> ServicePort {
+        ServicePort::udp(Port::new(number).expect("not 0"))
     }
 
     #[test]
@@ -367,10 +390,12 @@ mod tests {
     #[test]
     fn a_grant_covers_its_services_and_ports_only() {
         let grant = World::new().grant;
-        let allows =
-            |service: &str, number| grant.allows(&service.parse().expect("valid"), port(number));
-        assert!(allows("shop/cart", 80) && allows("shop/cart", 8080));
-        assert!(!allows("shop/cart", 81) && !allows("shop/payment", 80) && !allows("pay/cart", 80));
+        let allows = |service: &str, port| grant.allows(&service.parse().expect("valid"), port);
+        assert!(allows("shop/cart", port(80)) && allows("shop/cart", port(8080)));
+        assert!(!allows("shop/cart", port(81)) && !allows("shop/payment", port(80)));
+        assert!(!allows("pay/cart", port(80)));
+        assert!(allows("shop/cart", udp(53)) && !allows("shop/cart", port(53)));
+        assert!(!allows("shop/cart", udp(80)), "a number is not a protocol");
     }
 
     #[test]
@@ -420,6 +445,13 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_of_before_has_neither_udp_nor_pods() {
+        let claim = json!({"ns": "shop", "name": "cart", "ports": [80]});
+        let read = granted(serde_json::from_value(claim).expect("a claim")).expect("readable");
+        assert_eq!((read.ports, read.pods), (vec![port(80)], Vec::new()));
+    }
+
+    #[test]
     fn the_public_key_is_no_shared_secret() {
         let world = World::new();
         let mut header = Header::new(Algorithm::HS256);
@@ -462,7 +494,11 @@ mod tests {
         let mut world = World::new();
         let longest = |n: usize| format!("{}/{n:0>63}", "n".repeat(63)).parse().expect("valid");
         world.grant.services = (0..6000)
-            .map(|n| GrantedService { service: longest(n), ports: vec![port(8080), port(65_535)] })
+            .map(|n| GrantedService {
+                service: longest(n),
+                ports: vec![port(8080), port(65_535)],
+                pods: Vec::new(),
+            })
             .collect();
         let jwt = world.jwt();
         assert!(jwt.len() <= GRANT_MAX_BYTES, "{} bytes", jwt.len());

@@ -13,6 +13,7 @@ pub mod identity;
 pub mod key;
 pub mod open;
 pub mod preface;
+pub mod resolve;
 pub mod ticket;
 pub mod words;
 

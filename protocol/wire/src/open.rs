@@ -1,13 +1,18 @@
 //! What is said inside a carrier: `POST /v1/open` begins a stream to a service, `POST /v1/grant` presents a grant.
 //!
+//! A wish that says more than a Service and a TCP port goes to `/v2/open`: an end that has only `/v1/open` refuses it,
+//! where it would otherwise overlook what is new and connect to something else.
+//!
 //! Only the heads are made and read here; frames and flow control belong to `fairlead-tunnel`.
 
 use std::{fmt, time::Duration};
 
-use fairlead_model::{Port, ServiceRef, SessionId};
+use fairlead_model::{Callee, PodName, Port, Protocol, ServicePort, ServiceRef, SessionId};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 pub const OPEN_PATH: &str = "/v1/open";
+/// Where a wish goes that names a pod or UDP.
+pub const OPEN_MORE_PATH: &str = "/v2/open";
 pub const GRANT_PATH: &str = "/v1/grant";
 /// Longest grant that an agent reads, and that the hub signs. It holds the 6,000 services that a laptop takes at most,
 /// even when their names are as long as Kubernetes lets them be.
@@ -17,6 +22,9 @@ const AUTHORITY: &str = "fairlead.internal";
 const SESSION: HeaderName = HeaderName::from_static("fairlead-session");
 const SERVICE: HeaderName = HeaderName::from_static("fairlead-service");
 const PORT: HeaderName = HeaderName::from_static("fairlead-port");
+const POD: HeaderName = HeaderName::from_static("fairlead-pod");
+const PROTOCOL: HeaderName = HeaderName::from_static("fairlead-protocol");
+const UDP: &str = "udp";
 const PROBE: HeaderName = HeaderName::from_static("fairlead-probe");
 const CONNECT: HeaderName = HeaderName::from_static("fairlead-connect-us");
 const REASON: HeaderName = HeaderName::from_static("fairlead-reason");
@@ -28,25 +36,40 @@ pub enum InvalidOpen {
     Header(&'static str),
 }
 
-/// The wish for one stream: to which port of which service, on behalf of which session.
+/// The wish for one stream: to which port of whom, on behalf of which session. Over a stream to a UDP port go datagrams
+/// (`datagram.rs`), over one to a TCP port bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OpenRequest {
     pub session: SessionId,
-    pub service: ServiceRef,
+    pub callee: Callee,
     /// The Service's port, in both directions.
-    pub port: Port,
+    pub port: ServicePort,
     /// Only to see whether the way is open: the far end connects, says so, and closes.
     pub probe: bool,
 }
 
 impl OpenRequest {
+    /// Makes the wish for a connection to a TCP port of a Service.
+    #[must_use]
+    pub const fn tcp(session: SessionId, service: ServiceRef, port: Port) -> Self {
+        let callee = Callee { service, pod: None };
+        Self { session, callee, port: ServicePort::tcp(port), probe: false }
+    }
+
     #[must_use]
     pub fn to_head(&self) -> Request<()> {
-        let mut head = post(OPEN_PATH);
+        let is_plain = self.callee.pod.is_none() && self.port.protocol == Protocol::Tcp;
+        let mut head = post(if is_plain { OPEN_PATH } else { OPEN_MORE_PATH });
         let headers = head.headers_mut();
         headers.insert(SESSION, text(&self.session));
-        headers.insert(SERVICE, text(&self.service));
-        headers.insert(PORT, text(&self.port));
+        headers.insert(SERVICE, text(&self.callee.service));
+        headers.insert(PORT, text(&self.port.port));
+        if let Some(pod) = &self.callee.pod {
+            headers.insert(POD, text(pod));
+        }
+        if self.port.protocol == Protocol::Udp {
+            headers.insert(PROTOCOL, HeaderValue::from_static(UDP));
+        }
         if self.probe {
             headers.insert(PROBE, HeaderValue::from_static("1"));
         }
@@ -54,10 +77,21 @@ impl OpenRequest {
     }
 
     pub fn parse(headers: &HeaderMap) -> Result<Self, InvalidOpen> {
+        let pod = if headers.contains_key(POD) {
+            Some(the_one::<PodName>(headers, POD, "fairlead-pod")?)
+        } else {
+            None
+        };
+        let protocol = match headers.get(PROTOCOL) {
+            None => Protocol::Tcp,
+            Some(value) if value == UDP => Protocol::Udp,
+            Some(_) => return Err(InvalidOpen::Header("fairlead-protocol")),
+        };
+        let port = the_one(headers, PORT, "fairlead-port")?;
         Ok(Self {
             session: the_one(headers, SESSION, "fairlead-session")?,
-            service: the_one(headers, SERVICE, "fairlead-service")?,
-            port: the_one(headers, PORT, "fairlead-port")?,
+            callee: Callee { service: the_one(headers, SERVICE, "fairlead-service")?, pod },
+            port: ServicePort { port, protocol },
             probe: headers.contains_key(PROBE),
         })
     }
@@ -168,7 +202,7 @@ impl Refused {
     }
 }
 
-fn post(path: &'static str) -> Request<()> {
+pub(crate) fn post(path: &'static str) -> Request<()> {
     let mut head = Request::new(());
     *head.method_mut() = Method::POST;
     *head.uri_mut() = Uri::builder()
@@ -180,7 +214,7 @@ fn post(path: &'static str) -> Request<()> {
     head
 }
 
-fn text(value: &impl fmt::Display) -> HeaderValue {
+pub(crate) fn text(value: &impl fmt::Display) -> HeaderValue {
     HeaderValue::try_from(value.to_string()).expect("ids, names and ports are plain ASCII")
 }
 
@@ -194,7 +228,7 @@ fn readable(reason: &str) -> HeaderValue {
     HeaderValue::try_from(plain).expect("printable ASCII fits a header")
 }
 
-fn the_one<T: std::str::FromStr>(
+pub(crate) fn the_one<T: std::str::FromStr>(
     headers: &HeaderMap,
     name: HeaderName,
     shown: &'static str,
@@ -213,12 +247,9 @@ mod tests {
     use super::*;
 
     fn wish(probe: bool) -> OpenRequest {
-        OpenRequest {
-            session: SessionId::generate(),
-            service: "shop/cart".parse().expect("valid"),
-            port: Port::new(80).expect("not 0"),
-            probe,
-        }
+        let cart = "shop/cart".parse().expect("valid");
+        let port = Port::new(80).expect("not 0");
+        OpenRequest { probe, ..OpenRequest::tcp(SessionId::generate(), cart, port) }
     }
 
     #[test]
@@ -227,6 +258,20 @@ mod tests {
             let wish = wish(probe);
             let head = wish.to_head();
             assert_eq!(head.uri().path(), OPEN_PATH);
+            assert_eq!(OpenRequest::parse(head.headers()), Ok(wish));
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_version_would_overlook_is_asked_elsewhere() {
+        let plain = wish(false);
+        let udp = OpenRequest { port: ServicePort::udp(plain.port.port), ..plain.clone() };
+        let pod = PodName::parse("db-0").expect("valid");
+        let pod =
+            OpenRequest { callee: Callee::pod_of(plain.callee.service.clone(), pod), ..plain };
+        for wish in [udp, pod] {
+            let head = wish.to_head();
+            assert_eq!(head.uri().path(), OPEN_MORE_PATH);
             assert_eq!(OpenRequest::parse(head.headers()), Ok(wish));
         }
     }
@@ -279,10 +324,12 @@ mod tests {
 
         #[test]
         fn no_headers_make_the_parser_panic(
-            session in any::<Vec<u8>>(), service in any::<Vec<u8>>(), port in any::<Vec<u8>>()
+            session in any::<Vec<u8>>(), service in any::<Vec<u8>>(), port in any::<Vec<u8>>(),
+            pod in any::<Vec<u8>>(), protocol in any::<Vec<u8>>()
         ) {
             let mut headers = HeaderMap::new();
-            for (name, value) in [(SESSION, session), (SERVICE, service), (PORT, port)] {
+            let named = [(SESSION, session), (SERVICE, service), (PORT, port), (POD, pod), (PROTOCOL, protocol)];
+            for (name, value) in named {
                 if let Ok(value) = HeaderValue::from_bytes(&value) {
                     headers.insert(name, value);
                 }

@@ -261,7 +261,8 @@ pub(crate) async fn opens(
     port: u16,
 ) -> anyhow::Result<Result<(), String>> {
     let service: ServiceRef = service.parse()?;
-    let wish = OpenRequest { session, service, port: port.to_string().parse()?, probe: true };
+    let port = port.to_string().parse()?;
+    let wish = OpenRequest { probe: true, ..OpenRequest::tcp(session, service, port) };
     refused(opener.open(&wish).await.map(drop))
 }
 

@@ -15,12 +15,20 @@ const DENIED: i32 = 30;
 const CONFLICT: i32 = 51;
 const UNPROVEN: i32 = 70;
 
+const LAPTOP_DNS: &str = "127.72.0.53";
+/// Record types, as DNS numbers them.
+const A: u16 = 1;
+const SRV: u16 = 33;
+
 pub(crate) fn stories() -> Vec<Story> {
     vec![
         Story::new("every line of the show holds", |world| show(world, &mut io::stderr())),
         Story::new("a pod may be deleted while it is consumed", a_pod_is_deleted).of_the_owner(),
         Story::new("plain TCP, headless and gRPC services are consumed by name", tcp_and_grpc),
         Story::new("a program that is run reaches services, and nothing else does", one_program),
+        Story::new("the cluster's DNS is consumed over UDP", over_udp),
+        Story::new("each pod of a StatefulSet has a name while it is there", pods_by_name)
+            .of_the_owner(),
         Story::new("who may not consume reaches nothing and hears why", may_not_consume),
         Story::new("one command takes several ports, or leaves one to the pods", several_ports),
         Story::new("leaving all gives every service back and goes on consuming", leaving_all),
@@ -51,11 +59,9 @@ fn tcp_and_grpc(world: &World) -> anyhow::Result<()> {
     ada.gets_ready()?;
     ada.fairlead(&["consume", "shop/ledger", "shop/ledger-nodes", "shop/recommend"])?.ok()?;
 
-    for name in ["ledger.shop:7000", "ledger-nodes.shop:7000"] {
-        let mut ledger = ada.command(world.laptop_program("shop"));
-        ledger.args(["tcp", name, "one line"]);
-        let said = say(ledger)?.ok()?.stdout;
-        ensure!(said.contains("\"ledger-0\""), "nobody greeted at {name}: {said}");
+    for name in ["ledger.shop", "ledger-nodes.shop", "ledger-0.ledger-nodes.shop.svc"] {
+        let said = greeted_at(&ada, name)?;
+        ensure!(said.contains("\"ledger-0\""), "somebody else greeted at {name}: {said}");
         ensure!(said.lines().any(|line| line == "one line"), "the line did not come back: {said}");
     }
 
@@ -92,6 +98,90 @@ fn one_program(world: &World) -> anyhow::Result<()> {
     ada.asks("http://frontend.shop")?;
     ada.fairlead(&["stop"])?.ok()?;
     Ok(())
+}
+
+/// Says one line to the ledger at a name, and returns what came back.
+fn greeted_at(ada: &Person<'_>, name: &str) -> anyhow::Result<String> {
+    let mut ledger = ada.command(ada.laptop_program("shop"));
+    ledger.args(["tcp", &format!("{name}:7000"), "one line"]);
+    Ok(say(ledger)?.ok()?.stdout)
+}
+
+/// Asks a DNS server about a name of the cluster, and returns its answer in hexadecimal digits.
+fn asked(ada: &Person<'_>, server: &str, name: &str, record: u16) -> anyhow::Result<String> {
+    let mut question = "000701000001000000000000".to_owned();
+    for label in format!("{name}.svc.cluster.local").split('.') {
+        question.push_str(&format!("{:02x}{}", label.len(), in_hex(label)));
+    }
+    question.push_str(&format!("00{record:04x}0001"));
+    let mut asks = ada.command(ada.laptop_program("shop"));
+    asks.args(["datagram", &format!("{server}:53"), &question]);
+    let answer = say(asks)?.ok()?.stdout;
+    ensure!(answer.starts_with("0007"), "an answer to another question: {answer}");
+    Ok(answer)
+}
+
+/// Says whether an answer ends in an address of 127.72.0.0/14.
+fn ours(answer: &str) -> bool {
+    let address = answer.trim_end().get(answer.trim_end().len().saturating_sub(8)..);
+    address.is_some_and(|address| {
+        ["7f48", "7f49", "7f4a", "7f4b"].iter().any(|n| address.starts_with(n))
+    })
+}
+
+fn in_hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The cluster's own DNS has the same port twice: of UDP and of TCP.
+fn over_udp(world: &World) -> anyhow::Result<()> {
+    let ada = world.ada();
+    ada.gets_ready()?;
+    let said = ada.fairlead(&["consume", "kube-system/kube-dns"])?.ok()?.stdout;
+    ensure!(said.contains("53,53/udp"), "both are reached: {said}");
+    for _ in 0..3 {
+        let answer = asked(&ada, "kube-dns.kube-system", "kubernetes.default", A)?;
+        ensure!(answer.contains("0a600001"), "it is 10.96.0.1: {answer}");
+    }
+    ada.fairlead(&["stop"])?.ok()?;
+    Ok(())
+}
+
+/// Names appear and vanish with the pods, and each leads to its own.
+fn pods_by_name(world: &World) -> anyhow::Result<()> {
+    let ada = world.ada();
+    ada.gets_ready()?;
+    ada.fairlead(&["consume", "shop/ledger-nodes"])?.ok()?;
+    let scales_to = |replicas: &str| {
+        world.kubectl(&["-n", "shop", "scale", "statefulset/ledger", "--replicas", replicas])
+    };
+    let greets = |pod: &str| {
+        let said = greeted_at(&ada, &format!("{pod}.ledger-nodes.shop"))?;
+        ensure!(said.contains(&format!("\"{pod}\"")), "somebody else greeted as {pod}: {said}");
+        Ok(())
+    };
+    scales_to("2")?;
+    for pod in ["ledger-0", "ledger-1"] {
+        within(PATIENCE, "a pod is reached by its own name", || greets(pod))?;
+    }
+    let listed = ada.reads(&["consume", "list"])?.to_string();
+    ensure!(listed.contains("\"pod\":\"ledger-1\""), "it is not shown: {listed}");
+    let ports = asked(&ada, LAPTOP_DNS, "_lines._tcp.ledger-nodes.shop", SRV)?;
+    for pod in ["ledger-0", "ledger-1"] {
+        ensure!(ports.contains(&in_hex(pod)), "{pod} is not among them: {ports}");
+        let address = asked(&ada, LAPTOP_DNS, &format!("{pod}.ledger-nodes.shop"), A)?;
+        ensure!(ours(&address), "{pod} has no address of the laptop: {address}");
+    }
+    ensure!(ours(&ports), "the targets have the laptop's addresses: {ports}");
+    scales_to("1")?;
+    within(PATIENCE, "the name vanishes with its pod", || {
+        let listed = ada.reads(&["consume", "list"])?.to_string();
+        ensure!(!listed.contains("ledger-1"), "{listed}");
+        Ok(())
+    })?;
+    greets("ledger-0")?;
+    ada.fairlead(&["stop"])?.ok()?;
+    world.shop().is_open()
 }
 
 fn may_not_consume(world: &World) -> anyhow::Result<()> {

@@ -65,7 +65,8 @@ fn grant() -> Grant {
         action: SessionKind::Consume,
         services: vec![GrantedService {
             service: "shop/cart".parse().expect("valid"),
-            ports: vec!["80".parse().expect("valid")],
+            ports: ["80", "53/udp"].map(|port| port.parse().expect("valid")).into(),
+            pods: vec!["cart-0".parse().expect("valid")],
         }],
         policy_version: 7,
         issued_at,

@@ -35,6 +35,8 @@ pub enum Verb {
     Connect(ConnectArgs),
     /// Holds one conversation over plain TCP and prints the other side of it
     Tcp(TcpArgs),
+    /// Send one datagram and print the answer
+    Datagram(DatagramArgs),
 }
 
 /// Where a role listens, and what it calls itself.
@@ -140,6 +142,14 @@ pub struct TcpArgs {
     /// Pause before each line
     #[arg(long, default_value_t = 0)]
     pub every_ms: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct DatagramArgs {
+    #[arg(value_name = "HOST:PORT")]
+    pub target: String,
+    /// What to send, in hexadecimal digits
+    pub hex: String,
 }
 
 #[cfg(test)]

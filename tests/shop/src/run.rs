@@ -37,6 +37,7 @@ pub async fn run(verb: Verb, stop: CancellationToken, out: &mut impl Write) -> a
         Verb::Get(args) => tools::get::get(args, stop, out).await,
         Verb::Connect(args) => tools::connect::connect(args, stop, out).await,
         Verb::Tcp(args) => tools::tcp::converse(args, out).await,
+        Verb::Datagram(args) => tools::datagram::ask(args, out).await,
     }
 }
 

@@ -755,7 +755,11 @@ export interface components {
         GrantedService: {
             name: string;
             namespace: string;
+            /** @description The names by which a headless service has its pods. */
+            pods: string[];
+            /** @description Of TCP. */
             ports: number[];
+            udp_ports: number[];
         };
         Group: {
             /** Format: uuid */

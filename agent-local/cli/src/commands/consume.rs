@@ -1,6 +1,6 @@
 //! `fairlead consume PATTERN…|list|clear`.
 
-use fairlead_model::{Pattern, Patterns, Port, SessionKind};
+use fairlead_model::{Pattern, Patterns, ServicePort, SessionKind};
 use laptop_ipc::{
     FailureKind,
     daemon::{Reached, Request, Session, Teamspace},
@@ -23,7 +23,7 @@ impl Shown for Consumed {
         let rows = self.0.iter().map(|reached| {
             let ports = reached.ports.iter().map(|port| here(reached, *port)).collect::<Vec<_>>();
             [
-                reached.service.to_string(),
+                reached.callee.service.to_string(),
                 reached.name.clone(),
                 ports.join(","),
                 reached.address.to_string(),
@@ -38,8 +38,8 @@ impl Shown for Consumed {
 }
 
 /// Returns the port on this laptop, and which one it stands for.
-fn here(reached: &Reached, port: Port) -> String {
-    let remapped = reached.remapped.iter().find(|remapped| remapped.port == port);
+fn here(reached: &Reached, port: ServicePort) -> String {
+    let remapped = reached.remapped.iter().find(|remapped| ServicePort::tcp(remapped.port) == port);
     remapped.map_or_else(|| port.to_string(), |r| format!("{} (for {port})", r.laptop_port))
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn begin(
     if proven.is_ok() {
         context.output.say(format!(
             "{} of teamspace `{}` can be reached by name.",
-            counted(session.services.len()),
+            counted(session.services.iter().filter(|reached| reached.callee.pod.is_none()).count()),
             session.teamspace.name
         ));
     }

@@ -123,17 +123,17 @@ fn about(session: &Session) -> String {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use fairlead_model::{CarrierPath, Phase, Port, SessionId, TeamspaceId, Transport};
+    use fairlead_model::{CarrierPath, Phase, ServiceRef, SessionId, TeamspaceId, Transport};
     use laptop_ipc::daemon::{Reached, Teamspace};
 
     use super::*;
 
     fn reached(service: &str, refusal: Option<&str>) -> Reached {
         Reached {
-            service: service.parse().expect("valid"),
+            callee: service.parse::<ServiceRef>().expect("valid").into(),
             name: "cart.shop".to_owned(),
             address: Ipv4Addr::new(127, 72, 1, 2),
-            ports: vec![Port::new(80).expect("not 0")],
+            ports: vec!["80".parse().expect("a port")],
             remapped: Vec::new(),
             refusal: refusal.map(str::to_owned),
         }

@@ -80,7 +80,7 @@ fn must_be_proven(session: &Session, seconds: u64) -> Result<(), CliError> {
 }
 
 fn where_it_is(name: &RunName) -> Vec<String> {
-    let host = format!("{}.{}", name.service.name, name.service.namespace);
+    let host = format!("{}.{}", name.callee.short_name(), name.callee.service.namespace);
     let moved = name.moved.iter();
     moved.map(|moved| format!("{host}:{} is {host}:{}", moved.from, moved.to)).collect()
 }
@@ -100,8 +100,9 @@ fn become_program(names: &[RunName], program: &[std::ffi::OsString]) -> CliError
     };
     let mut command = std::process::Command::new(ourselves);
     command.arg("inside").arg("--hosts").arg(hosts.as_raw_fd().to_string());
-    if let Some(RunName { service, address, .. }) = names.first() {
-        let name = format!("{}.{}.svc.cluster.local", service.name, service.namespace);
+    if let Some(RunName { callee, address, .. }) = names.first() {
+        let (name, namespace) = (callee.short_name(), &callee.service.namespace);
+        let name = format!("{name}.{namespace}.svc.cluster.local");
         command.arg("--proof").arg(name).arg(address.to_string());
     }
     command.arg("--").args(program).envs(config::past_proxies(&exceptions(names)));
@@ -113,7 +114,7 @@ fn become_program(names: &[RunName], program: &[std::ffi::OsString]) -> CliError
 /// Writes the hosts file into memory that the next program inherits.
 fn hosts_for(names: &[RunName]) -> std::io::Result<fs::File> {
     let entries: Vec<_> =
-        names.iter().map(|name| entry_of(&name.service, name.is_home, name.address)).collect();
+        names.iter().map(|name| entry_of(&name.callee, name.is_home, name.address)).collect();
     let mut file = fs::File::from(memfd_create("hosts", MFdFlags::empty())?);
     file.write_all(&with_entries_first(&fs::read(HOSTS)?, &entries))?;
     Ok(file)
@@ -122,9 +123,9 @@ fn hosts_for(names: &[RunName]) -> std::io::Result<fs::File> {
 /// Returns what a proxy must not be asked for.
 fn exceptions(names: &[RunName]) -> Vec<String> {
     let mut except: BTreeSet<String> = BTreeSet::new();
-    for RunName { service, is_home, .. } in names {
-        except.insert(format!(".{}", service.namespace));
-        except.extend(is_home.then(|| service.name.to_string()));
+    for RunName { callee, is_home, .. } in names {
+        except.insert(format!(".{}", callee.service.namespace));
+        except.extend(is_home.then(|| callee.short_name()));
     }
     except.extend([".svc".to_owned(), ".cluster.local".to_owned(), format!("{NETWORK}/14")]);
     except.into_iter().collect()
@@ -134,6 +135,7 @@ fn exceptions(names: &[RunName]) -> Vec<String> {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use fairlead_model::ServiceRef;
     use laptop_ipc::daemon::Moved;
 
     use super::*;
@@ -141,7 +143,7 @@ mod tests {
     fn name(service: &str, is_home: bool) -> RunName {
         let port = |number: &str| number.parse().expect("valid");
         RunName {
-            service: service.parse().expect("valid"),
+            callee: service.parse::<ServiceRef>().expect("valid").into(),
             address: Ipv4Addr::new(127, 72, 1, 2),
             is_home,
             moved: vec![Moved { from: port("80"), to: port("8080") }],

@@ -35,6 +35,11 @@ impl Shown for StatusView {
             self.proxy.as_ref().map(|proxy| format!("proxy   {proxy}\n")).unwrap_or_default(),
             laptop(&self.status.laptop, self.status.way),
         );
+        if let Some(why) = &self.status.dns_refusal {
+            text.push_str(&format!(
+                "dns     does not answer ({why}): names are in the hosts file only\n"
+            ));
+        }
         text.push('\n');
         text.push_str(&list::sessions_text(&self.status.sessions));
         text

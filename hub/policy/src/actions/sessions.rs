@@ -1,6 +1,6 @@
 //! Sessions: who may consume, who may intercept, and who may end what somebody began.
 
-use fairlead_model::{InterceptPort, Port, SessionId, UserId};
+use fairlead_model::{InterceptPort, ServicePort, SessionId, UserId};
 
 use super::{Action, Particulars};
 use crate::{Caller, Resource, ServiceFacts, TeamspaceFacts, Verb};
@@ -9,7 +9,7 @@ use crate::{Caller, Resource, ServiceFacts, TeamspaceFacts, Verb};
 #[derive(Clone, Debug)]
 pub struct Consume {
     pub target: ServiceFacts,
-    pub ports: Vec<Port>,
+    pub ports: Vec<ServicePort>,
 }
 
 impl Action for Consume {

@@ -15,7 +15,7 @@ async fn a_refusal_says_why() {
     tokio::spawn(async move {
         while let Some(Incoming::Open(offered)) = acceptor.next().await {
             let wish = offered.request().clone();
-            offered.refuse(Refusal::NotAllowed, format!("no grant covers {}", wish.service));
+            offered.refuse(Refusal::NotAllowed, format!("no grant covers {}", wish.callee));
         }
     });
     let expected = Refused::new(Refusal::NotAllowed, "no grant covers shop/cart");

@@ -251,12 +251,8 @@ pub(crate) fn key() -> Key {
 }
 
 pub(crate) fn wish() -> OpenRequest {
-    OpenRequest {
-        session: SessionId::generate(),
-        service: "shop/cart".parse().expect("valid"),
-        port: Port::new(80).expect("not 0"),
-        probe: false,
-    }
+    let cart = "shop/cart".parse().expect("valid");
+    OpenRequest::tcp(SessionId::generate(), cart, Port::new(80).expect("not 0"))
 }
 
 pub(crate) fn device_of(organization: &OrganizationAuthority, key: &Key) -> TlsIdentity {

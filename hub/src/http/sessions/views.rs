@@ -1,5 +1,6 @@
 //! Sessions as they are asked for and shown.
 
+use fairlead_model::{Protocol, ServicePort};
 use hub_store::{Granted, Wanted};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -65,7 +66,11 @@ pub(super) struct SessionBegun {
 pub(super) struct GrantedService {
     namespace: String,
     name: String,
+    /// Of TCP.
     ports: Vec<u16>,
+    udp_ports: Vec<u16>,
+    /// The names by which a headless service has its pods.
+    pods: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -216,9 +221,16 @@ impl From<Granted> for GrantedService {
         Self {
             namespace: granted.service.namespace.into(),
             name: granted.service.name.into(),
-            ports: granted.ports.into_iter().map(fairlead_model::Port::get).collect(),
+            ports: ports_of(&granted.ports, Protocol::Tcp),
+            udp_ports: ports_of(&granted.ports, Protocol::Udp),
+            pods: granted.pods.into_iter().map(String::from).collect(),
         }
     }
+}
+
+fn ports_of(ports: &[ServicePort], protocol: Protocol) -> Vec<u16> {
+    let ports = ports.iter().filter(|port| port.protocol == protocol);
+    ports.map(|port| port.port.get()).collect()
 }
 
 impl From<ConsumeBegun> for SessionBegun {

@@ -155,6 +155,9 @@ pub struct CatalogueService {
     /// Why this service cannot be intercepted; empty when it can.
     #[prost(string, tag = "7")]
     pub intercept_refusal: ::prost::alloc::string::String,
+    /// The names by which a headless service has its pods, at most a hundred: "db-0" is reached as db-0.db.shop.
+    #[prost(string, repeated, tag = "8")]
+    pub pods: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CataloguePort {
@@ -212,6 +215,9 @@ pub struct FirstUse {
     pub service: ::core::option::Option<ServiceRef>,
     #[prost(uint32, tag = "3")]
     pub port: u32,
+    /// "UDP"; empty for TCP.
+    #[prost(string, tag = "4")]
+    pub protocol: ::prost::alloc::string::String,
 }
 /// This replica wants one more carrier of an intercept, beside those it has: each of them has bulk. The hub answers with a
 /// CarrierOffer to both ends, or not at all; the replica goes on with what it has.
