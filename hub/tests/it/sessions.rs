@@ -224,12 +224,12 @@ async fn more_services_than_a_grant_can_name_are_refused_in_words() {
         service.ports = ports.collect();
         service
     };
-    let changed = (0..100).map(with_ports).collect();
+    let changed = (0..200).map(with_ports).collect();
     let catalogue = Catalogue { full: true, changed, deleted: Vec::new() };
     big.agent.say(cluster_up::Message::Catalogue(catalogue)).await;
-    world.knows(&olga, big.id, 100).await;
+    world.knows(&olga, big.id, 200).await;
     let refused = olga.consumes(&world, big.id, &["shop/*"]).await;
-    assert!(refused.message().starts_with("100 services are more than one session can name"));
+    assert!(refused.message().starts_with("200 services are more than one session can name"));
     refused.with(400);
     let live = olga.get(&world, "/api/v1/sessions?live=true").await.with(200);
     assert_eq!(live["sessions"], json!([]));
