@@ -53,17 +53,17 @@ impl Lane {
     }
 }
 
-/// Adds a lane. A first one means that the laptop began anew: it takes the place of the first one before, and whether
-/// the further ones are of any use shows at their next beat.
+/// Adds a lane. A first one takes the place of the first one before, which takes no more streams and ends with those it
+/// has: the laptop may have begun anew, or only have been offered a carrier twice. Whether the further ones are of any
+/// use shows at their next beat.
 pub(crate) fn take_in(lanes: &mut Vec<Lane>, new: Lane) {
     if new.kind == Kind::First {
         for lane in lanes.iter_mut() {
             match lane.kind {
-                Kind::First => lane.ends.cancel(),
+                Kind::First => lane.carrier().drain(),
                 Kind::Further => lane.answers = false,
             }
         }
-        lanes.retain(|lane| lane.kind == Kind::Further);
     }
     lanes.push(new);
 }
@@ -95,8 +95,10 @@ mod tests {
         take_in(&mut lanes, further.clone());
         assert!(lanes.iter().all(|lane| lane.answers), "a further one takes nobody's place");
         take_in(&mut lanes, new.clone());
-        assert!(old.ends.is_cancelled() && !further.ends.is_cancelled());
-        assert_eq!(lanes.iter().map(|lane| lane.answers).collect::<Vec<_>>(), [false, true]);
+        assert!(!old.takes_streams(), "it was drained");
+        assert!(!old.ends.is_cancelled(), "what is under way on it goes on");
+        assert!(further.takes_streams());
+        assert_eq!(lanes.iter().map(|lane| lane.answers).collect::<Vec<_>>(), [true, false, true]);
         assert!(place(&lanes).expect("the new one").is_on(new.carrier()));
     }
 
