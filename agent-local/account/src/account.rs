@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use fairlead_model::{ProxySettings, TeamspaceId, Thumbprint};
@@ -231,6 +232,9 @@ impl Pins {
         name: &str,
         key: Thumbprint,
     ) -> Result<(), AccountError> {
+        // Carriers come at the same time, and none may write over what another one has just learned.
+        static TRUSTING: Mutex<()> = Mutex::new(());
+        let _turn = TRUSTING.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut pins, mut names) = (self.read()?, self.names()?);
         let is_new_pin = pins.insert(teamspace.to_string(), key) != Some(key);
         let is_new_name =
@@ -320,5 +324,22 @@ mod tests {
         pins.check(teamspace, "renamed", first).expect("the id is known");
         pins.trust(made_up, "staging", other).expect("a person said so");
         pins.check(made_up, "staging", other).expect("trusted");
+    }
+
+    #[test]
+    fn keys_that_are_pinned_at_the_same_time_are_all_kept() {
+        let (_folder, _, account) = account();
+        let pins = account.pins();
+        let teamspaces: Vec<_> = (0..16).map(|_| TeamspaceId::generate()).collect();
+        let key = |n: usize| Thumbprint::of_spki(&n.to_be_bytes());
+        std::thread::scope(|scope| {
+            for (n, id) in teamspaces.iter().enumerate() {
+                let pins = &pins;
+                scope.spawn(move || pins.check(*id, &format!("t{n}"), key(n)).expect("kept"));
+            }
+        });
+        for (n, id) in teamspaces.iter().enumerate() {
+            assert_eq!(pins.of(*id).expect("readable"), Some(key(n)));
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -41,13 +42,17 @@ pub(crate) fn write_json(
     write(path, &bytes)
 }
 
+/// Files written by this process: two threads that write one file each have their own beside it.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
 /// Writes beside the file and renames over it, so that a crash leaves the old or the new one.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), AccountError> {
     let failed = |source| AccountError::Write { path: path.to_owned(), source };
     let folder = path.parent().expect("a file is in a folder");
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let turn = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let beside = path.with_file_name(format!(".{name}.{}.{turn}", std::process::id()));
     let written = write_new(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         // The file that could not be written is of no use to anybody.
