@@ -25,9 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 ///
 /// Only for a file that no one else has open.
 pub(crate) fn keep_others_out(file: &File) -> bool {
-    // Whoever waits makes the kernel send us a signal, which by default would end us; this one ends nobody.
-    fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG)
-        && fcntl(file.as_raw_fd(), F_SETLEASE, libc::F_WRLCK)
+    lease(file, libc::F_WRLCK)
 }
 
 /// Waits until nobody has the file open for writing, at most a second. `file` must be open for reading only.
@@ -39,12 +37,18 @@ pub(crate) fn wait_for_writers(file: &File) {
 }
 
 fn is_being_written(file: &File) -> bool {
-    let leased = fcntl(file.as_raw_fd(), F_SETLEASE, libc::F_RDLCK);
+    let leased = lease(file, libc::F_RDLCK);
     let busy = !leased && nix::errno::Errno::last() == nix::errno::Errno::EAGAIN;
     if leased {
         fcntl(file.as_raw_fd(), F_SETLEASE, libc::F_UNLCK);
     }
     busy
+}
+
+/// Takes a lease that ends nobody: who waits for one makes the kernel send its holder SIGIO, which would end us, unless
+/// another signal is named.
+fn lease(file: &File, kind: i32) -> bool {
+    fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG) && fcntl(file.as_raw_fd(), F_SETLEASE, kind)
 }
 
 #[expect(unsafe_code, reason = "neither nix nor rustix knows these two commands of fcntl")]
@@ -55,7 +59,7 @@ fn fcntl(file: RawFd, command: i32, argument: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
+    use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _};
 
     use super::*;
 
@@ -80,5 +84,22 @@ mod tests {
         std::io::Write::write_all(&mut &kept, b"whole").expect("written");
         drop(kept);
         assert_eq!(later.join().expect("no panic"), "whole");
+    }
+
+    #[test]
+    fn whoever_opens_a_leased_file_ends_nobody() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("file");
+        std::fs::write(&path, "").expect("written");
+        let mut hasty = OpenOptions::new();
+        hasty.write(true).custom_flags(libc::O_NONBLOCK);
+        for kind in [libc::F_RDLCK, libc::F_WRLCK] {
+            let held = OpenOptions::new().read(true).write(kind == libc::F_WRLCK).open(&path);
+            let held = held.expect("opened");
+            assert!(lease(&held, kind));
+            // The kernel's signal is sent, and was it SIGIO, it would end this program.
+            let refused = hasty.open(&path).expect_err("leased");
+            assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        }
     }
 }
