@@ -2,12 +2,13 @@
 
 use std::{
     fmt,
+    io::{self, Read},
     process::{Child, Command, Stdio},
-    thread::sleep,
+    thread::{self, JoinHandle, sleep},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -55,26 +56,51 @@ pub fn say(command: Command) -> anyhow::Result<Said> {
 /// A program at work; dropping it ends it.
 #[derive(Debug)]
 pub struct Running {
-    child: Option<Child>,
+    /// Until its end was waited for.
+    program: Option<Program>,
     what: String,
 }
 
-/// Starts a program, with nothing to read. What it says must fit into a pipe until its end is waited for.
+#[derive(Debug)]
+struct Program {
+    child: Child,
+    stdout: Hearing,
+    stderr: Hearing,
+}
+
+/// Everything is read at once: a program whose pipe is full waits until somebody reads.
+type Hearing = JoinHandle<io::Result<Vec<u8>>>;
+
+/// Starts a program, with nothing to read.
 pub fn begin(mut command: Command) -> anyhow::Result<Running> {
     let what = spoken(&command);
-    let child = command
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {what}"))?;
-    Ok(Running { child: Some(child), what })
+    let stdout = hear(child.stdout.take().expect("piped"));
+    let stderr = hear(child.stderr.take().expect("piped"));
+    Ok(Running { program: Some(Program { child, stdout, stderr }), what })
+}
+
+fn hear(mut pipe: impl Read + Send + 'static) -> Hearing {
+    thread::spawn(move || {
+        let mut heard = Vec::new();
+        pipe.read_to_end(&mut heard).map(|_| heard)
+    })
+}
+
+fn heard(hearing: Hearing) -> anyhow::Result<String> {
+    let heard = hearing.join().map_err(|_| anyhow!("nobody heard what was said"))??;
+    Ok(String::from_utf8_lossy(&heard).into_owned())
 }
 
 impl Running {
     /// Sends what Ctrl-C sends.
     pub fn interrupt(&self) {
-        let pid = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        let pid = self.program.as_ref().and_then(|program| i32::try_from(program.child.id()).ok());
         // It may have ended by itself.
         pid.map_or(Ok(()), |pid| kill(Pid::from_raw(pid), Signal::SIGINT)).unwrap_or_default();
     }
@@ -82,8 +108,8 @@ impl Running {
     /// Waits for its end and returns what it said; kills it when it takes longer.
     pub fn ends_within(mut self, patience: Duration) -> anyhow::Result<Said> {
         let begun = Instant::now();
-        let child = self.child.as_mut().context("its end is waited for once")?;
-        while child.try_wait()?.is_none() {
+        let program = self.program.as_mut().context("its end is waited for once")?;
+        while program.child.try_wait()?.is_none() {
             if begun.elapsed() > patience {
                 bail!("{}\nhas not ended after {patience:?}", self.what);
             }
@@ -94,20 +120,17 @@ impl Running {
 
     /// Waits for its end and returns what it said.
     pub fn ends(mut self) -> anyhow::Result<Said> {
-        let child = self.child.take().context("its end is waited for once")?;
-        let output = child.wait_with_output()?;
-        Ok(Said {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            what: std::mem::take(&mut self.what),
-        })
+        let program = self.program.take().context("its end is waited for once")?;
+        let Program { mut child, stdout, stderr } = program;
+        let code = child.wait()?.code();
+        let what = std::mem::take(&mut self.what);
+        Ok(Said { code, stdout: heard(stdout)?, stderr: heard(stderr)?, what })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
+        if let Some(Program { child, .. }) = &mut self.program {
             let ended = child.kill().and_then(|()| child.wait());
             ended.map(drop).unwrap_or_default();
         }
@@ -132,5 +155,13 @@ mod tests {
         echo.arg("said");
         let said = begin(echo).expect("begun").ends_within(Duration::from_secs(60)).expect("ended");
         assert_eq!(said.stdout, "said\n");
+    }
+
+    #[test]
+    fn a_program_that_says_more_than_a_pipe_holds_ends_by_itself() {
+        let mut counter = Command::new("seq");
+        counter.arg("1000000");
+        let said = begin(counter).expect("begun").ends_within(Duration::from_secs(60));
+        assert!(said.expect("ended").stdout.ends_with("\n1000000\n"));
     }
 }
