@@ -57,6 +57,8 @@ pub(crate) enum Target {
     Grants,
     /// The hosts file
     Hosts,
+    /// Questions to the laptop's DNS server, and what the cluster's says
+    Dns,
     /// The sockets of daemon and supervisor
     Ipc,
     /// Patterns of services
@@ -98,6 +100,7 @@ impl Target {
             Self::Opens => "opens",
             Self::Grants => "grants",
             Self::Hosts => "hosts",
+            Self::Dns => "dns",
             Self::Ipc => "ipc",
             Self::Patterns => "patterns",
         }

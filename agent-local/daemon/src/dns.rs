@@ -1,10 +1,8 @@
-//! The DNS server of this laptop: answers for what is consumed, on sockets that the supervisor made at 127.72.0.53.
+//! The DNS server of this laptop: answers for what is consumed, on sockets that the supervisor made at 127.72.0.53. What
+//! it answers is said in `laptop-dns`.
 //!
 //! Whoever asks waits for the cluster at most as long as any connection waits. At most `QUESTIONS_MAX` are under way;
 //! one more is dropped, and asked again by whoever asked it.
-
-mod answer;
-mod zone;
 
 use std::{
     io,
@@ -13,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use answer::{Asking, Next, consider};
 use fairlead_model::timers::LAPTOP_QUEUE;
 use fairlead_wire::resolve::ResolveRequest;
+use laptop_dns::{Asking, Next, consider};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -23,7 +21,6 @@ use tokio::{
     time::timeout,
 };
 use tracing::{debug, info, warn};
-pub(crate) use zone::Zone;
 
 use crate::{consume, keeper::Keeper};
 

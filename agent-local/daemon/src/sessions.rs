@@ -14,6 +14,7 @@ use fairlead_model::{
     TeamspaceId, timers::LAPTOP_SHOWN,
 };
 use fairlead_tunnel::CarrierHandle;
+use laptop_dns::Zone;
 use laptop_ipc::{
     daemon::{self, Laptop, Remapped, Way},
     supervisor::Reached,
@@ -23,7 +24,6 @@ use tokio::sync::watch;
 
 use crate::{
     desired::{DesiredSession, Wish},
-    dns::Zone,
     doors::Door,
     early_ends::EarlyEnds,
     granted::Granted,

@@ -3,6 +3,7 @@
 //! One function per parser, which panics when it does not hold. libFuzzer calls them with bytes of its own
 //! (`cargo xtask fuzz`), the test below with those that are committed in `corpus/`: what was once found stays found.
 
+mod dns;
 mod frames;
 mod grants;
 mod hosts;
@@ -10,6 +11,7 @@ mod ipc;
 mod opens;
 mod patterns;
 
+pub use dns::dns;
 pub use frames::frames;
 pub use grants::grants;
 pub use hosts::hosts;
@@ -25,11 +27,12 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 6] = [
+    const TARGETS: [Target; 7] = [
         ("frames", frames),
         ("opens", opens),
         ("grants", grants),
         ("hosts", hosts),
+        ("dns", dns),
         ("ipc", ipc),
         ("patterns", patterns),
     ];

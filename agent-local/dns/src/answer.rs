@@ -14,7 +14,7 @@ use hickory_proto::{
     },
 };
 
-use super::zone::{Found, Zone};
+use crate::zone::{Found, Zone};
 
 /// Whoever remembers an answer forgets it soon: services come and go.
 const TTL_S: u32 = 5;
@@ -28,7 +28,7 @@ const ANSWERS_MAX: usize = 100;
 
 /// What becomes of a question.
 #[derive(Debug)]
-pub(crate) enum Next {
+pub enum Next {
     Reply(Vec<u8>),
     /// The cluster's DNS knows more.
     Ask(Box<Asking>),
@@ -38,20 +38,22 @@ pub(crate) enum Next {
 
 /// A question that waits for the cluster's answer.
 #[derive(Debug)]
-pub(crate) struct Asking {
-    pub(crate) name: ClusterName,
+pub struct Asking {
+    pub name: ClusterName,
     reply: Message,
     record: RecordType,
     room: u16,
 }
 
 impl Asking {
-    pub(crate) fn record(&self) -> u16 {
+    #[must_use]
+    pub fn record(&self) -> u16 {
         self.record.into()
     }
 
     /// Makes the reply of what the cluster's DNS has said; without that, of the failure to ask it.
-    pub(crate) fn answered(mut self, said: Option<&[u8]>, zone: &Zone) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn answered(mut self, said: Option<&[u8]>, zone: &Zone) -> Option<Vec<u8>> {
         let said = said.and_then(|bytes| Message::from_vec(bytes).ok());
         let code = said.as_ref().map(|said| said.metadata.response_code);
         self.reply.metadata.response_code = match code {
@@ -80,7 +82,8 @@ impl Asking {
 }
 
 /// Decides about one question. `room` is how long an answer may be; over UDP the question says so itself.
-pub(crate) fn consider(bytes: &[u8], zone: &Zone, room: Option<u16>) -> Next {
+#[must_use]
+pub fn consider(bytes: &[u8], zone: &Zone, room: Option<u16>) -> Next {
     let Ok(message) = Message::from_vec(bytes) else { return malformed(bytes) };
     if message.metadata.message_type != MessageType::Query {
         return Next::Nothing;
@@ -219,10 +222,8 @@ mod tests {
     use hickory_proto::rr::rdata::SRV;
     use proptest::prelude::*;
 
-    use super::{
-        super::zone::tests::{DB, DB_0, zone},
-        *,
-    };
+    use super::*;
+    use crate::zone::tests::{DB, DB_0, zone};
 
     fn question(name: &str, record: RecordType) -> Message {
         let mut message = Message::new(7, MessageType::Query, OpCode::Query);

@@ -11,7 +11,7 @@ use laptop_ipc::supervisor::{CLUSTER_DOMAIN, DOMAIN, Reached};
 
 /// The names that are ours to answer.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Zone {
+pub struct Zone {
     /// By the name in the cluster: `db-0.db.shop`.
     addresses: HashMap<String, Ipv4Addr>,
     /// Of teamspaces beside the one that has the cluster's names, by the name in full.
@@ -40,7 +40,7 @@ pub(crate) enum Found {
 }
 
 impl Zone {
-    pub(crate) fn of<'r>(placed: impl Iterator<Item = (&'r Reached, Ipv4Addr)>) -> Self {
+    pub fn of<'r>(placed: impl Iterator<Item = (&'r Reached, Ipv4Addr)>) -> Self {
         let mut zone = Self::default();
         for (reached, address) in placed {
             zone.names.entry(address).or_insert_with(|| reached.full_name());
