@@ -44,6 +44,7 @@ struct Seen {
     /// Every connection is cut as it comes.
     is_cut_off: bool,
     has_preview: bool,
+    has_dns: bool,
 }
 
 impl Hub {
@@ -103,6 +104,11 @@ impl Hub {
     /// Shows a second teamspace.
     pub(crate) fn has_preview(&self) {
         self.state.seen.lock().expect("unpoisoned").has_preview = true;
+    }
+
+    /// Grants `shop/dns` at port 53 of UDP beside the cart.
+    pub(crate) fn has_dns(&self) {
+        self.state.seen.lock().expect("unpoisoned").has_dns = true;
     }
 
     /// Cuts the way to it, or mends it.
@@ -231,7 +237,11 @@ fn answer(method: &str, path: &str, asked: &Value, state: &State) -> (u16, Value
 fn begin(state: &State) -> (u16, Value) {
     let mut seen = state.asked();
     seen.live.insert(SESSION.to_owned());
-    let services = json!([{ "namespace": "shop", "name": "cart", "ports": [80] }]);
+    let mut services = vec![json!({ "namespace": "shop", "name": "cart", "ports": [80] })];
+    if seen.has_dns {
+        let dns = json!({ "namespace": "shop", "name": "dns", "ports": [], "udp_ports": [53] });
+        services.push(dns);
+    }
     (201, json!({ "session": { "id": SESSION }, "grant": "", "services": services }))
 }
 

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, Permissions},
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     os::unix::fs::PermissionsExt as _,
     thread,
 };
@@ -63,8 +63,7 @@ fn a_port_of_udp_stands_where_applications_send_to() {
     let machine = without_nft();
     machine.has_consumed(ADA, &["shop/dns:53/udp"]);
     machine.starts(ADA);
-    let bound =
-        || machine.inside(|| fs::read_to_string("/proc/thread-self/net/udp").expect("readable"));
+    let bound = || udp_ports(&machine);
     let hosts = machine.hosts();
     let line = hosts.lines().find(|line| line.contains(" dns.shop ")).expect("it has a name");
     let address: Ipv4Addr =
@@ -74,6 +73,37 @@ fn a_port_of_udp_stands_where_applications_send_to() {
     machine.fairlead(ADA, &["stop"]).ok().expect("stops");
     assert!(!bound().contains(&socket), "{}", bound());
     machine.leaves_nothing();
+}
+
+#[test]
+fn a_program_on_a_port_of_udp_is_named_or_the_port_is_another_one() {
+    let machine = without_nft();
+    let theirs = machine.inside(|| UdpSocket::bind("0.0.0.0:53").expect("free"));
+    machine.has_consumed(ADA, &["shop/dns:53/udp"]);
+    machine.fairlead(ADA, &["start"]).ok().expect("starts");
+    eventually(SOON, "status names the program", || {
+        let status = machine.fairlead(ADA, &["status"]).stdout;
+        let us = format!("(pid {}, user root) on 0.0.0.0:53", std::process::id());
+        Ok(status.contains("53/udp: ") && status.contains(&us))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", machine.fairlead(ADA, &["status"])));
+    assert_eq!(machine.hosts(), HOSTS);
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+
+    machine.has_consumed_and_may_remap(ADA, &["shop/dns:53/udp"], true);
+    machine.starts(ADA);
+    let listed = machine.fairlead(ADA, &["consume", "list"]).stdout;
+    assert!(listed.contains("10053/udp (for 53/udp)"), "{listed}");
+    assert!(udp_ports(&machine).contains(":2745 "), "{}", udp_ports(&machine));
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    assert!(!udp_ports(&machine).contains(":2745 "), "{}", udp_ports(&machine));
+    machine.leaves_nothing();
+    drop(theirs);
+}
+
+/// Returns the sockets of UDP as the kernel lists them: `0248487F:2745` is port 10053 of 127.72.72.2.
+fn udp_ports(machine: &Machine) -> String {
+    machine.inside(|| fs::read_to_string("/proc/thread-self/net/udp").expect("readable"))
 }
 
 #[test]

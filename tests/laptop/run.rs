@@ -223,6 +223,31 @@ fn a_killed_command_leaves_no_session() {
 }
 
 #[test]
+fn a_program_has_ports_of_udp_and_they_end_with_it() {
+    let machine = Machine::new();
+    let hub = Hub::on(&machine);
+    hub.has_dns();
+    hub.has_signed_in(&machine, ADA);
+    let low = machine.fairlead(ADA, &["run", "--consume", "shop/*", "--", "true"]);
+    assert_eq!(low.code, Some(60), "{low}");
+    assert!(low.stderr.contains("shop/dns:53/udp (only root may take port 53/udp)"), "{low}");
+
+    let words = ["run", "--consume", "shop/*", "--remap", "--timeout", "45", "--", "true"];
+    let mut command = machine.user(ADA, "/mnt/bin/fairlead");
+    let mut child = command.args(words).stderr(Stdio::null()).spawn().expect("starts");
+    let bound = || {
+        let mut ss = machine.root("ss");
+        ss.args(["-Hlun", "sport = :8053"]);
+        ends(ss).stdout
+    };
+    eventually(SOON, "53 of UDP is at 8053", || Ok(bound().contains(":8053"))).expect("bound");
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+    eventually(SOON, "its socket is closed", || Ok(bound().is_empty())).expect("closed");
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+}
+
+#[test]
 fn nobody_else_gets_in_by_a_programs_listener() {
     let machine = Machine::new();
     let hub = Hub::on(&machine);

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, str::FromStr};
 
 use fairlead_model::{Phase, Port, Protocol, ServiceRef, SessionKind};
 use laptop_ipc::{
-    daemon::{Reached, Session, Status, Teamspace},
+    daemon::{Reached, Remapped, Session, Status, Teamspace},
     supervisor::{DOMAIN, cluster_names},
 };
 use reqwest::Url;
@@ -136,8 +136,10 @@ fn is_meant(traced: &Traced, session: &Session, reached: &Reached) -> bool {
 /// A port that is another one on this laptop is the service's own behind it.
 fn port_of(traced: &Traced, reached: &Reached) -> Option<Port> {
     let Some(port) = traced.port() else { return tcp_ports(reached).next() };
-    let moved = reached.remapped.iter().find(|moved| moved.laptop_port == port);
-    Some(moved.map_or(port, |moved| moved.port))
+    let is_it =
+        |moved: &&Remapped| moved.laptop_port == port && moved.port.protocol == Protocol::Tcp;
+    let moved = reached.remapped.iter().find(is_it);
+    Some(moved.map_or(port, |moved| moved.port.port))
 }
 
 fn tcp_ports(reached: &Reached) -> impl Iterator<Item = Port> {
@@ -148,7 +150,7 @@ fn tcp_ports(reached: &Reached) -> impl Iterator<Item = Port> {
 #[cfg(test)]
 mod tests {
     use fairlead_model::{ServicePort, SessionId, TeamspaceId};
-    use laptop_ipc::daemon::{Laptop, Link, Remapped};
+    use laptop_ipc::daemon::{Laptop, Link};
 
     use super::*;
 
@@ -180,7 +182,10 @@ mod tests {
             name: name.to_owned(),
             address: Ipv4Addr::new(127, 72, 1, 2 + u8::from(is_home)),
             ports: [80, 81].map(|number| ServicePort::tcp(port(number))).into(),
-            remapped: vec![Remapped { port: port(80), laptop_port: port(10_080) }],
+            remapped: vec![Remapped {
+                port: ServicePort::tcp(port(80)),
+                laptop_port: port(10_080),
+            }],
             refusal: None,
         };
         Session { services: vec![reached], ..session(SessionKind::Consume, teamspace, is_home) }

@@ -1,16 +1,18 @@
 //! Consume over UDP: each application that sends to a consumed port is a flow, and each flow a stream.
 //!
 //! The supervisor makes one socket for each consumed UDP port and leads this user's datagrams to it, so the socket says
-//! whom they are for. Where nothing is redirected the socket stands where they are sent to, and everybody on the machine
-//! can reach it: there the kernel is asked whose the sender is, before there is a flow and again while there is one.
+//! whom they are for. Where nothing is redirected, and for single programs, the socket stands where they are sent to, and
+//! everybody on the machine can reach it: there the kernel is asked whose the sender is, before there is a flow and again
+//! while there is one.
 //!
 //! There are at most `FLOWS_MAX` flows; where one more is wanted, the one that has been silent for longest goes. A flow
 //! whose carrier or service is slow drops its own datagrams, the oldest first, and delays nobody.
 
 use std::{
     collections::HashMap,
+    io,
     net::{SocketAddr, SocketAddrV4},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -22,9 +24,13 @@ use nix::unistd::Uid;
 use tokio::{net::UdpSocket, sync::watch, task::AbortHandle};
 use tracing::{debug, warn};
 
-use crate::{consume, keeper::Keeper, session::Task};
+use crate::{
+    consume,
+    keeper::Keeper,
+    session::{Route, Task},
+};
 
-/// Flows of one user. A resolver makes a flow of each question.
+/// Flows of one user's consume, and again of all that single programs have. A resolver makes a flow of each question.
 const FLOWS_MAX: usize = 1024;
 /// A port that one user gave up may be another's: so long a flow is believed to be of whom it was.
 const OWNER_IS_BELIEVED: Duration = Duration::from_secs(1);
@@ -35,6 +41,20 @@ pub(crate) type Sockets = Arc<HashMap<SocketAddrV4, Arc<std::net::UdpSocket>>>;
 /// Whom an application sends to, and who it is.
 type Ends = (SocketAddrV4, SocketAddr);
 
+/// Finds where a socket's datagrams lead at a moment.
+pub(crate) type Leads = Arc<dyn Fn(&Keeper) -> Option<Route> + Send + Sync>;
+
+/// Lists which sockets applications have to send to at another port than the service's.
+pub(crate) fn moved(
+    sockets: &HashMap<SocketAddrV4, Arc<std::net::UdpSocket>>,
+) -> HashMap<SocketAddrV4, SocketAddrV4> {
+    let elsewhere = |(to, socket): (&SocketAddrV4, &Arc<std::net::UdpSocket>)| {
+        let Ok(SocketAddr::V4(on)) = socket.local_addr() else { return None };
+        (on.ip() == to.ip() && on != *to).then_some((*to, on))
+    };
+    sockets.iter().filter_map(elsewhere).collect()
+}
+
 /// Receives on every socket that stands, for as long as the daemon lives.
 pub(crate) async fn receive_each(keeper: Arc<Keeper>, mut sockets_rx: watch::Receiver<Sockets>) {
     let flows = Flows::default();
@@ -44,16 +64,18 @@ pub(crate) async fn receive_each(keeper: Arc<Keeper>, mut sockets_rx: watch::Rec
         receiving.retain(|to, (socket, _)| {
             sockets.get(to).is_some_and(|stands| Arc::ptr_eq(stands, socket))
         });
-        flows.end_all_but(|to| receiving.contains_key(to));
         for (to, passed) in sockets.iter() {
             if receiving.contains_key(to) {
                 continue;
             }
             match passed.try_clone().and_then(UdpSocket::from_std) {
                 Ok(socket) => {
-                    let receive = receive(keeper.clone(), flows.clone(), *to, Arc::new(socket));
+                    let to = *to;
+                    let leads: Leads =
+                        Arc::new(move |keeper| keeper.sessions().route_of_datagrams(to));
+                    let receive = receive(keeper.clone(), flows.clone(), to, socket, leads);
                     let task = Task(tokio::spawn(receive));
-                    receiving.insert(*to, (Arc::clone(passed), task));
+                    receiving.insert(to, (Arc::clone(passed), task));
                 }
                 Err(error) => warn!("The socket for {to} cannot be used: {error}"),
             }
@@ -64,10 +86,19 @@ pub(crate) async fn receive_each(keeper: Arc<Keeper>, mut sockets_rx: watch::Rec
     }
 }
 
-async fn receive(keeper: Arc<Keeper>, flows: Flows, to: SocketAddrV4, socket: Arc<UdpSocket>) {
+/// Receives what applications send to `to`. With this end the socket closes and its flows end.
+pub(crate) async fn receive(
+    keeper: Arc<Keeper>,
+    flows: Flows,
+    to: SocketAddrV4,
+    socket: UdpSocket,
+    leads: Leads,
+) {
+    let socket = Arc::new(socket);
+    let _flowing = Flowing { flows: flows.clone(), to };
     let mut buffer = vec![0; DATAGRAM_MAX_BYTES];
     // What is redirected is this user's: the kernel does that for nobody else.
-    let is_open_to_all = socket.local_addr().ok() == Some(SocketAddr::from(to));
+    let is_open_to_all = socket.local_addr().is_ok_and(|on| on.ip() == *to.ip());
     loop {
         let (length, application) = match socket.recv_from(&mut buffer).await {
             Ok(received) => received,
@@ -84,9 +115,9 @@ async fn receive(keeper: Arc<Keeper>, flows: Flows, to: SocketAddrV4, socket: Ar
             continue;
         }
         let queue = flows.of(ends, || {
-            let flow = Flow { ends, queue: Arc::default(), socket: socket.clone() };
-            let queue = Arc::clone(&flow.queue);
-            (queue, tokio::spawn(flow.run(keeper.clone(), flows.clone())).abort_handle())
+            let flow = Flow { ends, queue: Arc::default(), socket: Arc::downgrade(&socket) };
+            let (queue, route) = (Arc::clone(&flow.queue), leads(&keeper));
+            (queue, tokio::spawn(flow.run(keeper.clone(), flows.clone(), route)).abort_handle())
         });
         queue.push(Bytes::copy_from_slice(&buffer[..length]));
     }
@@ -96,21 +127,23 @@ async fn receive(keeper: Arc<Keeper>, flows: Flows, to: SocketAddrV4, socket: Ar
 struct Flow {
     ends: Ends,
     queue: Arc<Queue>,
-    socket: Arc<UdpSocket>,
+    /// Whoever receives has it: a flow that is just ending must not keep its port.
+    socket: Weak<UdpSocket>,
 }
 
 impl Flow {
-    async fn run(self, keeper: Arc<Keeper>, flows: Flows) {
-        let (to, application) = self.ends;
-        let route = keeper.sessions().route_of_datagrams(to);
+    async fn run(self, keeper: Arc<Keeper>, flows: Flows, route: Option<Route>) {
+        let (_, application) = self.ends;
         if let Some(mut route) = route {
             match consume::open(&mut route).await {
                 Ok(stream) => {
-                    let deliver =
-                        |datagram: &[u8]| match self.socket.try_send_to(datagram, application) {
+                    let deliver = |datagram: &[u8]| {
+                        let socket = self.socket.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+                        match socket.try_send_to(datagram, application) {
                             Err(error) if !is_only_lost(&error) => Err(error),
                             _ => Ok(()),
-                        };
+                        }
+                    };
                     let flowed = carry(stream, &self.queue, deliver, UDP_FLOW_IDLE).await;
                     debug!(callee = %route.callee, ?flowed, "A flow ended");
                     consume::note_flow(&keeper, &route, &flowed);
@@ -124,9 +157,21 @@ impl Flow {
     }
 }
 
+/// The flows of one socket, for as long as it is received on.
+struct Flowing {
+    flows: Flows,
+    to: SocketAddrV4,
+}
+
+impl Drop for Flowing {
+    fn drop(&mut self) {
+        self.flows.end_all_to(self.to);
+    }
+}
+
 /// The flows of this daemon.
 #[derive(Debug, Clone, Default)]
-struct Flows(Arc<Mutex<HashMap<Ends, Live>>>);
+pub(crate) struct Flows(Arc<Mutex<HashMap<Ends, Live>>>);
 
 #[derive(Debug)]
 struct Live {
@@ -181,10 +226,10 @@ impl Flows {
         queue
     }
 
-    /// Ends the flows of sockets that stand no more.
-    fn end_all_but(&self, stands: impl Fn(&SocketAddrV4) -> bool) {
+    /// Ends the flows of a socket that stands no more.
+    fn end_all_to(&self, gone: SocketAddrV4) {
         self.lock().retain(|(to, _), live| {
-            let stays = stands(to);
+            let stays = *to != gone;
             if !stays {
                 live.task.abort();
             }
@@ -218,6 +263,21 @@ mod tests {
 
     fn begin() -> (Arc<Queue>, AbortHandle) {
         (Arc::default(), tokio::spawn(std::future::pending::<()>()).abort_handle())
+    }
+
+    #[test]
+    fn a_socket_at_another_port_of_the_same_address_is_one_that_moved() {
+        let bound = |on: &str| Arc::new(std::net::UdpSocket::bind(on).expect("bound"));
+        let (moved_to, there) = (bound("127.72.1.2:0"), bound("127.72.1.3:0"));
+        let on = |socket: &std::net::UdpSocket| match socket.local_addr().expect("bound") {
+            SocketAddr::V4(on) => on,
+            SocketAddr::V6(_) => unreachable!("bound to IPv4"),
+        };
+        let (to, elsewhere) = (ends(1).0, on(&moved_to));
+        let redirected =
+            (SocketAddrV4::new(Ipv4Addr::new(127, 72, 1, 4), 53), bound("127.0.0.1:0"));
+        let sockets = [(to, moved_to), (on(&there), there), redirected].into();
+        assert_eq!(moved(&sockets), [(to, elsewhere)].into());
     }
 
     #[tokio::test]
@@ -259,9 +319,10 @@ mod tests {
         let flows = Flows::default();
         flows.of(ends(1), begin);
         let task = flows.lock()[&ends(1)].task.clone();
-        flows.end_all_but(|_| true);
+        let to = ends(1).0;
+        flows.end_all_to(SocketAddrV4::new(*to.ip(), 54));
         assert_eq!(flows.lock().len(), 1);
-        flows.end_all_but(|_| false);
+        flows.end_all_to(to);
         tokio::task::yield_now().await;
         assert!(flows.lock().is_empty() && task.is_finished());
     }

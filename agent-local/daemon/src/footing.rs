@@ -27,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
-    datagrams::Sockets,
+    datagrams::{self, Sockets},
     dns::DnsSockets,
     doors::{Door, Doors},
 };
@@ -60,6 +60,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Placed {
     pub(crate) addresses: Vec<Ipv4Addr>,
     pub(crate) doors: Option<Doors>,
+    /// Where datagrams are received that applications have to send to another port.
+    pub(crate) moved_datagrams: HashMap<SocketAddrV4, SocketAddrV4>,
 }
 
 /// What the thread passes on: the listener, and the sockets for datagrams and for DNS.
@@ -172,10 +174,17 @@ impl Standing {
         }
         let Wanted { services, may_remap } = wanted;
         match self.ask(Request::Set { services, may_remap })? {
-            Answer::Set { addresses, listeners, datagrams, passed, passes_dns, dns_refusal } => {
+            Answer::Set {
+                addresses,
+                listeners,
+                datagrams: standing,
+                passed,
+                passes_dns,
+                dns_refusal,
+            } => {
                 let doors = listeners.map(|listed| self.receive(listed)).transpose()?;
                 self.dns_refusal_tx.send_replace(dns_refusal);
-                let taken = self.take_sockets(&datagrams, &passed);
+                let taken = self.take_sockets(&standing, &passed);
                 let taken = taken.and_then(|()| self.take_dns(addresses.is_empty(), passes_dns));
                 if let Err(error) = taken {
                     self.lose();
@@ -184,7 +193,8 @@ impl Standing {
                         .hint("restart the parts: fairlead stop, then fairlead start"));
                 }
                 self.doors_tx.send_replace(doors.clone());
-                Ok(Placed { addresses, doors })
+                let moved_datagrams = datagrams::moved(&self.sockets_tx.borrow());
+                Ok(Placed { addresses, doors, moved_datagrams })
             }
             other => {
                 Err(Failure::new(FailureKind::Version, format!("unexpected answer: {other:?}")))

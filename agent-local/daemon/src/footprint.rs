@@ -111,7 +111,7 @@ async fn follow<F: Future<Output = SetReply>>(
     };
     let placed = set(wanted.clone()).await;
     let mut sessions = locked();
-    let Placed { addresses, doors } = placed.inspect_err(|failure| {
+    let Placed { addresses, doors, moved_datagrams } = placed.inspect_err(|failure| {
         // What stood before stands on, and is proven; where nothing did, this is all there is to show.
         let is_all = !wanted.services.is_empty() && sessions.sample_name().is_none();
         // That there is no supervisor is for the proof to say: it may come in a moment.
@@ -120,13 +120,16 @@ async fn follow<F: Future<Output = SetReply>>(
         }
     })?;
     sessions.place(wanted.services, &addresses);
-    sessions.take_doors(doors.as_deref());
+    sessions.take_doors(doors.as_deref(), moved_datagrams);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+    use std::{
+        collections::HashMap,
+        net::{Ipv4Addr, SocketAddrV4, TcpListener},
+    };
 
     use fairlead_model::Phase;
     use tokio::{
@@ -218,7 +221,7 @@ mod tests {
     /// Every service at the same address, by redirects.
     fn placed(wanted: &Wanted) -> Placed {
         let addresses = wanted.services.iter().map(|_| Ipv4Addr::new(127, 72, 1, 2)).collect();
-        Placed { addresses, doors: None }
+        Placed { addresses, doors: None, moved_datagrams: HashMap::new() }
     }
 
     fn passed() -> Arc<Passed> {

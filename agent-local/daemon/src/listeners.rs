@@ -1,4 +1,4 @@
-//! Listeners of our own, one per service and port, for programs whose names lead here without a redirect.
+//! Listeners of our own, one per service and port, and sockets for ports of UDP, for programs whose names lead here without a redirect.
 //!
 //! Programs that run at the same time share them. A port below the first one that anybody may take, and one that another
 //! program has on all addresses, cannot be had: the program does not start, unless other ports will do.
@@ -6,7 +6,9 @@
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener},
+    net::{
+        Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener, UdpSocket as StdUdpSocket,
+    },
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -18,21 +20,26 @@ use laptop_footprint::{AddressError, Addresses};
 use laptop_ipc::{Failure, FailureKind, sockets::user_of_connection, supervisor::PORTS_MAX};
 use nix::unistd::Uid;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::Semaphore,
     task::JoinHandle,
     time::sleep,
 };
 use tracing::{debug, warn};
 
-use crate::{consume, keeper::Keeper};
+use crate::{
+    consume,
+    datagrams::{self, Flows},
+    keeper::Keeper,
+    session::Route,
+};
 
 /// A laptop has fewer connections; more wait in the listeners' queues.
 const CONNECTIONS_MAX: usize = 4096;
 /// Names of that many ports are read by somebody.
 const TROUBLES_SHOWN: usize = 5;
 
-type Key = (TeamspaceId, Callee, Port);
+type Key = (TeamspaceId, Callee, ServicePort);
 /// Who is called, the address and its listeners.
 pub(crate) type Placed = (Callee, Ipv4Addr, Vec<Arc<Listening>>);
 
@@ -43,13 +50,14 @@ pub(crate) struct Places {
     listening: Mutex<HashMap<Key, Weak<Listening>>>,
     closing: Closing,
     room: Arc<Semaphore>,
+    flows: Flows,
 }
 
-/// One listener; it closes when nobody holds it.
+/// One listener, or the socket of a port of UDP; it closes when nobody holds it.
 #[derive(Debug)]
 pub(crate) struct Listening {
     /// The service's port; the listener's own may be another one.
-    pub(crate) port: Port,
+    pub(crate) port: ServicePort,
     pub(crate) address: SocketAddrV4,
     task: Option<JoinHandle<()>>,
     closing: Closing,
@@ -84,6 +92,7 @@ impl Places {
             listening: Mutex::default(),
             closing: Closing::default(),
             room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            flows: Flows::default(),
         })
     }
 
@@ -114,9 +123,7 @@ impl Places {
         let (mut placed, mut troubles) = (Vec::new(), Vec::new());
         for ((service, ports), address) in services.iter().zip(addresses) {
             let mut opened = Vec::new();
-            for ServicePort { port, .. } in
-                ports.iter().filter(|port| port.protocol == Protocol::Tcp)
-            {
+            for port in ports {
                 let key = (teamspace, service.clone(), *port);
                 match self.listening_for(keeper, key, address, remap) {
                     Ok(listening) => opened.push(listening),
@@ -149,35 +156,71 @@ impl Places {
     ) -> io::Result<Arc<Listening>> {
         let mut all = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         let port = key.2;
-        let fits = |there: &Arc<Listening>| remap || there.address.port() == port.get();
+        let fits = |there: &Arc<Listening>| remap || there.address.port() == port.port.get();
         if let Some(there) = all.get(&key).and_then(Weak::upgrade).filter(fits) {
             return Ok(there);
         }
-        let listener = bind(address, port, remap)?;
-        listener.set_nonblocking(true)?;
-        let SocketAddr::V4(address) = listener.local_addr()? else {
-            return Err(io::ErrorKind::AddrNotAvailable.into());
+        let (address, task) = match port.protocol {
+            Protocol::Tcp => self.listen(keeper, key.clone(), address, remap)?,
+            Protocol::Udp => self.receive(keeper, key.clone(), address, remap)?,
         };
-        let listener = TcpListener::from_std(listener)?;
-        let accepting =
-            accept_each(Arc::clone(keeper), Arc::clone(&self.room), listener, address, key.clone());
-        let task = Some(tokio::spawn(accepting));
-        let listening =
-            Arc::new(Listening { port, address, task, closing: Arc::clone(&self.closing) });
+        let (task, closing) = (Some(task), Arc::clone(&self.closing));
+        let listening = Arc::new(Listening { port, address, task, closing });
         all.retain(|_, listening| listening.strong_count() > 0);
         all.insert(key, Arc::downgrade(&listening));
         Ok(listening)
     }
+
+    fn listen(
+        &self,
+        keeper: &Arc<Keeper>,
+        key: Key,
+        address: Ipv4Addr,
+        remap: bool,
+    ) -> io::Result<(SocketAddrV4, JoinHandle<()>)> {
+        let listener = bind(key.2.port, remap, |port| StdListener::bind((address, port)))?;
+        listener.set_nonblocking(true)?;
+        let on = of_ipv4(listener.local_addr()?)?;
+        let listener = TcpListener::from_std(listener)?;
+        let room = Arc::clone(&self.room);
+        Ok((on, tokio::spawn(accept_each(Arc::clone(keeper), room, listener, on, key))))
+    }
+
+    fn receive(
+        &self,
+        keeper: &Arc<Keeper>,
+        key: Key,
+        address: Ipv4Addr,
+        remap: bool,
+    ) -> io::Result<(SocketAddrV4, JoinHandle<()>)> {
+        let socket = bind(key.2.port, remap, |port| StdUdpSocket::bind((address, port)))?;
+        socket.set_nonblocking(true)?;
+        let on = of_ipv4(socket.local_addr()?)?;
+        let socket = UdpSocket::from_std(socket)?;
+        let leads = Arc::new(move |keeper: &Keeper| route(keeper, &key));
+        let flows = self.flows.clone();
+        Ok((on, tokio::spawn(datagrams::receive(Arc::clone(keeper), flows, on, socket, leads))))
+    }
 }
 
-fn bind(address: Ipv4Addr, port: Port, remap: bool) -> io::Result<StdListener> {
-    let own = StdListener::bind((address, port.get()));
-    match own {
+fn bind<S>(port: Port, remap: bool, at: impl Fn(u16) -> io::Result<S>) -> io::Result<S> {
+    match at(port.get()) {
         Err(error) if remap && trouble_of(&error).is_some() => {
-            elsewhere(port).find_map(|port| StdListener::bind((address, port)).ok()).ok_or(error)
+            elsewhere(port).find_map(|port| at(port).ok()).ok_or(error)
         }
         own => own,
     }
+}
+
+fn of_ipv4(address: SocketAddr) -> io::Result<SocketAddrV4> {
+    match address {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+    }
+}
+
+fn route(keeper: &Keeper, (teamspace, callee, port): &Key) -> Option<Route> {
+    keeper.sessions().route_of_programs(*teamspace, callee, *port)
 }
 
 /// Returns where else a port may be: 80 at 8080, 443 at 8443, others 10,000 further on, and at last anywhere.
@@ -203,8 +246,8 @@ fn trouble(error: io::Error) -> Result<Trouble, Failure> {
 }
 
 /// Says which ports cannot be had, and what to do about it.
-fn not_to_be_had(troubles: &[(Callee, Port, Trouble)]) -> Failure {
-    let said = |(service, port, trouble): &(Callee, Port, Trouble)| match trouble {
+fn not_to_be_had(troubles: &[(Callee, ServicePort, Trouble)]) -> Failure {
+    let said = |(service, port, trouble): &(Callee, ServicePort, Trouble)| match trouble {
         Trouble::Privileged => format!("{service}:{port} (only root may take port {port})"),
         Trouble::Taken => {
             format!("{service}:{port} (another program has port {port} on every address)")
@@ -219,7 +262,7 @@ fn not_to_be_had(troubles: &[(Callee, Port, Trouble)]) -> Failure {
         "take other ports instead: --remap; or have root lift the limit once (sysctl \
          net.ipv4.ip_unprivileged_port_start=0), or start the supervisor: fairlead start, then fairlead consume"
     } else {
-        "take other ports instead: --remap; `ss -ltnp` shows who has them"
+        "take other ports instead: --remap; `ss -lntup` shows who has them"
     };
     let message = format!("no listener can be had for {}", all.join(", "));
     Failure::new(FailureKind::LaptopNetwork, message).hint(hint)
@@ -257,9 +300,7 @@ async fn receive(keeper: &Keeper, tcp: TcpStream, from: SocketAddr, to: SocketAd
         debug!(service = %key.1, "Refused: the connection is not this user's");
         return abort_on_close(&tcp);
     }
-    let (teamspace, service, port) = key;
-    let route = keeper.sessions().route_of_programs(teamspace, &service, ServicePort::tcp(port));
-    match route {
+    match route(keeper, &key) {
         Some(route) => consume::carry(keeper, tcp, route).await,
         None => abort_on_close(&tcp),
     }
@@ -267,10 +308,17 @@ async fn receive(keeper: &Keeper, tcp: TcpStream, from: SocketAddr, to: SocketAd
 
 #[cfg(test)]
 mod tests {
-    use fairlead_model::ServiceRef;
+    use fairlead_model::{Phase, ServiceRef};
+    use fairlead_wire::open::Refusal;
+    use tokio::time::timeout;
 
     use super::*;
-    use crate::stage;
+    use crate::{
+        desired::Wish,
+        program::Program,
+        sessions,
+        stage::{self, Agent},
+    };
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 75, 250, 1);
 
@@ -292,9 +340,10 @@ mod tests {
     #[test]
     fn a_port_that_is_taken_is_elsewhere_only_when_that_will_do() {
         let (_holder, port) = taken();
-        let error = bind(ADDRESS, port, false).expect_err("taken");
+        let at = |port| StdListener::bind((ADDRESS, port));
+        let error = bind(port, false, at).expect_err("taken");
         assert_eq!(trouble_of(&error), Some(Trouble::Taken));
-        let moved = bind(ADDRESS, port, true).expect("another port");
+        let moved = bind(port, true, at).expect("another port");
         assert_ne!(moved.local_addr().expect("bound").port(), port.get());
     }
 
@@ -309,14 +358,14 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_named_with_what_to_do() {
         let failure = not_to_be_had(&[
-            (service("shop/frontend"), port(80), Trouble::Privileged),
-            (service("shop/pay"), port(8080), Trouble::Taken),
+            (service("shop/frontend"), ServicePort::tcp(port(80)), Trouble::Privileged),
+            (service("shop/pay"), ServicePort::udp(port(8080)), Trouble::Taken),
         ]);
         assert!(failure.message.contains("shop/frontend:80"), "{failure}");
-        assert!(failure.message.contains("shop/pay:8080 (another program"), "{failure}");
+        assert!(failure.message.contains("shop/pay:8080/udp (another program"), "{failure}");
         let hint = failure.hint.expect("one");
         assert!(hint.contains("--remap") && hint.contains("supervisor"), "{hint}");
-        let many = vec![(service("shop/pay"), port(8080), Trouble::Taken); 9];
+        let many = vec![(service("shop/pay"), ServicePort::tcp(port(8080)), Trouble::Taken); 9];
         let failure = not_to_be_had(&many);
         assert!(failure.message.ends_with("4 more"), "{failure}");
         assert!(!failure.hint.expect("one").contains("root"));
@@ -350,6 +399,37 @@ mod tests {
         assert_eq!(placed[0].2[0].address.port(), free.get());
         let moved = open(&services, true).await.expect("elsewhere");
         assert_ne!(moved[0].2[1].address.port(), taken.get());
+    }
+
+    #[tokio::test]
+    async fn datagrams_of_a_program_lead_to_its_service_and_the_socket_ends_with_the_last_one() {
+        let (_folder, keeper) = stage::keeper();
+        let (teamspace, udp) = (TeamspaceId::generate(), ServicePort::udp(free_port()));
+        let services = vec![(service("shop/dns"), vec![udp])];
+        let placed = keeper.places.open(&keeper, teamspace, &services, false).await.expect("free");
+        let on = placed[0].2[0].address;
+        assert_eq!(on.port(), udp.port.get());
+
+        let agent = Agent::which_refuses(Refusal::Unreachable, "nobody is there");
+        let mut session = sessions::tests::consume(teamspace);
+        let (id, patterns) = (session.desired.id, session.patterns().expect("a consume").clone());
+        session.desired.wish = Wish::Consume { patterns, services: services.clone() };
+        session.openers.send_replace(vec![agent.opener().await]);
+        session.program = Some(Program::of(placed, &services));
+        keeper.sessions().insert(session);
+        let application = UdpSocket::bind((ADDRESS, 0)).await.expect("bound");
+        let refused = async {
+            // A flow that is refused while it sends does not always hear why; the next one does.
+            while keeper.sessions().live(id).expect("lives").refusals.is_empty() {
+                application.send_to(b"who?", on).await.expect("sent");
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), refused).await.expect("the agent was asked");
+
+        keeper.sessions().end(id, Phase::Ended, None);
+        let again = keeper.places.open(&keeper, teamspace, &services, false).await.expect("free");
+        assert_eq!(again[0].2[0].address, on, "the port is free again");
     }
 
     fn free_port() -> Port {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, io, net::Ipv4Addr, os::fd::AsFd as _, sync::Arc, thread};
 
-use fairlead_model::{Callee, Patterns, Port, Protocol, ServicePort, SessionId};
+use fairlead_model::{Callee, Patterns, Port, ServicePort, SessionId};
 use laptop_account::SessionBegun;
 use laptop_ipc::{
     Failure, FailureKind,
@@ -24,7 +24,7 @@ use crate::{
     desired::{DesiredSession, Wish},
     granted,
     keeper::Keeper,
-    listeners::Listening,
+    listeners::{Listening, Placed},
     names,
     session::{Origin, Session},
     tunnel,
@@ -36,6 +36,20 @@ pub(crate) struct Program {
     pub(crate) places: BTreeMap<Callee, (Ipv4Addr, Vec<ServicePort>)>,
     /// They close with the last program that needs them.
     _listening: Vec<Arc<Listening>>,
+}
+
+impl Program {
+    /// Holds what was opened for these services.
+    pub(crate) fn of(placed: Vec<Placed>, services: &granted::Services) -> Self {
+        let ports: BTreeMap<_, _> = services.iter().cloned().collect();
+        let (mut places, mut listening) = (BTreeMap::new(), Vec::new());
+        for (service, address, opened) in placed {
+            let ports = ports.get(&service).cloned().unwrap_or_default();
+            places.insert(service, (address, ports));
+            listening.extend(opened);
+        }
+        Self { places, _listening: listening }
+    }
 }
 
 /// What `fairlead run` asks for.
@@ -62,8 +76,7 @@ pub(crate) async fn begin(
     let SessionBegun { session, grant, services, refused, unmatched } =
         hub.begin_consume(teamspace.id, device.id, &patterns).await?;
     let id = session.id;
-    let mut services = granted::services_of(services);
-    let has_udp = without_udp(&mut services);
+    let services = granted::services_of(services);
     let placed = match keeper.places.open(keeper, teamspace.id, &services, remap).await {
         Ok(placed) => placed,
         Err(failure) => {
@@ -83,20 +96,14 @@ pub(crate) async fn begin(
             moved: listening.iter().filter_map(|listening| moved(listening)).collect(),
         })
         .collect();
-    let no_udp = "UDP ports are not reached by `fairlead run`: fairlead consume reaches them";
-    let warnings = unmatched.iter().map(slip).chain(has_udp.then(|| no_udp.to_owned())).collect();
-    let ports: BTreeMap<_, _> = services.iter().cloned().collect();
-    let place = |(service, address): (&Callee, Ipv4Addr)| {
-        (service.clone(), (address, ports.get(service).cloned().unwrap_or_default()))
-    };
-    let places = placed.iter().map(|(service, address, _)| place((service, *address))).collect();
+    let warnings = unmatched.iter().map(slip).collect();
+    let program = Program::of(placed, &services);
     let wish = Wish::Consume { patterns, services };
     let mut session = Session::new(
         DesiredSession { id, teamspace, grant, wish, may_remap: false },
         Origin::Begun,
     );
-    let listening = placed.into_iter().flat_map(|(_, _, listening)| listening).collect();
-    session.program = Some(Program { places, _listening: listening });
+    session.program = Some(program);
     keeper.sessions().insert(session);
     tunnel::begin(keeper, id);
     tokio::spawn(end_with(Arc::clone(keeper), id, ended_rx));
@@ -104,22 +111,9 @@ pub(crate) async fn begin(
     Ok(Answer::Running { session, refused: refused_of(refused), warnings, names })
 }
 
-/// Takes out what only a redirect could lead to a program. Says whether there was any.
-fn without_udp(services: &mut granted::Services) -> bool {
-    let count = |services: &granted::Services| -> usize {
-        services.iter().map(|(_, ports)| ports.len()).sum()
-    };
-    let before = count(services);
-    for (_, ports) in &mut *services {
-        ports.retain(|port| port.protocol == Protocol::Tcp);
-    }
-    services.retain(|(_, ports)| !ports.is_empty());
-    count(services) < before
-}
-
 fn moved(listening: &Listening) -> Option<Moved> {
     let (from, to) = (listening.port, Port::new(listening.address.port())?);
-    (from != to).then_some(Moved { from, to })
+    (from.port != to).then_some(Moved { from, to })
 }
 
 /// Returns what is told when a process has ended. It lives now: it waits for our answer.

@@ -45,6 +45,8 @@ pub(crate) struct Sessions {
     laptop: Laptop,
     /// Where each destination is really listened on; `None` where the kernel redirects.
     doors: Option<BTreeMap<SocketAddrV4, SocketAddrV4>>,
+    /// Where datagrams are really received, for those that go to another port.
+    moved_datagrams: HashMap<SocketAddrV4, SocketAddrV4>,
     /// Told after everything that a person could see.
     changes_tx: watch::Sender<()>,
 }
@@ -69,6 +71,7 @@ impl Sessions {
             zone: Arc::default(),
             laptop: Laptop::Unchanged,
             doors: None,
+            moved_datagrams: HashMap::new(),
             changes_tx: watch::Sender::new(()),
         }
     }
@@ -106,7 +109,12 @@ impl Sessions {
     }
 
     /// Takes note of the doors that stand in the place of redirects.
-    pub(crate) fn take_doors(&mut self, doors: Option<&BTreeMap<SocketAddrV4, Arc<Door>>>) {
+    pub(crate) fn take_doors(
+        &mut self,
+        doors: Option<&BTreeMap<SocketAddrV4, Arc<Door>>>,
+        moved_datagrams: HashMap<SocketAddrV4, SocketAddrV4>,
+    ) {
+        self.moved_datagrams = moved_datagrams;
         self.doors = doors.map(|doors| doors.iter().map(|(to, door)| (*to, door.on)).collect());
         self.changes_tx.send_replace(());
     }
@@ -118,13 +126,16 @@ impl Sessions {
 
     /// Returns which ports of a service are others on this laptop.
     fn remapped(&self, address: Ipv4Addr, ports: &[ServicePort]) -> Vec<Remapped> {
-        let tcp = ports.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
-        let other = |port: Port| {
-            let on = self.doors.as_ref()?.get(&SocketAddrV4::new(address, port.get()))?;
+        let other = |port: &ServicePort| {
+            let destination = SocketAddrV4::new(address, port.port.get());
+            let on = match port.protocol {
+                Protocol::Tcp => self.doors.as_ref()?.get(&destination)?,
+                Protocol::Udp => self.moved_datagrams.get(&destination)?,
+            };
             let laptop_port = Port::new(on.port())?;
-            (laptop_port != port).then_some(Remapped { port, laptop_port })
+            (laptop_port != port.port).then_some(Remapped { port: *port, laptop_port })
         };
-        tcp.filter_map(other).collect()
+        ports.iter().filter_map(other).collect()
     }
 
     /// Adds a session; one that has ended already, by what the hub said earlier, is over at once.
@@ -622,6 +633,8 @@ pub(crate) mod tests {
         let mut sessions = Sessions::new();
         let mut session = consume(TeamspaceId::generate());
         session.desired.may_remap = true;
+        let Wish::Consume { services, .. } = &mut session.desired.wish else { unreachable!() };
+        services[0].1.push("53/udp".parse().expect("a port"));
         let id = session.desired.id;
         assert!(!sessions.may_remap() && sessions.way().is_none());
         sessions.insert(session);
@@ -630,13 +643,18 @@ pub(crate) mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let (cart, on) = ("127.72.1.2:80".parse().expect("address"), "127.72.1.2:10080");
         let door = Arc::new(Door { on: on.parse().expect("address"), listener });
-        sessions.take_doors(Some(&BTreeMap::from([(cart, Arc::clone(&door))])));
+        let dns = |text: &str| text.parse::<SocketAddrV4>().expect("address");
+        let moved_datagrams = [(dns("127.72.1.2:53"), dns("127.72.1.2:10053"))].into();
+        sessions.take_doors(Some(&BTreeMap::from([(cart, Arc::clone(&door))])), moved_datagrams);
         assert_eq!((sessions.way(), sessions.sample_door()), (Some(Way::Listeners), Some(door.on)));
         let view = sessions.view_of(id).expect("there");
         let remapped: Vec<_> =
             view.services.iter().map(|service| service.remapped.as_slice()).collect();
-        let moved = Remapped { port: port(80).port, laptop_port: port(10_080).port };
-        assert_eq!(remapped, [&[moved][..], &[]]);
+        let moved = [("53/udp", "10053"), ("80", "10080")].map(|(port, other)| Remapped {
+            port: port.parse().expect("a port"),
+            laptop_port: other.parse().expect("a port"),
+        });
+        assert_eq!(remapped, [&moved[..], &[]]);
     }
 
     #[test]
@@ -644,12 +662,12 @@ pub(crate) mod tests {
         let mut sessions = Sessions::new();
         sessions.insert(consume(TeamspaceId::generate()));
         place(&mut sessions);
-        sessions.take_doors(Some(&BTreeMap::new()));
+        sessions.take_doors(Some(&BTreeMap::new()), HashMap::new());
         assert_eq!(sessions.sample_door(), None, "UDP has none");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let frontend: SocketAddrV4 = "127.72.1.3:80".parse().expect("address");
         let door = Arc::new(Door { on: frontend, listener });
-        sessions.take_doors(Some(&BTreeMap::from([(frontend, door)])));
+        sessions.take_doors(Some(&BTreeMap::from([(frontend, door)])), HashMap::new());
         assert_eq!(sessions.sample_door(), Some(frontend), "though the cart is the first");
     }
 

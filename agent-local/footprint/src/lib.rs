@@ -27,7 +27,7 @@ pub use hosts::{
 };
 pub use hosts_file::{HostsError, HostsFile};
 pub use journal::{Change, Journal, JournalError};
-pub use listeners::{Given, ListenError, Listeners, Taken};
+pub use listeners::{Given, ListenError, Listeners, Taken, ports_instead_of};
 pub use redirect::{Nft, Redirect, RedirectError, ruleset};
 pub use repairs::Repairs;
 pub use whole_file::replace_atomically;

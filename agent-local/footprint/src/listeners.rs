@@ -10,7 +10,8 @@ use std::{
     net::{SocketAddrV4, TcpListener},
 };
 
-use laptop_ipc::sockets::{Holder, holder_of, user_name};
+use fairlead_model::Protocol;
+use laptop_ipc::sockets::{Holder, holder_of, receiver_of, user_name};
 
 /// First choice for a port that is taken: 80 becomes 10080, and is that again next time.
 const REMAP_STEP: u16 = 10_000;
@@ -46,13 +47,13 @@ pub struct Given<'a> {
 
 /// Ports that others have.
 #[derive(Debug)]
-pub struct Taken(Vec<(SocketAddrV4, By)>);
+pub struct Taken(Vec<(SocketAddrV4, Protocol, By)>);
 
 #[derive(Debug)]
 enum By {
     Holder(Box<Holder>),
-    /// Fairlead itself listens there, for another user.
-    AnotherUser(u32),
+    /// Fairlead itself has it, for another user.
+    AnotherUser(Option<u32>),
     /// Whoever it was is gone, or cannot be seen.
     Somebody,
 }
@@ -60,14 +61,18 @@ enum By {
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("another program has a port that is needed (nothing was changed):")?;
-        for (wanted, by) in self.0.iter().take(NAMED_MAX) {
-            let port = wanted.port();
+        for (wanted, protocol, by) in self.0.iter().take(NAMED_MAX) {
+            write!(f, "\n  {}", wanted.port())?;
+            if *protocol == Protocol::Udp {
+                f.write_str("/udp")?;
+            }
             match by {
-                By::Holder(holder) => write!(f, "\n  {port}: {holder}")?,
-                By::AnotherUser(uid) => {
-                    write!(f, "\n  {port}: Fairlead for user {} on {wanted}", user_name(*uid))?;
+                By::Holder(holder) => write!(f, ": {holder}")?,
+                By::AnotherUser(Some(uid)) => {
+                    write!(f, ": Fairlead for user {} on {wanted}", user_name(*uid))?;
                 }
-                By::Somebody => write!(f, "\n  {port}: a program that cannot be seen")?,
+                By::AnotherUser(None) => write!(f, ": Fairlead for another user on {wanted}")?,
+                By::Somebody => f.write_str(": a program that cannot be seen")?,
             }
         }
         let more = self.0.len().saturating_sub(NAMED_MAX);
@@ -76,6 +81,21 @@ impl fmt::Display for Taken {
 }
 
 impl std::error::Error for Taken {}
+
+impl Taken {
+    /// Names who has these ports of UDP.
+    #[must_use]
+    pub fn of_datagrams(ports: &[SocketAddrV4]) -> Self {
+        let by = |port: &SocketAddrV4| match receiver_of(*port) {
+            Some(Holder { process: Some(process), .. }) if process.pid == std::process::id() => {
+                By::AnotherUser(None)
+            }
+            Some(holder) => By::Holder(Box::new(holder)),
+            None => By::Somebody,
+        };
+        Self(ports.iter().map(|port| (*port, Protocol::Udp, by(port))).collect())
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -100,7 +120,7 @@ impl Listeners {
             match listen(*destination, may_remap.contains(uid)) {
                 Ok(listener) => new.push((*key, listener)),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    taken.push((*destination, self.who_has(*destination)));
+                    taken.push((*destination, Protocol::Tcp, self.who_has(*destination)));
                 }
                 Err(source) => return Err(ListenError::Listen { address: *destination, source }),
             }
@@ -130,7 +150,7 @@ impl Listeners {
     fn who_has(&self, address: SocketAddrV4) -> By {
         let ours = self.held.iter().find(|(_, held)| held.on == address);
         match (ours, holder_of(address)) {
-            (Some(((uid, _), _)), _) => By::AnotherUser(*uid),
+            (Some(((uid, _), _)), _) => By::AnotherUser(Some(*uid)),
             (None, Some(holder)) => By::Holder(Box::new(holder)),
             (None, None) => By::Somebody,
         }
@@ -146,8 +166,12 @@ fn listen(destination: SocketAddrV4, may_remap: bool) -> io::Result<(TcpListener
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && may_remap => error,
         listening => return listening,
     };
-    let mut others = (1..=6_u16).filter_map(|n| destination.port().checked_add(n * REMAP_STEP));
-    others.find_map(|port| at(port).ok()).ok_or(taken)
+    ports_instead_of(destination.port()).find_map(|port| at(port).ok()).ok_or(taken)
+}
+
+/// Returns which other ports will do for one that is taken, the best first.
+pub fn ports_instead_of(port: u16) -> impl Iterator<Item = u16> {
+    (1..=6_u16).filter_map(move |n| port.checked_add(n * REMAP_STEP))
 }
 
 #[cfg(test)]

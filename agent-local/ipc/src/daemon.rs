@@ -129,7 +129,7 @@ pub struct RunName {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
-    pub from: Port,
+    pub from: ServicePort,
     pub to: Port,
 }
 
@@ -260,7 +260,7 @@ impl Session {
 /// A port of a service that has another number on this laptop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remapped {
-    pub port: Port,
+    pub port: ServicePort,
     pub laptop_port: Port,
 }
 

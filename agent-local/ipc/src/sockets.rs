@@ -40,20 +40,19 @@ impl fmt::Display for Holder {
 /// Returns who listens on `port`, whatever the address.
 #[must_use]
 pub fn listener_on(port: Port) -> Option<Holder> {
-    holder(|address| address.port() == port.get())
+    holder(listening().filter(|socket| socket.local.port() == port.get()))
 }
 
 /// Returns who keeps others from listening on this address: on itself, or on all addresses at once.
 #[must_use]
 pub fn holder_of(address: SocketAddrV4) -> Option<Holder> {
-    let keeps = |held: SocketAddr| {
-        let ip = held.ip().to_canonical();
-        held.port() == address.port()
-            && (ip == IpAddr::V4(*address.ip())
-                || ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-                || ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
-    };
-    holder(keeps)
+    holder(listening().filter(|socket| socket.keeps_from(address)))
+}
+
+/// The same of UDP, where whoever has the port receives what is sent to it.
+#[must_use]
+pub fn receiver_of(address: SocketAddrV4) -> Option<Holder> {
+    holder(udp_sockets().filter(|socket| socket.keeps_from(address)))
 }
 
 /// Returns the user at the other end of a connection that was accepted on this machine.
@@ -74,13 +73,13 @@ pub fn user_of_sender(from: SocketAddr) -> Option<u32> {
         let is_any = ip.is_unspecified();
         socket.local.port() == from.port() && (is_any || ip == from.ip().to_canonical())
     };
-    let mut users = sockets_in(["/proc/net/udp", "/proc/net/udp6"]).filter(is_it).map(|s| s.uid);
+    let mut users = udp_sockets().filter(is_it).map(|s| s.uid);
     let first = users.next()?;
     users.all(|uid| uid == first).then_some(first)
 }
 
-fn holder(is_meant: impl Fn(SocketAddr) -> bool) -> Option<Holder> {
-    let found: Vec<Socket> = sockets().filter(|s| s.is_listening && is_meant(s.local)).collect();
+fn holder(sockets: impl Iterator<Item = Socket>) -> Option<Holder> {
+    let found: Vec<Socket> = sockets.collect();
     let first = found.first()?;
     let with =
         |socket: &Socket, process| Holder { address: socket.local, uid: socket.uid, process };
@@ -101,6 +100,25 @@ struct Socket {
     is_over: bool,
     uid: u32,
     inode: String,
+}
+
+impl Socket {
+    /// Says whether nobody else can have this address while it is there.
+    fn keeps_from(&self, address: SocketAddrV4) -> bool {
+        let ip = self.local.ip().to_canonical();
+        self.local.port() == address.port()
+            && (ip == IpAddr::V4(*address.ip())
+                || ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+                || ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+    }
+}
+
+fn listening() -> impl Iterator<Item = Socket> {
+    sockets().filter(|socket| socket.is_listening)
+}
+
+fn udp_sockets() -> impl Iterator<Item = Socket> {
+    sockets_in(["/proc/net/udp", "/proc/net/udp6"])
 }
 
 fn sockets() -> impl Iterator<Item = Socket> {
@@ -198,6 +216,19 @@ mod tests {
                 holder.to_string().contains(&format!("pid {}", std::process::id())),
                 "{holder}"
             );
+        }
+    }
+
+    #[test]
+    fn whoever_has_a_port_of_udp_is_found() {
+        for on in ["127.72.0.78:0", "0.0.0.0:0", "[::]:0"] {
+            let socket = UdpSocket::bind(on).expect("bound");
+            let port = socket.local_addr().expect("bound").port();
+            let wanted = SocketAddrV4::new(Ipv4Addr::new(127, 72, 0, 78), port);
+            let holder = receiver_of(wanted).expect("held");
+            assert_eq!(holder.process.expect("ours").pid, std::process::id(), "{on}");
+            drop(socket);
+            assert_eq!(receiver_of(wanted), None, "{on}");
         }
     }
 

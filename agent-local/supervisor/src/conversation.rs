@@ -7,7 +7,7 @@ use std::{
 };
 
 use fairlead_model::{Port, Protocol};
-use laptop_footprint::{CANARY, FootprintError};
+use laptop_footprint::{CANARY, FootprintError, ListenError};
 use laptop_ipc::{
     AnyCall, Failure, FailureKind, Peer, send_descriptor,
     supervisor::{
@@ -120,9 +120,8 @@ fn set(
     must_have_room(services.len(), ports, services.iter().map(udp).sum())?;
     machine.set(attachment, services, may_remap).map_err(|error| match error {
         NotPlaced::Footprint(error) => refusal(&error),
-        NotPlaced::Datagrams(error @ DatagramError::Taken { .. }) => {
-            Failure::new(FailureKind::LaptopNetwork, error.to_string())
-                .hint("`ss -lunp` shows who has it; end that program, or leave the service out: `!namespace/service`")
+        NotPlaced::Datagrams(DatagramError::Taken(taken)) => {
+            refusal(&ListenError::from(taken).into())
         }
         NotPlaced::Datagrams(DatagramError::Socket(error)) => {
             Failure::new(FailureKind::LaptopNetwork, format!("no socket for datagrams: {error}"))
@@ -200,7 +199,7 @@ fn not_taken_back(NotTakenBack { why, left }: &NotTakenBack) -> Failure {
 
 /// Says what failed and what the developer can do about it.
 fn refusal(error: &FootprintError) -> Failure {
-    use laptop_footprint::{HostsError, ListenError, RedirectError};
+    use laptop_footprint::{HostsError, RedirectError};
     let hint = match error {
         _ if is_full(error) => "the disk is full: free some space, then try again",
         FootprintError::Hosts(HostsError::ReadOnly { .. }) => {

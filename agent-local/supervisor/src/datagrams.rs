@@ -4,15 +4,17 @@
 //! The kernel remembers for minutes, and for as long as an application goes on sending, to which port it led it. So a
 //! socket stands on the same port whenever it can: after the daemon, the supervisor or the session began again.
 //!
-//! Where the kernel does not redirect, each socket stands where applications send to.
+//! Where the kernel does not redirect, each socket stands where applications send to, or at another port of the same
+//! address where a program has that one and the user agrees.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
 };
 
 use fairlead_model::Port;
+use laptop_footprint::{Taken, ports_instead_of};
 
 /// Below what Linux gives to connections by itself.
 const PORTS: std::ops::Range<u32> = 20_000..32_000;
@@ -21,10 +23,21 @@ const TRIES: u32 = 64;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatagramError {
-    #[error("another program has UDP port {} (nothing was changed)", to.port())]
-    Taken { to: SocketAddrV4 },
+    #[error(transparent)]
+    Taken(#[from] Taken),
     #[error("a socket for datagrams could not be made")]
     Socket(#[from] io::Error),
+}
+
+/// How datagrams come to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Redirected,
+    /// They are sent to it.
+    Sent {
+        /// A port that is taken may be another one.
+        may_remap: bool,
+    },
 }
 
 /// The sockets of one user, by what their applications send to.
@@ -42,17 +55,28 @@ impl DatagramSockets {
         &mut self,
         uid: u32,
         wanted: &BTreeSet<SocketAddrV4>,
-        is_redirected: bool,
+        way: Way,
     ) -> Result<Vec<(SocketAddrV4, Port)>, DatagramError> {
-        let is_there = |to: &SocketAddrV4, socket: &UdpSocket| {
-            socket.local_addr().is_ok_and(|at| at == SocketAddr::from(*to))
+        let is_sent_to = |to: &SocketAddrV4, socket: &UdpSocket| {
+            socket.local_addr().is_ok_and(|at| at.ip() == *to.ip())
         };
-        self.standing.retain(|to, socket| is_redirected != is_there(to, socket));
+        self.standing.retain(|to, socket| (way != Way::Redirected) == is_sent_to(to, socket));
         let standing = &self.standing;
         self.passed.retain(|to| standing.contains_key(to));
-        let mut new = Vec::new();
+        let (mut new, mut taken) = (Vec::new(), Vec::new());
         for to in wanted.iter().filter(|to| !self.standing.contains_key(to)) {
-            new.push((*to, if is_redirected { bind(uid, *to)? } else { bind_at(*to)? }));
+            let bound = match way {
+                Way::Redirected => bind(uid, *to),
+                Way::Sent { may_remap } => bind_at(*to, may_remap),
+            };
+            match bound {
+                Ok(socket) => new.push((*to, socket)),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken.push(*to),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !taken.is_empty() {
+            return Err(Taken::of_datagrams(&taken).into());
         }
         self.standing.extend(new);
         let wanted = self.standing.iter().filter(|(to, _)| wanted.contains(to));
@@ -85,11 +109,14 @@ impl DatagramSockets {
     }
 }
 
-fn bind_at(to: SocketAddrV4) -> Result<UdpSocket, DatagramError> {
-    let socket = UdpSocket::bind(to).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => DatagramError::Taken { to },
-        _ => DatagramError::Socket(error),
-    })?;
+fn bind_at(to: SocketAddrV4, may_remap: bool) -> io::Result<UdpSocket> {
+    let socket = match UdpSocket::bind(to) {
+        Err(taken) if taken.kind() == io::ErrorKind::AddrInUse && may_remap => {
+            let mut others = ports_instead_of(to.port());
+            others.find_map(|port| UdpSocket::bind((*to.ip(), port)).ok()).ok_or(taken)
+        }
+        bound => bound,
+    }?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -140,17 +167,22 @@ mod tests {
     fn a_socket_stands_at_the_same_port_again_and_is_passed_once() {
         let mut sockets = DatagramSockets::default();
         let both = BTreeSet::from([to("127.72.9.1:53"), to("127.72.9.2:53")]);
-        let before = sockets.add(1000, &both, true).expect("bound");
+        let before = sockets.add(1000, &both, Way::Redirected).expect("bound");
         assert_eq!(sockets.pass_on().expect("cloned").len(), 2);
         assert!(sockets.pass_on().expect("cloned").is_empty());
         sockets.begin_passing();
         assert_eq!(sockets.pass_on().expect("cloned").len(), 2, "a new daemon has none");
 
         let mut theirs = DatagramSockets::default();
-        let of_another = theirs.add(1001, &both, true).expect("bound");
+        let of_another = theirs.add(1001, &both, Way::Redirected).expect("bound");
         assert!(of_another.iter().all(|other| !before.contains(other)), "two users, two sockets");
 
-        assert!(sockets.add(1000, &BTreeSet::new(), true).expect("nothing is new").is_empty());
+        assert!(
+            sockets
+                .add(1000, &BTreeSet::new(), Way::Redirected)
+                .expect("nothing is new")
+                .is_empty()
+        );
         assert_eq!(
             sockets.standing(),
             both,
@@ -158,7 +190,7 @@ mod tests {
         );
         sockets.keep_only(&BTreeSet::new());
         assert!(sockets.standing().is_empty() && sockets.pass_on().expect("cloned").is_empty());
-        assert_eq!(sockets.add(1000, &both, true).expect("bound"), before);
+        assert_eq!(sockets.add(1000, &both, Way::Redirected).expect("bound"), before);
         assert_eq!(sockets.pass_on().expect("cloned").len(), 2, "they are others than before");
     }
 
@@ -166,14 +198,30 @@ mod tests {
     fn where_nothing_is_redirected_a_socket_stands_where_applications_send_to() {
         let wanted = BTreeSet::from([to("127.72.9.3:41955")]);
         let mut sockets = DatagramSockets::default();
-        sockets.add(1000, &wanted, true).expect("bound");
+        sockets.add(1000, &wanted, Way::Redirected).expect("bound");
         sockets.pass_on().expect("cloned");
-        let at = sockets.add(1000, &wanted, false).expect("bound");
+        let at = sockets.add(1000, &wanted, Way::Sent { may_remap: false }).expect("bound");
         assert_eq!(at, [(to("127.72.9.3:41955"), Port::new(41_955).expect("not 0"))]);
         let passed = sockets.pass_on().expect("cloned");
         assert_eq!(passed.len(), 1, "it is another socket than before");
+    }
 
-        let error = DatagramSockets::default().add(1001, &wanted, false).expect_err("taken");
-        assert!(error.to_string().contains("UDP port 41955"), "{error}");
+    #[test]
+    fn a_port_that_is_taken_is_named_or_another_one_where_the_user_agrees() {
+        let (first, second) = (to("127.72.9.4:41956"), to("127.72.9.4:41957"));
+        let _theirs = UdpSocket::bind(first).expect("free");
+        let wanted = BTreeSet::from([first, second]);
+        let mut sockets = DatagramSockets::default();
+        let refused = sockets.add(1000, &wanted, Way::Sent { may_remap: false });
+        let said = refused.expect_err("taken").to_string();
+        assert!(said.contains("41956/udp: ") && !said.contains("41957"), "{said}");
+        assert!(sockets.standing().is_empty(), "all of them or none");
+
+        let moved = sockets.add(1000, &wanted, Way::Sent { may_remap: true }).expect("elsewhere");
+        let ports: Vec<u16> = moved.iter().map(|(_, port)| port.get()).collect();
+        assert_eq!(ports, [51_956, 41_957]);
+        let before = sockets.pass_on().expect("cloned").len();
+        sockets.add(1000, &wanted, Way::Sent { may_remap: true }).expect("the same");
+        assert_eq!((before, sockets.pass_on().expect("cloned").len()), (2, 0), "they stand on");
     }
 }

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::{
     config::Config,
     daemons::Daemons,
-    datagrams::{DatagramError, DatagramSockets},
+    datagrams::{DatagramError, DatagramSockets, Way},
     dns_sockets::{Dns, DnsSockets},
 };
 
@@ -237,9 +237,13 @@ impl Machine {
         let names = services.iter().map(|reached| reached.callee.to_string()).collect();
         let addresses = footprint.addresses_of(&services)?;
         let ports = datagram_ports(&services, &addresses);
-        let is_redirected = ports.is_empty() || footprint.can_redirect()?;
+        let way = if ports.is_empty() || footprint.can_redirect()? {
+            Way::Redirected
+        } else {
+            Way::Sent { may_remap }
+        };
         let before = user.datagrams.standing();
-        let datagrams = user.datagrams.add(attachment.uid, &ports, is_redirected)?;
+        let datagrams = user.datagrams.add(attachment.uid, &ports, way)?;
         let wanted = Wanted { listener: user.port(), services, may_remap, datagrams };
         let put = if wanted.services.is_empty() {
             footprint.clear(attachment.uid)

@@ -109,16 +109,19 @@ fn greeted_at(ada: &Person<'_>, name: &str) -> anyhow::Result<String> {
 
 /// Asks a DNS server about a name of the cluster, and returns its answer in hexadecimal digits.
 fn asked(ada: &Person<'_>, server: &str, name: &str, record: u16) -> anyhow::Result<String> {
+    let mut asks = ada.command(ada.laptop_program("shop"));
+    asks.args(["datagram", &format!("{server}:53"), &question(name, record)]);
+    let answer = say(asks)?.ok()?.stdout;
+    ensure!(answer.starts_with("0007"), "an answer to another question: {answer}");
+    Ok(answer)
+}
+
+fn question(name: &str, record: u16) -> String {
     let mut question = "000701000001000000000000".to_owned();
     for label in format!("{name}.svc.cluster.local").split('.') {
         question.push_str(&format!("{:02x}{}", label.len(), in_hex(label)));
     }
-    question.push_str(&format!("00{record:04x}0001"));
-    let mut asks = ada.command(ada.laptop_program("shop"));
-    asks.args(["datagram", &format!("{server}:53"), &question]);
-    let answer = say(asks)?.ok()?.stdout;
-    ensure!(answer.starts_with("0007"), "an answer to another question: {answer}");
-    Ok(answer)
+    question + &format!("00{record:04x}0001")
 }
 
 /// Says whether an answer ends in an address of 127.72.0.0/14.
@@ -144,6 +147,13 @@ fn over_udp(world: &World) -> anyhow::Result<()> {
         ensure!(answer.contains("0a600001"), "it is 10.96.0.1: {answer}");
     }
     ada.fairlead(&["stop"])?.ok()?;
+
+    let run = ["run", "-t", TEAMSPACE, "--remap", "--consume", "kube-system/kube-dns", "--"];
+    let (shop, question) = (ada.laptop_program("shop"), question("kubernetes.default", A));
+    let shop = shop.to_string_lossy();
+    let asks = [&*shop, "datagram", "kube-dns.kube-system:8053", &question];
+    let answer = ada.fairlead(&[&run[..], &asks[..]].concat())?.ok()?.stdout;
+    ensure!(answer.contains("0a600001"), "one program reaches it, too: {answer}");
     Ok(())
 }
 

@@ -39,8 +39,12 @@ impl Shown for Consumed {
 
 /// Returns the port on this laptop, and which one it stands for.
 fn here(reached: &Reached, port: ServicePort) -> String {
-    let remapped = reached.remapped.iter().find(|remapped| ServicePort::tcp(remapped.port) == port);
-    remapped.map_or_else(|| port.to_string(), |r| format!("{} (for {port})", r.laptop_port))
+    let remapped = reached.remapped.iter().find(|remapped| remapped.port == port);
+    let other = |number| ServicePort { port: number, ..port };
+    remapped.map_or_else(
+        || port.to_string(),
+        |remapped| format!("{} (for {port})", other(remapped.laptop_port)),
+    )
 }
 
 pub(super) async fn begin(

@@ -7,11 +7,11 @@ use std::{
     os::unix::process::CommandExt as _, process::Stdio, time::Duration,
 };
 
-use fairlead_model::{Patterns, Phase};
+use fairlead_model::{Patterns, Phase, ServicePort};
 use laptop_footprint::{NETWORK, entry_of, with_entries_first};
 use laptop_ipc::{
     FailureKind,
-    daemon::{Request, RunName, Session},
+    daemon::{Moved, Request, RunName, Session},
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::process::Command;
@@ -81,8 +81,10 @@ fn must_be_proven(session: &Session, seconds: u64) -> Result<(), CliError> {
 
 fn where_it_is(name: &RunName) -> Vec<String> {
     let host = format!("{}.{}", name.callee.short_name(), name.callee.service.namespace);
-    let moved = name.moved.iter();
-    moved.map(|moved| format!("{host}:{} is {host}:{}", moved.from, moved.to)).collect()
+    let said = |&Moved { from, to }: &Moved| {
+        format!("{host}:{from} is {host}:{}", ServicePort { port: to, ..from })
+    };
+    name.moved.iter().map(said).collect()
 }
 
 /// Becomes the program, which sees the names; returns only why that failed.
@@ -136,23 +138,27 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use fairlead_model::ServiceRef;
-    use laptop_ipc::daemon::Moved;
 
     use super::*;
 
+    fn moved((from, to): (&str, &str)) -> Moved {
+        Moved { from: from.parse().expect("valid"), to: to.parse().expect("valid") }
+    }
+
     fn name(service: &str, is_home: bool) -> RunName {
-        let port = |number: &str| number.parse().expect("valid");
         RunName {
             callee: service.parse::<ServiceRef>().expect("valid").into(),
             address: Ipv4Addr::new(127, 72, 1, 2),
             is_home,
-            moved: vec![Moved { from: port("80"), to: port("8080") }],
+            moved: [("80", "8080"), ("53/udp", "8053")].map(moved).into(),
         }
     }
 
     #[test]
     fn a_port_that_is_elsewhere_is_said() {
-        assert_eq!(where_it_is(&name("shop/cart", true)), ["cart.shop:80 is cart.shop:8080"]);
+        let said = where_it_is(&name("shop/cart", true));
+        let expected = ["cart.shop:80 is cart.shop:8080", "cart.shop:53/udp is cart.shop:8053/udp"];
+        assert_eq!(said, expected);
     }
 
     #[test]
