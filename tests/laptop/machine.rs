@@ -21,6 +21,8 @@ use laptop_ipc::{
 };
 use nix::sched::{CloneFlags, setns};
 
+use crate::resolving::has_link;
+
 /// What the hosts file says before anybody comes; the last line has no line break, as some do.
 pub(crate) const HOSTS: &str = "127.0.0.1\tlocalhost\n::1 localhost\n# mine\n10.1.2.3 db";
 pub(crate) const ADA: u32 = 7001;
@@ -250,6 +252,7 @@ impl Machine {
         eventually(SOON, "nothing of ours is left", is_clean).unwrap_or_else(|error| {
             panic!("{error:#}\n--- hosts\n{}\n--- nft\n{}", self.hosts(), self.rules())
         });
+        assert!(!has_link(self), "the link is still there");
         let etc = fs::read_dir(self.path("/etc")).expect("readable").flatten();
         let leftover = etc.filter(|entry| entry.file_name().to_string_lossy().contains("fairlead"));
         assert_eq!(leftover.count(), 0, "no temporary file stays");

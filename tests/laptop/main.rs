@@ -12,6 +12,7 @@ mod hub;
 mod listeners;
 mod machine;
 mod residue;
+mod resolving;
 mod roaming;
 mod run;
 mod service;

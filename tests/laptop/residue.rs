@@ -8,7 +8,10 @@ use std::{
 
 use fairlead_tests::say;
 
-use crate::machine::{ADA, HOSTS, Machine, kill_9};
+use crate::{
+    machine::{ADA, HOSTS, Machine, kill_9},
+    resolving::{Resolved, has_link},
+};
 
 /// One command of the page, and how its residue is seen.
 fn residue_of(command: &str, machine: &Machine) -> bool {
@@ -18,6 +21,7 @@ fn residue_of(command: &str, machine: &Machine) -> bool {
         "fairlead stop" => machine.daemon_pid(ADA).is_some(),
         c if c.starts_with("sudo sed") => machine.hosts() != HOSTS,
         "sudo nft delete table ip fairlead" => machine.rules().contains("table ip fairlead"),
+        "sudo ip link delete fairlead0" => has_link(machine),
         "rm -rf ~/.config/fairlead" => home(".config/fairlead"),
         "rm -rf ~/.local/state/fairlead" => home(".local/state/fairlead"),
         c => is_there(c.rsplit(' ').next().expect("a path")),
@@ -39,8 +43,9 @@ fn every_command_of_the_page_removes_what_it_says() {
     let mut machine = Machine::new();
     // A mount point of the test's machine cannot be removed as the folder of a real one.
     machine.root_does("umount /var/lib/fairlead && rmdir /var/lib/fairlead");
+    let resolved = Resolved::on(&machine);
     let before = files(&machine);
-    leaves_everything(&mut machine);
+    leaves_everything(&mut machine, &resolved);
     for command in commands {
         assert!(residue_of(command, &machine), "before `{command}` there is nothing to remove");
         runs(&machine, command);
@@ -54,8 +59,8 @@ fn every_command_of_the_page_removes_what_it_says() {
 }
 
 /// A machine on which everything stood when every process but the daemon was killed.
-fn leaves_everything(machine: &mut Machine) {
-    machine.start_supervisor(&[]);
+fn leaves_everything(machine: &mut Machine, resolved: &Resolved) {
+    machine.start_supervisor(&resolved.flags());
     machine.has_consumed(ADA, &["shop/cart", "shop/frontend"]);
     machine.starts(ADA);
     let worker = machine.worker().expect("runs");
@@ -104,6 +109,10 @@ fn files(machine: &Machine) -> BTreeMap<PathBuf, Vec<u8>> {
 fn collect(at: &Path, name: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
     for entry in fs::read_dir(at).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), name.join(entry.file_name()));
+        // resolved's own: it says there whom it asks at the moment.
+        if name == Path::new("/run/systemd/resolve") {
+            continue;
+        }
         if entry.file_type().expect("a file").is_dir() {
             collect(&path, &name, found);
         } else {

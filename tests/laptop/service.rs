@@ -10,7 +10,10 @@ use std::{
 
 use fairlead_tests::{eventually, say};
 
-use crate::machine::{ADA, GRACE, Machine, SOON, kill_9};
+use crate::{
+    machine::{ADA, GRACE, Machine, SOON, kill_9},
+    resolving::{Resolved, has_link},
+};
 
 const UNIT: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd/fairlead-supervisor.service");
@@ -31,12 +34,14 @@ fn start_bounded(machine: &mut Machine, flags: &[&str]) {
 #[test]
 fn the_capabilities_of_the_unit_are_enough_with_redirects() {
     let mut machine = Machine::new();
-    start_bounded(&mut machine, &[]);
+    let resolved = Resolved::on(&machine);
+    start_bounded(&mut machine, &resolved.flags());
     let status = fs::read_to_string(format!("/proc/{}/status", machine.worker().expect("runs")));
     let status = status.expect("readable");
     assert!(!status.contains("CapEff:\t000001ff"), "it is bounded: {status}");
     machine.has_consumed(ADA, &["shop/cart"]);
     machine.starts(ADA);
+    assert!(has_link(&machine), "resolved is told");
     let killed = machine.daemon_pid(ADA).expect("runs");
     kill_9(killed);
     eventually(SOON, "another daemon answers", || {

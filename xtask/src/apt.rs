@@ -4,6 +4,7 @@ use crate::workspace::{is_root, run as run_command, sudo};
 use anyhow::Context;
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -59,6 +60,27 @@ pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
         apt_get(&[&["install", "--yes", "--no-install-recommends"], &known[..]].concat())
     })
     .context("the packages could not be installed; apt-get says why above")
+}
+
+/// Unpacks a package in a folder of ours and installs nothing.
+pub(crate) fn unpack(package: &str, folder: &Path) -> anyhow::Result<()> {
+    if !is_known(package) {
+        fairlead_lab::Step::run("package lists are fetched", || apt_get(&["update"]))?;
+    }
+    fairlead_lab::Step::run(&format!("unpacked: {package}"), || {
+        fs::create_dir_all(folder)?;
+        let mut download = Command::new("apt-get");
+        download.args(["-qq", "download", package]).current_dir(folder);
+        run_command(download.stdin(Stdio::null()).stderr(Stdio::null()))?;
+        for entry in fs::read_dir(folder)? {
+            let archive = entry?.path();
+            if archive.extension().is_some_and(|extension| extension == "deb") {
+                run_command(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(folder))?;
+                fs::remove_file(&archive)?;
+            }
+        }
+        Ok(())
+    })
 }
 
 fn is_known(package: &str) -> bool {

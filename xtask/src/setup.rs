@@ -3,10 +3,13 @@
 use crate::{
     apt::{self, Distribution},
     version::{self, Version},
-    workspace::tell,
+    workspace::{root, tell},
 };
 use anyhow::ensure;
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// What a part of the work needs; a verb asks for the areas it touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(crate) enum Area {
     Lab,
     /// The hub: its database.
     Hub,
+    /// Tests of a laptop: a resolver that can be told whom to ask.
+    Laptop,
     /// Networks that only proxies lead out of.
     Proxies,
     /// The console: building it.
@@ -37,8 +42,16 @@ impl Area {
 }
 
 /// Benches bring what only they need.
-const EVERYTHING: [Area; 7] =
-    [Area::Build, Area::Hosts, Area::Lab, Area::Hub, Area::Proxies, Area::Console, Area::Browser];
+const EVERYTHING: [Area; 8] = [
+    Area::Build,
+    Area::Hosts,
+    Area::Lab,
+    Area::Hub,
+    Area::Laptop,
+    Area::Proxies,
+    Area::Console,
+    Area::Browser,
+];
 
 /// How the presence of something is seen.
 #[derive(Debug)]
@@ -48,6 +61,9 @@ enum Seen {
     /// One of these files is there.
     File(&'static [&'static str]),
     FileBelow(&'static str, &'static str),
+    /// One of these files is there, or in the package as it was unpacked: tests want the program, and to
+    /// install it would change how the machine resolves names.
+    Unpacked(&'static [&'static str]),
 }
 
 /// Something that a package of Debian brings.
@@ -84,6 +100,16 @@ const NEEDS: &[Need] = &[
     need(Area::Hosts, "unshare", "util-linux"),
     need(Area::Hosts, "perl", "perl-base"),
     need(Area::Hosts, "systemd-analyze", "systemd"),
+    need(Area::Laptop, "dbus-daemon", "dbus"),
+    Need {
+        area: Area::Laptop,
+        seen: Seen::Unpacked(&[
+            "/usr/lib/systemd/systemd-resolved",
+            "/lib/systemd/systemd-resolved",
+        ]),
+        package: "systemd-resolved",
+        by_hand: "systemd-resolved, at /usr/lib/systemd; it need not run",
+    },
     need(Area::Hosts, "curl", "curl"),
     need(Area::Hosts, "unzip", "unzip"),
     need(Area::Lab, "tcpdump", "tcpdump"),
@@ -168,9 +194,19 @@ pub(crate) fn tools(areas: &[Area]) -> impl Iterator<Item = &'static Tool> {
 
 /// Installs what the archives of this distribution have.
 fn install(missing: &[&Need], distribution: &Distribution) -> anyhow::Result<()> {
-    let offered = missing.iter().map(|need| need.package);
-    let offered: Vec<_> = offered.filter(|package| distribution.has(package)).collect();
-    if offered.is_empty() { Ok(()) } else { apt::install(&offered) }
+    let offered = missing.iter().filter(|need| distribution.has(need.package));
+    let (unpacked, installed): (Vec<&Need>, Vec<&Need>) =
+        offered.partition(|need| matches!(need.seen, Seen::Unpacked(_)));
+    let installed: Vec<_> = installed.iter().map(|need| need.package).collect();
+    if !installed.is_empty() {
+        apt::install(&installed)?;
+    }
+    unpacked.iter().try_for_each(|need| apt::unpack(need.package, &unpacked_at(need.package)))
+}
+
+/// Returns where a package is unpacked; tests look there.
+fn unpacked_at(package: &str) -> PathBuf {
+    root().join("target/packages").join(package)
 }
 
 impl Need {
@@ -180,6 +216,11 @@ impl Need {
             Seen::File(paths) => {
                 let another = self.area == Area::Browser && named_by("FAIRLEAD_CHROMIUM");
                 another || paths.iter().any(|path| Path::new(path).exists())
+            }
+            Seen::Unpacked(paths) => {
+                let at = unpacked_at(self.package);
+                let inside = |path: &&str| at.join(path.trim_start_matches('/')).exists();
+                paths.iter().any(|path| Path::new(path).exists()) || paths.iter().any(inside)
             }
             Seen::FileBelow(folder, file) => std::fs::read_dir(folder).is_ok_and(|mut versions| {
                 versions.any(|version| version.is_ok_and(|at| at.path().join(file).exists()))

@@ -237,7 +237,7 @@ fn as_root(meant: &Meant<'_>, targets: &[&str], proxy_mode: Option<&str>) -> any
 }
 
 fn build_programs() -> anyhow::Result<()> {
-    setup::ensure(&[Area::Build, Area::Lab, Area::Hub])?;
+    setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Laptop])?;
     run_command(&mut cargo(["build", "--workspace", "--bins"]))
 }
 

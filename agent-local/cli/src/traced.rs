@@ -199,6 +199,7 @@ mod tests {
             laptop: Laptop::Proven,
             way: None,
             dns_refusal: None,
+            split_dns: None,
             sessions,
         }
     }

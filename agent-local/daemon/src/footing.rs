@@ -21,7 +21,7 @@ use std::{
 use fairlead_model::timers::SUPERVISOR_ANSWER;
 use laptop_ipc::{
     Failure, FailureKind, FrameError, peer_of, receive_descriptor,
-    supervisor::{Answer, DaemonFolders, Listening, Reached, Reply, Request},
+    supervisor::{Answer, DaemonFolders, Listening, Reached, Reply, Request, SplitDns},
 };
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
@@ -79,6 +79,7 @@ pub(crate) struct Footing {
     contested_rx: watch::Receiver<Option<String>>,
     doors_rx: watch::Receiver<Option<Doors>>,
     dns_refusal_rx: watch::Receiver<Option<String>>,
+    split_dns_rx: watch::Receiver<Option<SplitDns>>,
 }
 
 impl Footing {
@@ -89,6 +90,7 @@ impl Footing {
         let (sockets_tx, sockets_rx) = watch::channel(Sockets::default());
         let (dns_tx, dns_rx) = watch::channel(None);
         let (dns_refusal_tx, dns_refusal_rx) = watch::channel(None);
+        let (split_dns_tx, split_dns_rx) = watch::channel(None);
         let (contested_tx, contested_rx) = watch::channel(None);
         let (doors_tx, doors_rx) = watch::channel(None);
         let mut standing = Standing {
@@ -99,6 +101,7 @@ impl Footing {
             sockets_tx,
             dns_tx,
             dns_refusal_tx,
+            split_dns_tx,
             contested_tx,
             doors_tx,
             was_missing: false,
@@ -117,7 +120,9 @@ impl Footing {
             }
         });
         let passed_on = PassedOn { listeners: passed_rx.clone(), sockets: sockets_rx, dns: dns_rx };
-        (Self { wanted_tx, passed_rx, contested_rx, doors_rx, dns_refusal_rx }, passed_on)
+        let footing =
+            Self { wanted_tx, passed_rx, contested_rx, doors_rx, dns_refusal_rx, split_dns_rx };
+        (footing, passed_on)
     }
 
     /// Returns the doors of the moment, and tells of each change.
@@ -133,6 +138,11 @@ impl Footing {
     /// Returns why some names are not resolved on this machine.
     pub(crate) fn dns_refusal(&self) -> Option<String> {
         self.dns_refusal_rx.borrow().clone()
+    }
+
+    /// Returns whether the machine's own resolver asks our DNS server.
+    pub(crate) fn split_dns(&self) -> Option<SplitDns> {
+        self.split_dns_rx.borrow().clone()
     }
 
     /// Says whether a supervisor is there. Without one no name stands.
@@ -162,6 +172,7 @@ struct Standing {
     sockets_tx: watch::Sender<Sockets>,
     dns_tx: watch::Sender<Option<Arc<DnsSockets>>>,
     dns_refusal_tx: watch::Sender<Option<String>>,
+    split_dns_tx: watch::Sender<Option<SplitDns>>,
     contested_tx: watch::Sender<Option<String>>,
     doors_tx: watch::Sender<Option<Doors>>,
     was_missing: bool,
@@ -181,9 +192,11 @@ impl Standing {
                 passed,
                 passes_dns,
                 dns_refusal,
+                split_dns,
             } => {
                 let doors = listeners.map(|listed| self.receive(listed)).transpose()?;
                 self.dns_refusal_tx.send_replace(dns_refusal);
+                self.split_dns_tx.send_replace(split_dns);
                 let taken = self.take_sockets(&standing, &passed);
                 let taken = taken.and_then(|()| self.take_dns(addresses.is_empty(), passes_dns));
                 if let Err(error) = taken {
@@ -330,6 +343,7 @@ impl Standing {
         // The next supervisor makes them anew, at the same ports if they are free by then.
         self.sockets_tx.send_replace(Sockets::default());
         self.dns_tx.send_replace(None);
+        self.split_dns_tx.send_replace(None);
         self.contested_tx.send_replace(None);
         self.doors_tx.send_replace(None);
         self.passed_tx.send_replace(None);

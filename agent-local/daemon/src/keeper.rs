@@ -128,6 +128,7 @@ impl Keeper {
             laptop: sessions.laptop().clone(),
             way: sessions.way(),
             dns_refusal: self.footing.dns_refusal(),
+            split_dns: self.footing.split_dns(),
             sessions: sessions.views(),
         }
     }

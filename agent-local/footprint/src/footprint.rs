@@ -14,7 +14,8 @@ use laptop_ipc::supervisor::{Reached, cluster_names};
 
 use crate::{
     AddressError, Addresses, Change, Given, HostEntry, HostsError, HostsFile, Journal,
-    JournalError, ListenError, Listeners, Nft, Redirect, RedirectError, redirect,
+    JournalError, ListenError, Listeners, Nft, Redirect, RedirectError, Resolver, ResolverError,
+    redirect, resolver,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,8 @@ pub enum FootprintError {
     Hosts(#[from] HostsError),
     #[error(transparent)]
     Redirect(#[from] RedirectError),
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
@@ -38,6 +41,7 @@ pub struct Paths {
     pub nft: PathBuf,
     pub journal: PathBuf,
     pub addresses: PathBuf,
+    pub resolver: Resolver,
 }
 
 /// What one user wants, and the listener that takes it.
@@ -62,6 +66,11 @@ pub struct Footprint {
     /// `None` as long as nobody has asked the kernel whether it can redirect.
     can_redirect: Option<bool>,
     listeners: Listeners,
+    resolver: Resolver,
+    /// systemd-resolved is to ask the laptop's DNS server.
+    is_split: bool,
+    /// Why it could not be told. It is not asked again before nothing stands: each time would make a link.
+    split_refusal: Option<String>,
     /// What stands is what `users` want; not after a step that failed.
     is_settled: bool,
 }
@@ -77,6 +86,9 @@ impl Footprint {
             users: BTreeMap::new(),
             can_redirect: None,
             listeners: Listeners::default(),
+            resolver: paths.resolver.clone(),
+            is_split: false,
+            split_refusal: None,
             is_settled: false,
         };
         // The journal may be gone, and another program may have put back what it remembered.
@@ -110,6 +122,9 @@ impl Footprint {
         if is_redirected && !self.nft.stands(&redirects)? {
             disturbed.push(Change::RedirectTable);
         }
+        if self.is_split && !self.resolver.stands() {
+            disturbed.push(Change::SplitDns);
+        }
         Ok(disturbed)
     }
 
@@ -118,7 +133,46 @@ impl Footprint {
         for change in self.disturbed()? {
             self.journal.about_to(&change)?;
         }
-        self.settle()
+        self.settle()?;
+        self.split_dns(self.is_split)
+    }
+
+    /// Has systemd-resolved ask the laptop's DNS server for names of the cluster, or ends that. Where there is no
+    /// resolved nothing happens.
+    pub fn split_dns(&mut self, is_wanted: bool) -> Result<(), FootprintError> {
+        let may_be = self.split_refusal.is_none() && self.resolver.is_there();
+        self.is_split = is_wanted && may_be && !self.users.is_empty();
+        if !self.is_split {
+            return self.unsplit();
+        }
+        if self.resolver.stands() {
+            return Ok(());
+        }
+        self.journal.about_to(&Change::SplitDns)?;
+        let Err(error) = self.resolver.put() else { return Ok(()) };
+        self.is_split = false;
+        self.split_refusal = Some(error.to_string());
+        // The first failure is what has to be said; the journal keeps what could not be taken back.
+        drop(self.unsplit());
+        Err(error.into())
+    }
+
+    /// Says whether systemd-resolved asks the laptop's DNS server.
+    pub const fn is_split(&self) -> bool {
+        self.is_split
+    }
+
+    /// Returns why systemd-resolved could not be told.
+    pub fn split_refusal(&self) -> Option<&str> {
+        self.split_refusal.as_deref()
+    }
+
+    fn unsplit(&mut self) -> Result<(), FootprintError> {
+        if self.journal.backwards().any(|change| *change == Change::SplitDns) {
+            self.resolver.remove()?;
+            self.journal.undone(&Change::SplitDns)?;
+        }
+        Ok(())
     }
 
     /// Makes a user's part be what is wanted and returns each service's address, in order.
@@ -198,6 +252,8 @@ impl Footprint {
     fn put(&mut self) -> Result<(), FootprintError> {
         let (entries, redirects) = self.plan()?;
         if redirects.is_empty() {
+            self.is_split = false;
+            self.split_refusal = None;
             self.listen(&[])?;
             return self.take_back();
         }
@@ -264,6 +320,7 @@ impl Footprint {
                     HostsFile::new(path.clone()).remove_section().map_err(FootprintError::from)
                 }
                 Change::RedirectTable => self.nft.remove().map_err(FootprintError::from),
+                Change::SplitDns => self.resolver.remove().map_err(FootprintError::from),
             };
             match undone {
                 Ok(()) => self.journal.undone(&change)?,
@@ -282,6 +339,9 @@ fn seen(paths: &Paths) -> Vec<Change> {
     }
     if matches!(HostsFile::new(paths.hosts.clone()).has_section(), Ok(true)) {
         seen.push(Change::HostsSection { path: paths.hosts.clone() });
+    }
+    if resolver::stands() {
+        seen.push(Change::SplitDns);
     }
     seen
 }
@@ -328,6 +388,11 @@ mod tests {
                 nft: at("nft"),
                 journal: at("residue.jsonl"),
                 addresses: at("addresses.json"),
+                resolver: Resolver {
+                    ip: at("ip"),
+                    resolvectl: at("resolvectl"),
+                    resolved_dir: at("resolve"),
+                },
             };
             Self { folder, paths }
         }
@@ -338,6 +403,17 @@ mod tests {
 
         fn read(&self, name: &str) -> String {
             fs::read_to_string(self.folder.path().join(name)).expect("text")
+        }
+
+        /// Has a resolved, whose `resolvectl` does this.
+        fn has_resolved(&self, does: &str) {
+            fs::create_dir(self.folder.path().join("resolve")).expect("made");
+            fs::write(self.folder.path().join("resolve/stub-resolv.conf"), "").expect("written");
+            for (name, does) in [("ip", "exit 0"), ("resolvectl", does)] {
+                let path = self.folder.path().join(name);
+                fs::write(&path, format!("#!/bin/sh\n{does}\n")).expect("written");
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
+            }
         }
 
         fn nft_refuses(&self, refuses: bool) {
@@ -559,5 +635,46 @@ mod tests {
         assert_eq!(footprint.standing_for(1000).len(), 2);
         assert_eq!(footprint.standing_for(1001), []);
         assert_eq!(footprint.standing().len(), 2);
+    }
+
+    #[test]
+    fn what_resolved_is_told_is_journalled_and_goes_with_the_last_user() {
+        let machine = Machine::new();
+        machine.has_resolved("exit 0");
+        let mut footprint = machine.footprint();
+        footprint.split_dns(true).expect("nobody wants names");
+        assert!(!footprint.is_split());
+        footprint.set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"])).expect("set");
+        footprint.split_dns(true).expect("told");
+        assert!(footprint.is_split() && footprint.standing().contains(&Change::SplitDns));
+        footprint.split_dns(false).expect("ended");
+        assert!(!footprint.is_split() && !footprint.standing().contains(&Change::SplitDns));
+        footprint.split_dns(true).expect("told again");
+        footprint.clear(1000).expect("cleared");
+        assert!(!footprint.is_split(), "nothing puts it back");
+        machine.is_clean();
+    }
+
+    #[test]
+    fn a_resolved_that_refuses_costs_nobody_their_names() {
+        let machine = Machine::new();
+        machine.has_resolved("echo 'Access denied' >&2; exit 1");
+        let mut footprint = machine.footprint();
+        footprint.set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"])).expect("set");
+        let said = footprint.split_dns(true).expect_err("refused").to_string();
+        assert!(said.contains("Access denied"), "{said}");
+        footprint.split_dns(true).expect("it is not told again");
+        assert_eq!(footprint.split_refusal(), Some(&*said));
+        assert!(!footprint.is_split() && !footprint.standing().contains(&Change::SplitDns));
+        assert!(machine.read("hosts").contains("cart.shop"));
+    }
+
+    #[test]
+    fn without_resolved_nothing_is_changed_for_it() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        footprint.set(1000, wanted(TeamspaceId::generate(), 40_001, &["shop/cart"])).expect("set");
+        footprint.split_dns(true).expect("nothing to do");
+        assert!(!footprint.is_split() && footprint.standing().len() == 2);
     }
 }

@@ -14,6 +14,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::resolver::LINK;
+
 /// The journal holds a handful of lines; more means that something else writes to it.
 const JOURNAL_MAX_BYTES: u64 = 1 << 20;
 
@@ -33,6 +35,8 @@ pub enum Change {
     HostsSection { path: PathBuf },
     /// Our nftables table.
     RedirectTable,
+    /// The link that systemd-resolved asks us by.
+    SplitDns,
 }
 
 /// In the words for a person.
@@ -43,6 +47,9 @@ impl fmt::Display for Change {
                 write!(f, "the section `### FAIRLEAD` of {}", path.display())
             }
             Self::RedirectTable => f.write_str("the nftables table `fairlead`"),
+            Self::SplitDns => {
+                write!(f, "the network link `{LINK}`, by which systemd-resolved asks Fairlead")
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The only code that changes the laptop, and the journal that lets every change be taken back.
 //!
-//! What is changed is known in advance: a marked section of the hosts file and one nftables table (where there is no
-//! nftables: listeners, which end with their process). Each module has a
+//! What is changed is known in advance: a marked section of the hosts file, one nftables table (where there is no
+//! nftables: listeners, which end with their process), and one link for systemd-resolved. Each module has a
 //! pure half that says what should stand there and a thin half that puts it there. [`Footprint`] joins them under
 //! the journal's rule: what we are about to change is on disk before it is changed.
 //!
@@ -9,6 +9,7 @@
 //! the names of one program.
 
 mod addresses;
+mod commands;
 mod footprint;
 mod hosts;
 mod hosts_file;
@@ -17,6 +18,7 @@ mod lease;
 mod listeners;
 mod redirect;
 mod repairs;
+mod resolver;
 mod whole_file;
 
 pub use addresses::{AddressError, Addresses, CANARY, DNS_SERVER, Key, LAST, NETWORK};
@@ -30,4 +32,5 @@ pub use journal::{Change, Journal, JournalError};
 pub use listeners::{Given, ListenError, Listeners, Taken, ports_instead_of};
 pub use redirect::{Nft, Redirect, RedirectError, ruleset};
 pub use repairs::Repairs;
+pub use resolver::{LINK, Resolver, ResolverError};
 pub use whole_file::replace_atomically;

@@ -5,21 +5,17 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, Read as _, Write as _},
+    io,
     net::{Ipv4Addr, SocketAddrV4},
     path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{self, RecvTimeoutError},
-    thread,
     time::Duration,
 };
 
 use fairlead_model::{Port, timers::NFT_MAX};
 
-pub(crate) const TABLE: &str = "fairlead";
+use crate::commands::{CommandError, ask};
 
-/// Our table with all services of several users is shorter.
-const SAID_MAX_BYTES: u64 = 16 << 20;
+pub(crate) const TABLE: &str = "fairlead";
 
 #[derive(Debug, thiserror::Error)]
 pub enum RedirectError {
@@ -175,60 +171,13 @@ impl Nft {
         ruleset: &str,
         patience: Duration,
     ) -> Result<String, RedirectError> {
-        let failed = |source| RedirectError::Run { program: self.program.clone(), source };
-        let mut nft = Command::new(&self.program)
-            .args(words)
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        let heard = hear(&mut nft, ruleset.to_owned()).recv_timeout(patience);
-        if matches!(heard, Err(RecvTimeoutError::Timeout)) {
-            nft.kill().map_err(failed)?;
-        }
-        let status = nft.wait().map_err(failed)?;
-        match heard {
-            Err(_) => Err(RedirectError::Hung { program: self.program.clone() }),
-            Ok(heard) if !status.success() => {
-                Err(RedirectError::Refused { said: heard.complaint.trim().to_owned() })
-            }
-            Ok(heard) => heard.sent.map_err(failed).map(|()| heard.answer),
-        }
+        let program = || self.program.clone();
+        ask(&self.program, words, ruleset, patience).map_err(|error| match error {
+            CommandError::Run(source) => RedirectError::Run { program: program(), source },
+            CommandError::Hung => RedirectError::Hung { program: program() },
+            CommandError::Refused(said) => RedirectError::Refused { said },
+        })
     }
-}
-
-/// What nft said until it ended.
-struct Heard {
-    sent: io::Result<()>,
-    answer: String,
-    complaint: String,
-}
-
-/// Gives nft its input and hears, when it has ended, what it said. In a thread of its own: whoever waits may give up.
-fn hear(nft: &mut Child, ruleset: String) -> mpsc::Receiver<Heard> {
-    let mut stdin = nft.stdin.take().expect("stdin is piped");
-    let stdout = nft.stdout.take().expect("stdout is piped");
-    let stderr = nft.stderr.take().expect("stderr is piped");
-    let (heard_tx, heard_rx) = mpsc::sync_channel(1);
-    thread::spawn(move || {
-        // nft reads all of its input before it says anything, so this cannot wait for a full pipe on the way back.
-        let sent = stdin.write_all(ruleset.as_bytes());
-        drop(stdin);
-        let complaining = thread::spawn(move || text_of(stderr));
-        let answer = text_of(stdout);
-        let complaint = complaining.join().unwrap_or_default();
-        drop(heard_tx.send(Heard { sent, answer, complaint }));
-    });
-    heard_rx
-}
-
-/// What cannot be read is only missing in the message.
-fn text_of(pipe: impl io::Read) -> String {
-    let mut said = Vec::new();
-    drop(pipe.take(SAID_MAX_BYTES).read_to_end(&mut said));
-    String::from_utf8_lossy(&said).into_owned()
 }
 
 const fn canary_port() -> Port {

@@ -8,7 +8,7 @@ use fairlead_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, trace};
+use crate::{Failure, supervisor::SplitDns, trace};
 
 /// The longest wait for a proof.
 pub const PATIENCE_MAX: Duration = Duration::from_secs(45);
@@ -154,6 +154,9 @@ pub struct Status {
     /// Why DNS does not answer for what is consumed; `None` when it does, or nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_refusal: Option<String>,
+    /// Who asks it by itself; `None` when it does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_dns: Option<SplitDns>,
     pub sessions: Vec<Session>,
 }
 
@@ -310,6 +313,7 @@ mod tests {
             pid: 1,
             hub: connected,
             dns_refusal: None,
+            split_dns: None,
             laptop: Laptop::Proven,
             way: None,
             sessions: [Phase::Active, Phase::Ended, Phase::Refused].map(session).into(),

@@ -122,6 +122,18 @@ pub struct Listening {
     pub is_new: bool,
 }
 
+/// Whether the machine's own resolver asks the laptop's DNS server for names of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "systemd_resolved", rename_all = "snake_case")]
+pub enum SplitDns {
+    Asks,
+    /// There is none that could.
+    Absent,
+    Refused {
+        why: String,
+    },
+}
+
 pub type Reply = Result<Answer, Failure>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +179,9 @@ pub enum Answer {
         /// Why some names are not resolved on this machine; `None` when all are, or nothing is reached.
         #[serde(default)]
         dns_refusal: Option<String>,
+        /// `None` when the DNS server does not answer, or nothing is reached.
+        #[serde(default)]
+        split_dns: Option<SplitDns>,
     },
     Residue {
         found: Vec<String>,

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
-use laptop_footprint::Paths;
+use laptop_footprint::{Paths, Resolver};
 use laptop_ipc::RunFolder;
 
 use crate::notify;
@@ -59,6 +59,13 @@ pub(crate) struct Config {
     hosts_file: PathBuf,
     #[arg(long, global = true, value_name = "FILE", default_value = "/usr/sbin/nft")]
     nft: PathBuf,
+    #[arg(long, global = true, value_name = "FILE", default_value = "/usr/sbin/ip")]
+    ip: PathBuf,
+    #[arg(long, global = true, value_name = "FILE", default_value = "/usr/bin/resolvectl")]
+    resolvectl: PathBuf,
+    /// Folder in which systemd-resolved shows that it runs
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/systemd/resolve")]
+    resolved_dir: PathBuf,
     /// The daemon's program; the default is the one beside this program
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) daemon: Option<PathBuf>,
@@ -95,6 +102,11 @@ impl Config {
             nft: self.nft.clone(),
             journal: self.state_dir.join("residue.jsonl"),
             addresses: self.state_dir.join("addresses.json"),
+            resolver: Resolver {
+                ip: self.ip.clone(),
+                resolvectl: self.resolvectl.clone(),
+                resolved_dir: self.resolved_dir.clone(),
+            },
         }
     }
 
@@ -106,6 +118,9 @@ impl Config {
             ("--state-dir", Some(&self.state_dir)),
             ("--hosts-file", Some(&self.hosts_file)),
             ("--nft", Some(&self.nft)),
+            ("--ip", Some(&self.ip)),
+            ("--resolvectl", Some(&self.resolvectl)),
+            ("--resolved-dir", Some(&self.resolved_dir)),
             ("--daemon", self.daemon.as_ref()),
         ];
         for (name, value) in named {

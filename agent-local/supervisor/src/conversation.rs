@@ -156,7 +156,7 @@ fn pass(
     placed: Placed,
     passed: &mut HashSet<u64>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let Placed { addresses, listeners, datagrams, to_pass, dns } = placed;
+    let Placed { addresses, listeners, datagrams, to_pass, dns, split_dns } = placed;
     let listening = |of: &Passed| Listening {
         destination: of.destination,
         on: of.on,
@@ -172,6 +172,7 @@ fn pass(
             Some(Dns::Refused(why)) => Some(why.clone()),
             _ => None,
         },
+        split_dns,
     });
     laptop_ipc::write_blocking(&mut &*stream, &reply)?;
     let listeners = listeners.unwrap_or_default();
@@ -225,6 +226,7 @@ fn refusal(error: &FootprintError) -> Failure {
         FootprintError::Redirect(RedirectError::Hung { .. }) => {
             "see whether `nft list ruleset` answers: another program may hold the ruleset"
         }
+        FootprintError::Resolver(_) => "delete the link by hand: sudo ip link delete fairlead0",
         FootprintError::Hosts(_) | FootprintError::Journal(_) | FootprintError::Addresses(_) => {
             "see the supervisor's log"
         }

@@ -72,6 +72,11 @@ impl DnsSockets {
         }
     }
 
+    /// Says whether anybody's daemon answers.
+    pub(crate) const fn are_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     pub(crate) fn is_with(&self, uid: u32) -> bool {
         self.held.as_ref().is_some_and(|held| held.uid == uid)
     }

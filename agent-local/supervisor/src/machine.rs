@@ -13,7 +13,7 @@ use fairlead_model::{Port, Protocol, timers::DAEMON_BACK};
 use laptop_footprint::{Footprint, FootprintError, Given, ListenError, Repairs, Wanted};
 use laptop_ipc::{
     Failure, FailureKind, Peer,
-    supervisor::{Answer, DaemonFolders, Reached, Reply},
+    supervisor::{Answer, DaemonFolders, Reached, Reply, SplitDns},
 };
 use tracing::{info, warn};
 
@@ -89,6 +89,7 @@ pub(crate) struct Placed {
     pub(crate) datagrams: Vec<SocketAddrV4>,
     pub(crate) to_pass: Vec<(SocketAddrV4, UdpSocket)>,
     pub(crate) dns: Option<Dns>,
+    pub(crate) split_dns: Option<SplitDns>,
 }
 
 /// Why what a user wants does not stand.
@@ -140,11 +141,10 @@ impl Machine {
         // Forgotten first, so that its end is not taken for a crash.
         let mut state = self.state();
         state.users.remove(&uid);
-        state.dns.take_from(uid);
         drop(state);
         let was_running = self.daemons.stop(uid, attached);
         let mut state = self.state();
-        if let Err(why) = state.footprint.clear(uid) {
+        if let Err(why) = state.clear(uid) {
             warn!(uid, "Could not remove the footprint: {why}");
             return Err(state.not_taken_back(why));
         }
@@ -254,15 +254,17 @@ impl Machine {
         put?;
         user.services = names;
         let listeners = listeners_of(footprint, attachment.uid)?;
-        let dns = if user.services.is_empty() {
+        let given = if user.services.is_empty() {
             dns.take_from(attachment.uid);
             None
         } else {
             Some(dns.give(attachment.uid, attachment.number))
         };
+        // Told last: what resolved asks before somebody listens it does not ask again.
+        let split_dns = split(footprint, dns.are_held());
         let datagrams = user.datagrams.standing().into_iter().collect();
         let to_pass = user.datagrams.pass_on().map_err(DatagramError::Socket)?;
-        Ok(Placed { addresses, listeners, datagrams, to_pass, dns })
+        Ok(Placed { addresses, listeners, datagrams, to_pass, dns: given, split_dns })
     }
 
     /// Removes the footprint of a daemon that went away, unless it is back at once.
@@ -284,8 +286,7 @@ impl Machine {
                 self.attached.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.users.remove(&attachment.uid);
-        state.dns.take_from(attachment.uid);
-        match state.footprint.clear(attachment.uid) {
+        match state.clear(attachment.uid) {
             Ok(()) => info!(uid = attachment.uid, "Daemon is gone; its footprint is removed"),
             Err(error) => warn!(uid = attachment.uid, "Could not remove the footprint: {error}"),
         }
@@ -394,7 +395,27 @@ fn datagram_ports(services: &[Reached], addresses: &[Ipv4Addr]) -> BTreeSet<Sock
         .collect()
 }
 
+/// Has systemd-resolved ask the laptop's DNS server while it answers. Names of the hosts file need neither.
+fn split(footprint: &mut Footprint, is_answered: bool) -> Option<SplitDns> {
+    if let Err(error) = footprint.split_dns(is_answered) {
+        warn!("systemd-resolved could not be told: {error}");
+    }
+    let split = match footprint.split_refusal() {
+        Some(why) => SplitDns::Refused { why: why.to_owned() },
+        None if footprint.is_split() => SplitDns::Asks,
+        None => SplitDns::Absent,
+    };
+    is_answered.then_some(split)
+}
+
 impl State {
+    /// Removes a user's part; with whoever answers DNS goes what systemd-resolved was told.
+    fn clear(&mut self, uid: u32) -> Result<(), FootprintError> {
+        self.dns.take_from(uid);
+        let unsplit = if self.dns.are_held() { Ok(()) } else { self.footprint.split_dns(false) };
+        self.footprint.clear(uid).and(unsplit)
+    }
+
     fn not_taken_back(&self, why: FootprintError) -> NotTakenBack {
         NotTakenBack {
             why,

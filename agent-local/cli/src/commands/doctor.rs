@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use laptop_ipc::{
     FailureKind,
     daemon::{Laptop, Link, Status, Way},
-    supervisor,
+    supervisor::{self, SplitDns},
 };
 use serde::Serialize;
 
@@ -90,6 +90,7 @@ pub(super) async fn look(context: &Context<'_>) -> Findings {
         proxies::finding(&proxy_variables()),
         rooms::finding(&[&context.folders.config, &context.folders.state]),
     ];
+    findings.extend(status.as_ref().and_then(|status| split_dns(status.split_dns.as_ref()?)));
     findings.extend(hub(context).await);
     Findings(findings)
 }
@@ -185,6 +186,25 @@ fn redirects(status: Option<&Status>, is_nft_there: bool) -> Finding {
             ADVICE,
         ),
     }
+}
+
+fn split_dns(split: &SplitDns) -> Option<Finding> {
+    const CHECK: &str = "split DNS";
+    Some(match split {
+        SplitDns::Asks => {
+            Finding::ok(CHECK, "systemd-resolved asks Fairlead for names of the cluster")
+        }
+        SplitDns::Absent => Finding::ok(
+            CHECK,
+            "there is no systemd-resolved: names are those of the hosts file, and the rest (SRV, …) is answered to \
+             whoever asks 127.72.0.53",
+        ),
+        SplitDns::Refused { why } => Finding::warning(
+            CHECK,
+            format!("systemd-resolved could not be told: {why}"),
+            "see whether `resolvectl status` answers, then: fairlead stop, fairlead start",
+        ),
+    })
 }
 
 /// The hub as this command reaches it, and its clock.

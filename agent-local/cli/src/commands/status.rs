@@ -7,6 +7,7 @@ use laptop_account::Account;
 use laptop_ipc::{
     FailureKind,
     daemon::{Answer, Laptop, Link, PATIENCE_MAX, Request, Status, Way},
+    supervisor::SplitDns,
 };
 use serde::Serialize;
 use tokio::signal::ctrl_c;
@@ -39,6 +40,15 @@ impl Shown for StatusView {
             text.push_str(&format!(
                 "dns     does not answer ({why}): names are in the hosts file only\n"
             ));
+        }
+        match &self.status.split_dns {
+            Some(SplitDns::Asks) => {
+                text.push_str("dns     systemd-resolved asks Fairlead for names of the cluster\n");
+            }
+            Some(SplitDns::Refused { why }) => {
+                text.push_str(&format!("dns     systemd-resolved could not be told ({why})\n"));
+            }
+            Some(SplitDns::Absent) | None => {}
         }
         text.push('\n');
         text.push_str(&list::sessions_text(&self.status.sessions));
