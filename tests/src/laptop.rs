@@ -50,6 +50,14 @@ impl Laptop {
         Ok(())
     }
 
+    /// Returns the processes of the supervisor: the one that was started, and those that work for it.
+    pub fn supervisors(&self) -> anyhow::Result<Vec<Process>> {
+        let (first, program) =
+            (Process::entered_by(&self.supervisor)?, self.programs.join("fairlead-supervisor"));
+        let works = first.descendants()?.into_iter().filter(|process| process.runs(&program));
+        Ok(std::iter::once(first).chain(works).collect())
+    }
+
     /// Says whether a supervisor is there.
     pub fn has_supervisor(&self, lab: &Lab) -> bool {
         listens(lab).unwrap_or_default()

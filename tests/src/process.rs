@@ -77,6 +77,11 @@ impl Process {
         Ok(found)
     }
 
+    /// Says whether it runs a program.
+    pub(crate) fn runs(self, program: &Path) -> bool {
+        program_of(Path::new(&format!("/proc/{}", self.0))).is_some_and(|runs| runs == program)
+    }
+
     /// Kills it with SIGKILL and returns the moment at which that was done.
     pub fn kill(self) -> anyhow::Result<Instant> {
         signal(self.0, Signal::SIGKILL).with_context(|| format!("process {} is gone", self.0))?;

@@ -1,4 +1,4 @@
-//! `chaos [--n N] [--seed S] [--round R]`: kills, holds and slows whatever runs while somebody works, and looks after each
+//! `chaos [--world] [--n N] [--seed S] [--round R]`: kills, holds and slows whatever runs while somebody works, and looks after each
 //! round that nothing is lost and nothing left. Exits 1 when a round failed.
 
 use crate::{
@@ -14,6 +14,9 @@ use std::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Chaos {
+    /// Strikes hub, agent, laptop and the ways between them on a real cluster, and not only what runs on a laptop
+    #[arg(long)]
+    world: bool,
     /// How many rounds
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     n: u32,
@@ -30,7 +33,7 @@ pub(crate) fn run(chaos: &Chaos) -> anyhow::Result<ExitCode> {
     let seed = chaos.seed.map_or_else(new_seed, Ok)?;
     let (first, last) = chaos.round.map_or((1, chaos.n), |round| (round, round));
     tell(&format!("rounds {first} to {last} of seed {seed}"));
-    run_chaos(&format!("{seed}:{first}-{last}"))?;
+    run_chaos(&format!("{seed}:{first}-{last}"), chaos.world)?;
     Ok(ExitCode::SUCCESS)
 }
 

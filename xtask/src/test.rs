@@ -241,11 +241,12 @@ fn build_programs() -> anyhow::Result<()> {
     run_command(&mut cargo(["build", "--workspace", "--bins"]))
 }
 
-/// Plays rounds of chaos on laptops of their own.
-pub(crate) fn run_chaos(rounds: &str) -> anyhow::Result<()> {
+/// Plays rounds of chaos: on laptops of their own, or in a world.
+pub(crate) fn run_chaos(rounds: &str, in_a_world: bool) -> anyhow::Result<()> {
     build_programs()?;
-    let meant = Meant { targets: vec!["laptop"], only: Some("nothing_is_lost_in_chaos") };
-    let mut chaos = tests(&meant, &["laptop"], Some(("FAIRLEAD_CHAOS", Path::new(rounds))), &[]);
+    let target = if in_a_world { "world" } else { "laptop" };
+    let meant = Meant { targets: vec![target], only: Some("nothing_is_lost_in_chaos") };
+    let mut chaos = tests(&meant, &[target], Some(("FAIRLEAD_CHAOS", Path::new(rounds))), &[]);
     // Where it stands is of interest all along.
     run_command(cargo_as_root(chaos.arg("--nocapture"))?)
 }

@@ -30,7 +30,7 @@ pub(crate) fn scene(
     let ada = world.ada();
     ada.gets_ready()?;
     let own = ada.runs("cart", PORT)?;
-    let scene = Scene { world, ada, cart: world.service(CART)?, _own: own };
+    let scene = Scene::of(world, ada, world.service(CART)?, own);
     without_touching_a_pod(world, || play(&scene))?;
     scene.ada.fairlead(&["stop"])?.ok()?;
     scene.cart_is_a_pod()
@@ -47,7 +47,16 @@ pub(crate) fn while_intercepting(
     })
 }
 
-impl Scene<'_> {
+impl<'w> Scene<'w> {
+    pub(crate) const fn of(
+        world: &'w World,
+        ada: Person<'w>,
+        cart: Service<'w>,
+        own: OwnProcess,
+    ) -> Self {
+        Self { world, ada, cart, _own: own }
+    }
+
     pub(crate) fn ada_intercepts(&self) -> anyhow::Result<()> {
         self.ada.fairlead(&INTERCEPT)?.ok()?;
         self.cart_is_hers()

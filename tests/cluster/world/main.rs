@@ -8,6 +8,7 @@
 mod bad_input;
 mod by_hand;
 mod catalogue;
+mod chaos;
 mod console;
 mod consuming;
 mod deaths;
@@ -50,6 +51,7 @@ fn stories() -> Vec<Story> {
         owners::stories(),
         laptop_lost::stories(),
         deaths::stories(),
+        chaos::stories(),
         replica_lost::stories(),
         lifecycle::stories(),
     ];

@@ -35,9 +35,11 @@ pub struct Rounds {
 impl Rounds {
     /// Plays each round with dice of its own, so many at a time, and fails when one did.
     ///
-    /// A round that lasts says what it is before it begins: whoever ends the whole knows where it stood.
+    /// A round that lasts says what it is before it begins: whoever ends the whole knows where it stood. `again` is what
+    /// plays a round once more, but for its seed and its number.
     pub fn play<P: fmt::Display>(
         self,
+        again: &str,
         at_a_time: usize,
         plan: impl Fn(Dice) -> P + Sync,
         play: impl Fn(&P) -> anyhow::Result<()> + Sync,
@@ -57,7 +59,7 @@ impl Rounds {
                 match played {
                     Ok(()) => say(&format!("round {number}: well after {took} ms")),
                     Err(error) => {
-                        say(&self.failure(number, &plan, &error));
+                        say(&self.failure(again, number, &plan, &error));
                         failed_so_far().push(number);
                     }
                 }
@@ -74,10 +76,16 @@ impl Rounds {
         Ok(())
     }
 
-    fn failure(self, number: u32, plan: &impl fmt::Display, error: &anyhow::Error) -> String {
+    fn failure(
+        self,
+        again: &str,
+        number: u32,
+        plan: &impl fmt::Display,
+        error: &anyhow::Error,
+    ) -> String {
         let seed = self.seed;
         format!(
-            "round {number} of seed {seed} FAILED: {plan}\n{error:#}\nagain: cargo xtask chaos --seed {seed} --round {number}"
+            "round {number} of seed {seed} FAILED: {plan}\n{error:#}\nagain: {again} --seed {seed} --round {number}"
         )
     }
 }
@@ -117,13 +125,13 @@ mod tests {
             ensure!(even.is_multiple_of(2), "odd");
             Ok(())
         };
-        rounds.play(3, |mut dice| dice.roll() & !1, play).expect("all are even");
+        rounds.play("again", 3, |mut dice| dice.roll() & !1, play).expect("all are even");
         assert_eq!(played.load(Ordering::Relaxed), 20);
         let one: Rounds = "7:5-5".parse().expect("rounds");
-        let error = one.play(3, |mut dice| dice.roll() | 1, play).expect_err("odd");
+        let error = one.play("again", 3, |mut dice| dice.roll() | 1, play).expect_err("odd");
         assert_eq!(error.to_string(), "rounds of seed 7 that failed: [5]");
-        let told = one.failure(5, &"a plan", &error);
-        assert!(told.contains("a plan") && told.contains("--seed 7 --round 5"), "{told}");
+        let told = one.failure("again", 5, &"a plan", &error);
+        assert!(told.contains("a plan") && told.contains("again --seed 7 --round 5"), "{told}");
     }
 
     #[test]
