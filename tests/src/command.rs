@@ -43,9 +43,14 @@ impl Said {
 
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let code = self.code.map_or_else(|| "a signal".to_owned(), |code| code.to_string());
+        let code = ended_with(self.code);
         write!(f, "{}\nended with {code}\n{}{}", self.what, self.stdout, self.stderr)
     }
+}
+
+/// Says what a program ended with.
+pub(crate) fn ended_with(code: Option<i32>) -> String {
+    code.map_or_else(|| "a signal".to_owned(), |code| code.to_string())
 }
 
 /// Runs a program to its end, with nothing to read.

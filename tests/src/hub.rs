@@ -11,7 +11,11 @@ use std::{
 use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Lab, sibling};
 
-use crate::{command::say, patience::within, process::Process};
+use crate::{
+    command::say,
+    patience::within,
+    process::{Held, Process},
+};
 
 /// How everybody in the lab reaches the hub.
 pub const URL: &str = "https://hub.fairlead.test:8443";
@@ -81,6 +85,13 @@ impl Hub {
     /// Returns the hub's own process.
     pub fn process(&self) -> anyhow::Result<Process> {
         Process::entered_by(&self.child)
+    }
+
+    /// Stops its database, every process of it, until what is returned is dropped.
+    pub fn stops_database(&self) -> anyhow::Result<Vec<Held>> {
+        let postgres = self.process()?.descendants()?;
+        ensure!(!postgres.is_empty(), "the hub of this world has a Postgres of its own");
+        postgres.into_iter().map(Process::hold).collect()
     }
 
     /// Kills the hub with SIGKILL and returns when it is gone.

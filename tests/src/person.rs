@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     browser::Browser,
     command::{Running, Said, begin, say},
+    conversation::Conversation,
     hub,
     process::Process,
     shop,
@@ -164,6 +165,11 @@ impl<'w> Person<'w> {
         let mut curl = self.command("curl");
         curl.args(["--silent", "--show-error", "--fail", "--max-time", "10", url]);
         say(curl)?.ok()?.json()
+    }
+
+    /// Begins a conversation with `host:port` by name, which lasts until it is dropped.
+    pub fn converses_with(&self, place: &str) -> anyhow::Result<Conversation> {
+        Conversation::with(self.command("curl"), place)
     }
 
     /// Asks an address by name and returns who answered.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     caller::{Caller, ask_once},
     command::say,
+    conversation::Conversation,
     patience::within,
     watch::{Published, Watch},
 };
@@ -100,6 +101,11 @@ impl<'w> Service<'w> {
     /// Starts a caller on one host.
     pub fn caller(&self, from: Host) -> anyhow::Result<Caller> {
         Caller::begins(self.lab, from, self.address)
+    }
+
+    /// Begins a conversation with it from a host, which lasts until it is dropped.
+    pub fn conversation(&self, from: Host) -> anyhow::Result<Conversation> {
+        Conversation::with(self.lab.exec(from, "curl"), &self.address.to_string())
     }
 
     /// Returns what the API server has of it.

@@ -42,7 +42,7 @@ enum What {
     Consume,
     /// How soon an intercept has a Service's new connections, and gives them back
     Intercept,
-    /// What it costs to lose the laptop, a replica or both, and how soon others' changes are followed
+    /// What it costs to lose the laptop, a replica, the hub or its database, and how soon others' changes are followed
     Loss,
     /// How fast bytes travel, beside the same bytes without us and through haproxy
     Tunnel,

@@ -3,6 +3,7 @@
 
 mod agent;
 mod changes;
+mod database;
 mod hub;
 mod laptop;
 
@@ -12,7 +13,7 @@ use fairlead_tests::Figure;
 
 use crate::stage::{Stage, on_stage, tell};
 
-/// A round takes about three minutes.
+/// A round takes about five minutes.
 const ROUNDS: u32 = 5;
 
 /// A figure's name, its unit, the gate that its worst value must hold, and what was seen of it.
@@ -38,7 +39,8 @@ struct Event {
 
 pub(crate) fn bench(proxy_mode: ProxyMode, rounds: Option<u32>) -> anyhow::Result<Vec<Figure>> {
     let rounds = rounds.unwrap_or(ROUNDS);
-    let of = [laptop::events(), hub::events(), changes::events(), agent::events()];
+    let of =
+        [laptop::events(), hub::events(), database::events(), changes::events(), agent::events()];
     let mut events: Vec<Event> = of.into_iter().flatten().collect();
     on_stage(proxy_mode, |stage| {
         for number in 1..=rounds {
