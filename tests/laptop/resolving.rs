@@ -5,6 +5,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Stdio},
+    thread,
+    time::Duration,
 };
 
 use fairlead_tests::{Said, eventually, say};
@@ -128,6 +130,24 @@ fn resolved_asks_us_for_names_of_the_cluster_while_something_is_consumed() {
     machine.fairlead(ADA, &["stop"]).ok().expect("stops");
     let after = resolved.says_about(&machine, UNKNOWN);
     assert_eq!(after.stderr, before.stderr);
+    machine.leaves_nothing();
+}
+
+#[test]
+fn a_link_that_another_program_deletes_is_put_back() {
+    let mut machine = Machine::new();
+    let resolved = Resolved::on(&machine);
+    machine.start_supervisor(&resolved.flags());
+    machine.has_consumed(ADA, &["shop/cart"]);
+    machine.starts(ADA);
+    // The supervisor looks at what it has just changed itself, and tells nobody when it has done so.
+    thread::sleep(Duration::from_secs(1));
+    machine.root_does("ip link delete fairlead0");
+    eventually(SOON, "resolved asks us again", || {
+        Ok(resolved.says_about(&machine, UNKNOWN).stderr.contains("not found"))
+    })
+    .expect("put back");
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
     machine.leaves_nothing();
 }
 

@@ -122,7 +122,7 @@ impl Footprint {
         if is_redirected && !self.nft.stands(&redirects)? {
             disturbed.push(Change::RedirectTable);
         }
-        if self.is_split && !self.resolver.stands() {
+        if self.lacks_link() {
             disturbed.push(Change::SplitDns);
         }
         Ok(disturbed)
@@ -160,6 +160,11 @@ impl Footprint {
     /// Says whether systemd-resolved asks the laptop's DNS server.
     pub const fn is_split(&self) -> bool {
         self.is_split
+    }
+
+    /// Says whether another program has deleted the link that systemd-resolved asks by.
+    pub fn lacks_link(&self) -> bool {
+        self.is_split && !self.resolver.stands()
     }
 
     /// Returns why systemd-resolved could not be told.

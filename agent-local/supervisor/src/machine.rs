@@ -198,6 +198,11 @@ impl Machine {
         Some(state.repairs.pause(now))
     }
 
+    /// Says whether the link that systemd-resolved asks by should stand and does not.
+    pub(crate) fn lacks_link(&self) -> bool {
+        self.state().footprint.lacks_link()
+    }
+
     /// Takes note of a user's daemon and returns the listener it shall use.
     pub(crate) fn attach(
         &self,

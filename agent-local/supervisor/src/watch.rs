@@ -1,4 +1,5 @@
-//! Hears that another program wrote the hosts file or changed the kernel's ruleset, and has it looked at.
+//! Hears that another program wrote the hosts file, changed the kernel's ruleset or deleted our link, and has it looked
+//! at.
 //!
 //! What they wrote is not read here, nor is what the kernel says about it: any word of theirs is a reason to look, and
 //! only the footprint knows what should stand. Where the kernel tells nothing, the daemon's own proof notices.
@@ -6,7 +7,7 @@
 use std::{
     ffi::OsStr,
     fs,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -30,6 +31,8 @@ use crate::machine::Machine;
 
 /// The kernel's group of those who hear of changes to nftables (NFNLGRP_NFTABLES).
 const RULESET_CHANGES: u32 = 1 << (7 - 1);
+/// The kernel's group of those who hear of network links (RTMGRP_LINK).
+const LINK_CHANGES: u32 = 1;
 /// Programs that change rules change many at a time.
 const SETTLE: Duration = Duration::from_millis(250);
 
@@ -39,14 +42,20 @@ pub(crate) fn begin(hosts: PathBuf, machine: Arc<Machine>) {
         warn!("Changes of {what} by other programs are noticed late: {error}");
     };
     let hosts = HostsWatch::new(hosts).inspect_err(|error| heard("the hosts file", *error)).ok();
-    let rules = rules().inspect_err(|error| heard("the ruleset", *error)).ok();
+    let hear = |what, protocol, group| {
+        changes(protocol, group).inspect_err(|error| heard(what, *error)).ok()
+    };
+    let rules = hear("the ruleset", SockProtocol::NetlinkNetFilter, RULESET_CHANGES);
+    let links = hear("network links", SockProtocol::NetlinkRoute, LINK_CHANGES);
     thread::spawn(move || {
         let mut patience = None;
         loop {
-            wait(hosts.as_ref(), rules.as_ref(), patience);
+            let changes =
+                Changes { hosts: hosts.as_ref(), rules: rules.as_ref(), links: links.as_ref() };
+            changes.wait(&machine, patience);
             thread::sleep(SETTLE);
-            if let Some(rules) = &rules {
-                forget(rules);
+            for said in rules.iter().chain(&links) {
+                forget(said);
             }
             if let Some(hosts) = &hosts {
                 hosts.begin_again();
@@ -56,23 +65,37 @@ pub(crate) fn begin(hosts: PathBuf, machine: Arc<Machine>) {
     });
 }
 
-/// Waits until somebody changed something of ours, or patience ends.
-fn wait(hosts: Option<&HostsWatch>, rules: Option<&OwnedFd>, patience: Option<Duration>) {
-    let deadline = patience.map(|patience| Instant::now() + patience);
-    loop {
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let timeout = left.map_or(PollTimeout::NONE, |left| {
-            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-        });
-        let descriptors = [hosts.map(|h| h.inotify.as_fd()), rules.map(|r| r.as_fd())];
-        let mut polled: Vec<PollFd<'_>> = descriptors.into_iter().flatten().map(readable).collect();
-        // A signal is for the thread that waits for signals.
-        if matches!(poll(&mut polled, timeout), Ok(0)) {
-            return;
-        }
-        let has_ruled = rules.is_some_and(forget);
-        if has_ruled || hosts.is_some_and(HostsWatch::was_written) {
-            return;
+/// Where it is heard that somebody changed something.
+struct Changes<'w> {
+    hosts: Option<&'w HostsWatch>,
+    rules: Option<&'w OwnedFd>,
+    links: Option<&'w OwnedFd>,
+}
+
+impl Changes<'_> {
+    /// Waits until somebody changed something of ours, or patience ends.
+    fn wait(&self, machine: &Machine, patience: Option<Duration>) {
+        let Self { hosts, rules, links } = *self;
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            });
+            let hosts_heard = hosts.map(|hosts| hosts.inotify.as_fd());
+            let descriptors = [hosts_heard, rules.map(AsFd::as_fd), links.map(AsFd::as_fd)];
+            let mut polled: Vec<PollFd<'_>> =
+                descriptors.into_iter().flatten().map(readable).collect();
+            // A signal is for the thread that waits for signals.
+            if matches!(poll(&mut polled, timeout), Ok(0)) {
+                return;
+            }
+            let has_ruled = rules.is_some_and(forget);
+            // Links come and go with every container: only ours is a reason to look at everything.
+            let has_unlinked = links.is_some_and(forget) && machine.lacks_link();
+            if has_ruled || has_unlinked || hosts.is_some_and(HostsWatch::was_written) {
+                return;
+            }
         }
     }
 }
@@ -81,22 +104,23 @@ fn readable(descriptor: BorrowedFd<'_>) -> PollFd<'_> {
     PollFd::new(descriptor, PollFlags::POLLIN)
 }
 
-fn rules() -> nix::Result<OwnedFd> {
-    let rules = socket(
+/// Returns what the kernel says to this group.
+fn changes(protocol: SockProtocol, group: u32) -> nix::Result<OwnedFd> {
+    let changes = socket(
         AddressFamily::Netlink,
         SockType::Raw,
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        SockProtocol::NetlinkNetFilter,
+        protocol,
     )?;
-    bind(rules.as_raw_fd(), &NetlinkAddr::new(0, RULESET_CHANGES))?;
-    Ok(rules)
+    bind(changes.as_raw_fd(), &NetlinkAddr::new(0, group))?;
+    Ok(changes)
 }
 
 /// Throws away what was said, and says whether it was anything; that more was said than the socket holds counts, too.
-fn forget(rules: &OwnedFd) -> bool {
+fn forget(changes: &OwnedFd) -> bool {
     let (mut said, mut was_any) = ([0; 4096], false);
     loop {
-        match recv(rules.as_raw_fd(), &mut said, MsgFlags::empty()) {
+        match recv(changes.as_raw_fd(), &mut said, MsgFlags::empty()) {
             Ok(_) | Err(Errno::ENOBUFS) => was_any = true,
             Err(_) => return was_any,
         }
