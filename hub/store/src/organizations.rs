@@ -54,7 +54,7 @@ impl Store {
         let org = permit.org();
         let mut tx = self.pool.begin().await?;
         let before = sqlx::query_scalar!(
-            "select name from organizations where id = $1 for update",
+            "select name from organizations where id = $1 for no key update",
             org.as_uuid()
         )
         .fetch_optional(&mut *tx)

@@ -225,8 +225,11 @@ pub(crate) fn read(role: &str) -> Result<Role, StoreError> {
 
 /// Makes changes of roles and members in one organization follow each other, so that two owners cannot unmake one
 /// another.
+///
+/// No lock on the key: every other row of the organization refers to that, and whoever adds to the audit log would wait
+/// here with its head in hand, which we take last.
 pub(crate) async fn lock(connection: &mut PgConnection, org: OrgId) -> Result<(), StoreError> {
-    sqlx::query!("select id from organizations where id = $1 for update", org.as_uuid())
+    sqlx::query!("select id from organizations where id = $1 for no key update", org.as_uuid())
         .fetch_one(connection)
         .await?;
     Ok(())

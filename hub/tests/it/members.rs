@@ -75,6 +75,24 @@ async fn two_owners_cannot_remove_each_other() {
 }
 
 #[tokio::test]
+async fn a_change_of_roles_and_one_of_policies_do_not_stand_in_each_others_way() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let roles_of_ada = format!("{}/roles", path_of(ada.caller.actor.user()));
+    for round in 0..20 {
+        let role = if round % 2 == 0 { "viewer" } else { "auditor" };
+        let roles = Some(json!({ "roles": [role] }));
+        let (policies, roles) = tokio::join!(
+            publish(&world, &olga, "permit(principal, action, resource);"),
+            olga.ask(&world, Method::PUT, &roles_of_ada, roles),
+        );
+        policies.with(200);
+        roles.with(204);
+    }
+}
+
+#[tokio::test]
 async fn a_group_is_no_member() {
     let world = World::new().await;
     let olga = world.person("olga", "owners").await;
