@@ -152,7 +152,7 @@ async fn taken(
     teamspace: &Teamspace,
     service: &ServiceRef,
 ) -> ActionError {
-    let live = Filter { only_live: true, teamspace: Some(teamspace.id), device: None };
+    let live = Filter { only_live: true, teamspace: Some(teamspace.id), ..Filter::default() };
     let sessions = match hub.store.scoped(caller.org).sessions(live).await {
         Ok(sessions) => sessions,
         Err(error) => return error.into(),

@@ -59,9 +59,11 @@ pub(super) async fn grant(
     Ok(grant)
 }
 
-/// Renews, for tasks that go on with the next session when one fails.
-pub(crate) async fn and_log(hub: &Hub, session: &Session, sent: Sent) {
-    if let Err(error) = renew(hub, session, sent).await {
+/// Renews, for tasks that go on with the next session when one fails; says whether it did not.
+pub(crate) async fn and_log(hub: &Hub, session: &Session, sent: Sent) -> bool {
+    let renewed = renew(hub, session, sent).await;
+    if let Err(error) = &renewed {
         tracing::warn!(%error, session = %session.id, "A live session could not be decided again");
     }
+    renewed.is_ok()
 }

@@ -37,7 +37,7 @@ pub async fn list(
     let facts = hub.facts(caller).await?;
     let teamspace = teamspaces::visible(hub, caller, teamspace, &facts).await?.facts();
     let scope = hub.store.scoped(caller.org);
-    let live = Filter { only_live: true, teamspace: Some(teamspace.id), device: None };
+    let live = Filter { only_live: true, teamspace: Some(teamspace.id), ..Filter::default() };
     let mut intercepts = intercepts_by_service(scope.sessions(live).await?);
     let services = scope.services(teamspace.id).await?;
     let mut decider = Decider::new(caller, &facts);

@@ -122,7 +122,7 @@ pub async fn reset_enrolment(
 }
 
 async fn end_sessions(hub: &Hub, teamspace: &Teamspace, reason: &str) -> Result<(), StoreError> {
-    let live = Filter { only_live: true, teamspace: Some(teamspace.id), device: None };
+    let live = Filter { only_live: true, teamspace: Some(teamspace.id), ..Filter::default() };
     let store = hub.store.unscoped("what the sessions of a teamspace stand on goes, with a permit");
     for session in hub.store.scoped(teamspace.org).sessions(live).await? {
         store.end_session(&session, reason, None, hub.clock.now()).await?;

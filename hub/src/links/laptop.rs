@@ -137,7 +137,7 @@ impl Peer for LaptopLink {
 
 async fn live_sessions(hub: &Hub, proven: &LaptopProven) -> Result<Vec<SessionId>, Status> {
     let device = Some(proven.identity.device);
-    let live = Filter { only_live: true, teamspace: None, device };
+    let live = Filter { only_live: true, device, ..Filter::default() };
     let sessions = hub.store.scoped(proven.org).sessions(live).await;
     let sessions = sessions.map_err(handshake::unavailable)?;
     Ok(sessions.into_iter().map(|session| session.id).collect())

@@ -33,14 +33,30 @@ pub(super) async fn run(hub: Hub, mut announce_rx: mpsc::Receiver<ToAnnounce>) {
     let mut again = time::interval(LOOK_AGAIN);
     again.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
-        let what = tokio::select! {
+        let first = tokio::select! {
             what = announce_rx.recv() => what.unwrap_or(ToAnnounce::Everything),
             _ = again.tick() => ToAnnounce::Everything,
         };
-        if let Err(error) = task.announce(what).await {
-            tracing::warn!(%error, "What should be could not be announced; it will be soon");
+        for what in with_what_waits(first, &mut announce_rx) {
+            if let Err(error) = task.announce(what).await {
+                tracing::warn!(%error, "What should be could not be announced; it will be soon");
+            }
         }
     }
+}
+
+/// Returns what waits, each thing once and in its order: the first look at it sees what all of its hints were about.
+fn with_what_waits(
+    first: ToAnnounce,
+    announce_rx: &mut mpsc::Receiver<ToAnnounce>,
+) -> Vec<ToAnnounce> {
+    let mut waiting = vec![first];
+    while let Ok(next) = announce_rx.try_recv() {
+        if !waiting.contains(&next) {
+            waiting.push(next);
+        }
+    }
+    waiting
 }
 
 struct Announcer {
@@ -166,8 +182,12 @@ impl Announcer {
 
     async fn laptops(&mut self, org: OrgId) -> Result<(), StoreError> {
         self.organization(org).await?;
-        for device in self.hub.links.laptops(org) {
-            self.drop_unless_known(org, device).await?;
+        // Before we ask: whoever connects meanwhile has just been looked at.
+        let connected = self.hub.links.laptops(org);
+        let now = self.hub.clock.now();
+        let signed_in = self.hub.store.scoped(org).signed_in_devices(now).await?;
+        for device in connected.into_iter().filter(|device| !signed_in.contains(device)) {
+            self.hub.links.drop_laptop(device);
         }
         Ok(())
     }
@@ -230,4 +250,22 @@ fn close(hub: &Hub, session: &Session, reason: &str) {
 fn wanted(live: &Live, teamspace: TeamspaceId) -> Wanted {
     let sessions = live.values().filter(|session| session.teamspace == teamspace);
     Wanted { sessions: sessions.map(wanted_session).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_hints_about_the_same_each_is_one_look_and_none_overtakes() {
+        let (org, other, laptop) = (OrgId::generate(), OrgId::generate(), DeviceId::generate());
+        let connected = ToAnnounce::Laptop(org, laptop, Vec::new());
+        let (of_org, of_other) = (ToAnnounce::Organization(org), ToAnnounce::Organization(other));
+        let (announce_tx, mut announce_rx) = mpsc::channel(8);
+        for what in [&of_other, &connected, &of_org, &of_other] {
+            announce_tx.try_send(what.clone()).expect("there is room");
+        }
+        let waiting = with_what_waits(of_org.clone(), &mut announce_rx);
+        assert_eq!(waiting, [of_org, of_other, connected]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId};
+use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId, UserId};
 use hub_store::notify::{Change, Heard, Noun};
 use tokio::sync::{broadcast, mpsc};
 
@@ -29,6 +29,8 @@ pub(super) enum ToAnnounce {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ToReconsider {
     Organization(OrgId),
+    /// Those of one member; of all when it is no member, but a group or whatever else members have in common.
+    Member(OrgId, UserId),
     /// Its services have changed, or only what is shown of them.
     Catalogue(OrgId, TeamspaceId),
     Teamspace(OrgId, TeamspaceId),
@@ -100,9 +102,10 @@ impl Changes {
                     self.announce(ToAnnounce::Teamspaces(org)).await;
                     self.reconsider(ToReconsider::Teamspace(org, teamspace)).await;
                 }
-                Noun::Members | Noun::Policies => {
-                    self.reconsider(ToReconsider::Organization(org)).await;
+                Noun::Members => {
+                    self.reconsider(ToReconsider::Member(org, UserId::from_uuid(id))).await;
                 }
+                Noun::Policies => self.reconsider(ToReconsider::Organization(org)).await,
             },
         }
     }

@@ -25,7 +25,7 @@ pub use claim::{Kept, NoClaim};
 use crate::Hub;
 
 /// The sessions that these tasks look after.
-const LIVE: Filter = Filter { only_live: true, teamspace: None, device: None };
+const LIVE: Filter = Filter { only_live: true, teamspace: None, device: None, user: None };
 
 /// Starts every task. They end when `hub.stopping` is cancelled; the claim on the database is kept beyond that, for
 /// whatever is still written on the way out.

@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use fairlead_model::{OrgId, TeamspaceId};
+use fairlead_model::{OrgId, TeamspaceId, UserId};
+use futures_util::{StreamExt as _, stream};
 use hub_store::{Filter, Service, StoreError};
 use tokio::{
     sync::mpsc,
@@ -25,28 +26,47 @@ use crate::{
 };
 
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Where a session could not be decided again: it may be one that is to end.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Sessions that are decided again side by side. Each waits for the database most of the time, and others need it, too.
+const AT_ONCE: usize = 4;
 
 pub(super) async fn run(hub: Hub, mut reconsider_rx: mpsc::Receiver<ToReconsider>) {
     let mut again = time::interval(LOOK_AGAIN);
     again.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let mut catalogues = Catalogues::default();
+    // What could not be looked at as a whole.
+    let mut missed = HashSet::new();
     loop {
+        let mut pending = std::mem::take(&mut missed);
         let first = tokio::select! {
-            what = reconsider_rx.recv() => what.unwrap_or(ToReconsider::Everything),
-            what = something_settles(&hub) => what,
-            _ = again.tick() => ToReconsider::Everything,
+            what = reconsider_rx.recv() => Some(what.unwrap_or(ToReconsider::Everything)),
+            what = something_settles(&hub) => Some(what),
+            _ = again.tick() => Some(ToReconsider::Everything),
+            () = time::sleep(TRY_AGAIN), if !pending.is_empty() => None,
         };
+        pending.extend(first);
         // A burst of hints about the same thing is one look at it.
-        let mut pending = HashSet::from([first]);
         while let Ok(next) = reconsider_rx.try_recv() {
             pending.insert(next);
         }
         for what in pending {
-            if let Err(error) = look_at(&hub, &mut catalogues, what).await {
+            let looked = look_at(&hub, &mut catalogues, what).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "Live sessions could not be decided again; they will be soon");
+                Looked::InPart
+            });
+            if looked == Looked::InPart {
+                missed.insert(what);
             }
         }
     }
+}
+
+/// Whether every session of a look could be decided again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    Whole,
+    InPart,
 }
 
 /// Waits until a service that was missing at the last look is gone, unless it is back by then.
@@ -61,42 +81,65 @@ async fn look_at(
     hub: &Hub,
     catalogues: &mut Catalogues,
     what: ToReconsider,
-) -> Result<(), StoreError> {
+) -> Result<Looked, StoreError> {
     match what {
-        ToReconsider::Organization(org) => {
-            sessions(hub, org, None).await?;
-            // After its sessions: a laptop hears why they ended before its link does.
-            hub.changes.announce(ToAnnounce::Laptops(org)).await;
-            Ok(())
+        ToReconsider::Organization(org) => of_people(hub, org, None).await,
+        ToReconsider::Member(org, who) => {
+            let member = match hub.store.scoped(org).name_of(who).await {
+                Err(StoreError::NotFound { .. }) => None,
+                found => found.map(|_| Some(who))?,
+            };
+            of_people(hub, org, member).await
         }
         ToReconsider::Catalogue(org, teamspace) => {
             let services = hub.store.scoped(org).services(teamspace).await?;
-            if catalogues.has_changed(teamspace, &services) {
-                sessions(hub, org, Some(teamspace)).await?;
+            if !catalogues.has_changed(teamspace, &services) {
+                return Ok(Looked::Whole);
             }
-            Ok(())
+            sessions(hub, org, Filter { teamspace: Some(teamspace), ..LIVE }).await
         }
-        ToReconsider::Teamspace(org, teamspace) => sessions(hub, org, Some(teamspace)).await,
+        ToReconsider::Teamspace(org, teamspace) => {
+            sessions(hub, org, Filter { teamspace: Some(teamspace), ..LIVE }).await
+        }
         ToReconsider::Everything => {
             let store = hub.store.unscoped("live sessions of every organization are decided again");
             let organizations = store.organizations_with_live_sessions().await?;
             for_each_organization("Deciding again", organizations, &mut hub.clone(), |hub, org| {
-                Box::pin(sessions(hub, org, None))
+                Box::pin(async move { sessions(hub, org, LIVE).await.map(drop) })
             })
             .await;
             for org in hub.links.organizations() {
                 hub.changes.announce(ToAnnounce::Laptops(org)).await;
             }
-            Ok(())
+            Ok(Looked::Whole)
         }
     }
 }
 
-async fn sessions(hub: &Hub, org: OrgId, teamspace: Option<TeamspaceId>) -> Result<(), StoreError> {
-    for session in hub.store.scoped(org).sessions(Filter { teamspace, ..LIVE }).await? {
-        renew::and_log(hub, &session, Sent::IfChanged).await;
-    }
-    Ok(())
+/// Looks at the sessions of one member, or of all.
+async fn of_people(hub: &Hub, org: OrgId, user: Option<UserId>) -> Result<Looked, StoreError> {
+    let looked = sessions(hub, org, Filter { user, ..LIVE }).await?;
+    // After the sessions: a laptop hears why they ended before its link does.
+    hub.changes.announce(ToAnnounce::Laptops(org)).await;
+    Ok(looked)
+}
+
+async fn sessions(hub: &Hub, org: OrgId, filter: Filter) -> Result<Looked, StoreError> {
+    let sessions = hub.store.scoped(org).sessions(filter).await?;
+    let decided = stream::iter(sessions)
+        .map(|session| {
+            let hub = hub.clone();
+            async move { renew::and_log(&hub, &session, Sent::IfChanged).await }
+        })
+        .buffer_unordered(AT_ONCE)
+        // To the end, whatever became of those before.
+        .fold(
+            Looked::Whole,
+            async |looked, is_decided| {
+                if is_decided { looked } else { Looked::InPart }
+            },
+        );
+    Ok(decided.await)
 }
 
 /// The part of each catalogue that decisions and grants depend on, as it was at the last look. While a workload is

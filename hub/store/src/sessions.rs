@@ -192,6 +192,7 @@ pub struct Filter {
     pub only_live: bool,
     pub teamspace: Option<TeamspaceId>,
     pub device: Option<DeviceId>,
+    pub user: Option<UserId>,
 }
 
 /// Longest list that has ended sessions in it; the others are in the audit log. Live ones are never left out: whoever
@@ -213,11 +214,13 @@ impl Scoped<'_> {
              join devices d on (d.org_id, d.id) = (s.org_id, s.device_id)
              where s.org_id = $1 and (not $2 or s.ended_at is null)
                and ($3::uuid is null or s.teamspace_id = $3) and ($4::uuid is null or s.device_id = $4)
-             order by s.created_at desc, s.id limit $5",
+               and ($5::uuid is null or s.user_id = $5)
+             order by s.created_at desc, s.id limit $6",
             self.org.as_uuid(),
             filter.only_live,
             filter.teamspace.map(TeamspaceId::as_uuid),
             filter.device.map(DeviceId::as_uuid),
+            filter.user.map(UserId::as_uuid),
             if filter.only_live { i64::MAX } else { ENDED_LIST_MAX },
         )
         .fetch_all(self.pool)

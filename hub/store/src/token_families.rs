@@ -1,7 +1,9 @@
 //! Families of tokens: one is one sign-in on one laptop, and what its links and sessions stand on. The tokens in it are in
 //! `tokens.rs`.
 
-use fairlead_model::{OrgId, timers::REFRESH_TOKEN_IDLE};
+use std::collections::BTreeSet;
+
+use fairlead_model::{DeviceId, OrgId, timers::REFRESH_TOKEN_IDLE};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
@@ -56,6 +58,28 @@ impl Scoped<'_> {
         )
         .fetch_one(self.pool)
         .await?)
+    }
+
+    /// Lists the devices that may have a link: those of a member, with a sign-in that still counts.
+    pub async fn signed_in_devices(
+        &self,
+        now: Timestamp,
+    ) -> Result<BTreeSet<DeviceId>, StoreError> {
+        let ids = sqlx::query_scalar!(
+            "select d.id from devices d
+             join users u on (u.org_id, u.id) = (d.org_id, d.user_id)
+             where d.org_id = $1 and d.removed_at is null and u.disabled_at is null
+               and exists (
+                 select 1 from token_families f
+                 where (f.org_id, f.user_id, f.key_jkt) = (d.org_id, d.user_id, d.key_jkt)
+                   and f.ended_at is null and f.last_used_at > $2
+               )",
+            self.org.as_uuid(),
+            (now - REFRESH_TOKEN_IDLE).to_sqlx() as _
+        )
+        .fetch_all(self.pool)
+        .await?;
+        Ok(ids.into_iter().map(DeviceId::from).collect())
     }
 }
 

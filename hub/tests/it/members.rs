@@ -164,3 +164,43 @@ fn has(audit: &Value, action: &str) -> bool {
     let mut entries = audit["entries"].as_array().expect("entries").iter();
     entries.any(|entry| entry["action"] == action)
 }
+
+#[tokio::test]
+async fn a_role_that_a_group_loses_ends_what_its_members_had_by_it() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    ada.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    staging.agent.wanted(|wanted| wanted.sessions.len() == 1).await;
+    let groups = olga.get(&world, "/api/v1/groups").await.with(200);
+    let is_hers = |group: &&Value| group["name"] == "developers";
+    let group = groups["groups"].as_array().expect("groups").iter().find(is_hers).expect("hers");
+    let path = format!("/api/v1/groups/{}/roles", group["id"].as_str().expect("an id"));
+    let none = json!({ "roles": [] });
+    olga.ask(&world, Method::PUT, &path, Some(none)).await.with(204);
+    staging.agent.revoked().await;
+}
+
+#[tokio::test]
+async fn a_session_that_could_not_be_ended_is_tried_again_at_once() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let ada = world.person("ada", "developers").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    ada.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    staging.agent.wanted(|wanted| wanted.sessions.len() == 1).await;
+    world.sql(
+        "create sequence ends;
+         create function fails_once() returns trigger language plpgsql as $$
+         begin
+           if nextval('ends') = 1 then raise exception 'not now'; end if;
+           return new;
+         end $$;
+         create trigger fails_once before update on sessions for each row
+         when (new.ended_at is not null) execute function fails_once();",
+    );
+    let freeze = r#"forbid(principal, action == Action::"consume", resource);"#;
+    publish(&world, &olga, freeze).await.with(200);
+    staging.agent.revoked().await;
+}
