@@ -122,6 +122,7 @@ const NEEDS: &[Need] = &[
     },
     need(Area::Proxies, "tinyproxy", "tinyproxy-bin"),
     need(Area::Proxies, "microsocks", "microsocks"),
+    need(Area::Proxies, "mitmdump", "mitmproxy"),
     Need {
         area: Area::Browser,
         // By their paths: Ubuntu's is a snap, of which only a stub is on the path.

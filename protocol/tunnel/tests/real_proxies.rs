@@ -1,5 +1,5 @@
-//! Through real proxies, tinyproxy and microsocks, in a network of our own in which nothing else leads to the hub.
-//! `cargo xtask test unit` installs them.
+//! Through real proxies, tinyproxy, microsocks and mitmproxy, in a network of our own in which nothing else leads to the
+//! hub. `cargo xtask test unit` installs them.
 //!
 //! Each test runs this program again in a namespace where it may have addresses and a firewall.
 
@@ -52,6 +52,11 @@ fn tinyproxy_leads_to_the_port_that_it_lets_through() {
 #[test]
 fn microsocks_leads_to_every_port() {
     in_a_network_of_its_own("inside::microsocks");
+}
+
+#[test]
+fn mitmproxy_opens_the_tls_around_and_not_the_one_inside() {
+    in_a_network_of_its_own("inside::mitmproxy");
 }
 
 fn in_a_network_of_its_own(test: &str) {
@@ -221,5 +226,37 @@ mod inside {
             let error = dial_hub(HUB_URL, &stranger).await.expect_err("refused").to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    /// It opens TLS, and reaches the hub through the other proxy.
+    #[tokio::test]
+    #[ignore = "runs in a network of its own"]
+    async fn mitmproxy() {
+        let (hub, folder) = (Hub::new().await, tempfile::tempdir().expect("a folder"));
+        the_direct_way_is_closed(&hub).await;
+        let _outer = super::tinyproxy(folder.path(), 3128).await;
+        let hub_ca = folder.path().join("hub-ca.pem");
+        fs::write(&hub_ca, hub.0.pem()).expect("written");
+        let settings = [
+            format!("confdir={}", folder.path().display()),
+            format!("ssl_verify_upstream_trusted_ca={}", hub_ca.display()),
+            "upstream_auth=ada:s3cret".to_owned(),
+        ];
+        let mut words = vec!["--mode", "upstream:http://10.9.0.2:3128", "--listen-host", PROXIES];
+        words.extend(["--listen-port", "8080"]);
+        words.extend(settings.iter().flat_map(|setting| ["--set", setting.as_str()]));
+        let _proxy = Proxy::start("mitmdump", &words, 8080).await;
+        let own_ca = folder.path().join("mitmproxy-ca-cert.pem");
+
+        let trusting = HubTrust::new(Some(&own_ca)).expect("it has made its authority");
+        let way = works(&through("http://10.9.0.2:8080", trusting)).await;
+        assert_eq!(way, "wss through proxy 10.9.0.2:8080");
+
+        let unaware = through("http://10.9.0.2:8080", trust_in(&hub.0));
+        let error = dial_hub(HUB_URL, &unaware).await.expect_err("not trusted").to_string();
+        assert!(
+            error.contains("does not trust") && error.contains("proxy which opens TLS"),
+            "{error}"
+        );
     }
 }

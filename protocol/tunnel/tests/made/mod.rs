@@ -21,6 +21,8 @@ pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 pub(crate) fn authority() -> Authority {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    // OpenSSL takes a certificate for self-signed whose issuer is called as it is itself.
+    params.distinguished_name.push(rcgen::DnType::CommonName, "an authority");
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("made")).expect("signed")
 }
 
