@@ -14,7 +14,7 @@ use fairlead_tunnel::{Acceptor, GrantPresented, Incoming, Questioned, StreamOffe
 use fairlead_wire::open::{OpenRequest, Refusal};
 use tokio::{net::TcpStream, sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     datagrams,
@@ -91,7 +91,7 @@ impl Consume {
                 Some(Incoming::Grant(shown)) if arriving.len() < GRANTS_ARRIVING_MAX => {
                     arriving.spawn(read(shown));
                 }
-                Some(Incoming::Grant(shown)) => shown.refuse("too many grants at once"),
+                Some(Incoming::Grant(shown)) => shown.refuse_for_now("too many grants at once"),
                 Some(Incoming::Open(offer)) => {
                     self.open(offer, grant.as_ref(), streams.clone());
                 }
@@ -110,8 +110,11 @@ impl Consume {
                 Some(Held::shown_now(grant))
             }
             Err(error) => {
-                info!(session = %self.session, %error, "A grant was refused");
-                shown.refuse(error.to_string());
+                warn!(session = %self.session, "A grant was refused: {error}");
+                match error.is_of_time() {
+                    true => shown.refuse_for_now(error.to_string()),
+                    false => shown.refuse(error.to_string()),
+                }
                 None
             }
         }

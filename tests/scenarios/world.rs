@@ -6,11 +6,12 @@ use std::{
         Arc, Once,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use fairlead_hub::{
     Hub,
-    clock::Clock,
+    clock::{Clock, SystemClock},
     config::{Config, LogFormat, TlsFiles},
     seal::MasterKey,
     serve::{self, Serving},
@@ -38,6 +39,10 @@ impl WrongClock {
 impl Clock for WrongClock {
     fn now(&self) -> Timestamp {
         Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+
+    fn since_boot(&self) -> Duration {
+        SystemClock.since_boot()
     }
 }
 

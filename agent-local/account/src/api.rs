@@ -6,7 +6,7 @@ use fairlead_model::{
     DeviceId, InterceptPort, Patterns, ProxySettings, ServiceRef, SessionId, TeamspaceId,
 };
 use fairlead_wire::key::Key;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -69,7 +69,10 @@ impl Hub {
         extra: Option<Authority>,
         proxies: ProxySettings,
     ) -> Result<Self, AccountError> {
-        let http = Http::new(extra, proxies);
+        Self::with(Http::new(extra, proxies), account)
+    }
+
+    pub(crate) fn with(http: Http, account: Account) -> Result<Self, AccountError> {
         let key = account.key()?;
         Ok(Self { http, account, key })
     }
@@ -230,14 +233,34 @@ impl Hub {
         body: Option<&B>,
     ) -> Result<Vec<u8>, AccountError> {
         let token = tokens::access_token(&self.http, &self.account, &self.key).await?;
-        let mut request =
-            self.http.client().request(method, self.account.hub().join(path)).bearer_auth(token);
+        let (mut status, mut bytes) = self.ask(&method, path, body, &token).await?;
+        if status == StatusCode::UNAUTHORIZED {
+            let another = tokens::another_than(&token, &self.http, &self.account, &self.key);
+            (status, bytes) = self.ask(&method, path, body, &another.await?).await?;
+        }
+        match status {
+            status if status.is_success() => Ok(bytes),
+            StatusCode::UNAUTHORIZED => {
+                Err(AccountError::SignInEnded { hub: self.account.hub().clone() })
+            }
+            status => Err(AccountError::Refused(Refusal::read(status.as_u16(), &bytes))),
+        }
+    }
+
+    async fn ask<B: Serialize + Sync>(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&B>,
+        token: &str,
+    ) -> Result<(StatusCode, Vec<u8>), AccountError> {
+        let url = self.account.hub().join(path);
+        let mut request = self.http.client().request(method.clone(), url).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
         }
         let failed = |error| self.http.explain(self.account.hub(), &error);
         let mut answer = request.send().await.map_err(failed)?;
-        let status = answer.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {
             if bytes.len() + chunk.len() > BODY_MAX_BYTES {
@@ -245,13 +268,7 @@ impl Hub {
             }
             bytes.extend_from_slice(&chunk);
         }
-        if status.is_success() {
-            Ok(bytes)
-        } else if status.as_u16() == 401 {
-            Err(AccountError::SignInEnded { hub: self.account.hub().clone() })
-        } else {
-            Err(AccountError::Refused(Refusal::read(status.as_u16(), &bytes)))
-        }
+        Ok((answer.status(), bytes))
     }
 
     fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, AccountError> {

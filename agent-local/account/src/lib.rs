@@ -12,6 +12,8 @@ mod files;
 mod http;
 mod hub_url;
 mod login;
+#[cfg(test)]
+mod scripted;
 mod token_login;
 mod tokens;
 mod trust;

@@ -55,16 +55,39 @@ pub(crate) async fn access_token(
     account: &Account,
     key: &Key,
 ) -> Result<String, AccountError> {
-    let path = account.tokens_path();
-    let kept = || files::read_json::<Tokens>(&path)?.ok_or(AccountError::SignedOut);
-    let tokens = kept()?;
-    if tokens.is_fresh(Timestamp::now()) {
-        return Ok(tokens.access);
+    let is_good = |tokens: &Tokens| tokens.is_fresh(Timestamp::now());
+    match kept(account)? {
+        tokens if is_good(&tokens) => Ok(tokens.access),
+        _ => renewed(http, account, key, is_good).await,
     }
+}
+
+/// Returns another access token than this one, which the hub does not take any more. By a clock that was set back it looks
+/// good for longer than it is.
+pub(crate) async fn another_than(
+    refused: &str,
+    http: &Http,
+    account: &Account,
+    key: &Key,
+) -> Result<String, AccountError> {
+    renewed(http, account, key, |tokens| tokens.access != refused).await
+}
+
+fn kept(account: &Account) -> Result<Tokens, AccountError> {
+    files::read_json(&account.tokens_path())?.ok_or(AccountError::SignedOut)
+}
+
+/// Renews the tokens, unless those that are kept by now are good.
+async fn renewed(
+    http: &Http,
+    account: &Account,
+    key: &Key,
+    is_good: impl Fn(&Tokens) -> bool,
+) -> Result<String, AccountError> {
     let _lock = account.lock().await?;
-    // Somebody else may have renewed it meanwhile; the old refresh token would end the sign-in.
-    let tokens = kept()?;
-    if tokens.is_fresh(Timestamp::now()) {
+    // Somebody else may have renewed them meanwhile; the old refresh token would end the sign-in.
+    let tokens = kept(account)?;
+    if is_good(&tokens) {
         return Ok(tokens.access);
     }
     let form = [
@@ -79,7 +102,7 @@ pub(crate) async fn access_token(
     }
     match answer {
         Ok(renewed) => {
-            files::write_json(&path, &renewed)?;
+            files::write_json(&account.tokens_path(), &renewed)?;
             Ok(renewed.access)
         }
         Err(AskError::Refused(refusal)) => Err(not_renewed(account, refusal)?),
@@ -207,75 +230,52 @@ fn read(account: &Account, body: &[u8]) -> Result<Tokens, AccountError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{Read as _, Write as _},
-        net::TcpListener,
-        sync::Arc,
+    use super::*;
+    use crate::{
+        Accounts, Hub,
+        scripted::{Scripted, says},
     };
 
-    use rustls_pki_types::PrivatePkcs8KeyDer;
-
-    use super::*;
-    use crate::Accounts;
-
-    /// Returns what a hub's end of TLS needs, and a client that trusts it.
-    fn loopback_tls() -> (Arc<rustls::ServerConfig>, Http) {
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        let certificate = made.cert.der().clone();
-        let trusted = reqwest::Certificate::from_der(&certificate).expect("DER");
-        let client = reqwest::Client::builder().tls_certs_only([trusted]).http1_only().build();
-        let server = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key.into())
-            .expect("they fit");
-        (Arc::new(server), Http::of(client.expect("built")))
-    }
-
-    /// A hub that loses its first answer, and says of both requests what they were.
-    fn forgetful_hub(listener: &TcpListener, tls: &Arc<rustls::ServerConfig>) -> [String; 2] {
-        let body = r#"{"access_token":"fla_new","refresh_token":"flr_new","expires_in":600}"#;
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        ["", &answer].map(|answer| {
-            let (stream, _) = listener.accept().expect("it asks");
-            let connection = rustls::ServerConnection::new(Arc::clone(tls)).expect("a connection");
-            let mut stream = rustls::StreamOwned::new(connection, stream);
-            let mut asked = String::new();
-            while !asked.contains("refresh_token=flr_old") {
-                let mut bytes = [0; 4096];
-                let read = stream.read(&mut bytes).expect("a request");
-                asked.push_str(std::str::from_utf8(&bytes[..read]).expect("text"));
-            }
-            stream.write_all(answer.as_bytes()).expect("sent");
-            stream.flush().expect("sent");
-            asked
-        })
-    }
+    const RENEWED: &str =
+        r#"{"access_token":"fla_new","refresh_token":"flr_new","expires_in":600}"#;
 
     #[tokio::test]
     async fn a_refresh_whose_answer_was_lost_is_asked_for_again() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let hub = format!("https://{}", listener.local_addr().expect("bound"));
-        let (tls, client) = loopback_tls();
-        let folder = tempfile::tempdir().expect("folder");
-        let account = Accounts::new(folder.path().to_owned()).at(&hub.parse().expect("valid"));
-        let old = Tokens {
-            access: "fla_old".to_owned(),
-            refresh: "flr_old".to_owned(),
-            expires_at: Timestamp::UNIX_EPOCH,
-        };
-        files::write_json(&account.tokens_path(), &old).expect("written");
-        let hub = std::thread::spawn(move || forgetful_hub(&listener, &tls));
+        let wanted = "refresh_token=flr_old";
+        let hub = Scripted::hub(vec![(wanted, String::new()), (wanted, says("200 OK", RENEWED))]);
+        hub.account.has_tokens("fla_old", "flr_old", Timestamp::UNIX_EPOCH);
         let key = Key::generate().expect("made");
-        let access = access_token(&client, &account, &key).await.expect("renewed");
+        let access = access_token(&hub.http, &hub.account, &key).await.expect("renewed");
         assert_eq!(access, "fla_new");
-        let proofs = hub.join().expect("no panic").map(|asked| {
-            let lines = asked.lines().map(str::to_lowercase);
-            lines.filter(|line| line.starts_with("dpop:")).collect::<String>()
-        });
+        let proofs: Vec<_> = hub.was_asked().iter().map(|asked| proof_in(asked)).collect();
         assert_ne!(proofs[0], proofs[1], "a proof is good once");
         assert!(proofs.iter().all(|proof| !proof.is_empty()));
+    }
+
+    fn proof_in(asked: &str) -> String {
+        asked.lines().map(str::to_lowercase).filter(|line| line.starts_with("dpop:")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_token_that_looks_good_by_a_wrong_clock_is_renewed_when_the_hub_does_not_take_it() {
+        let script = vec![
+            ("fla_old", says("401 Unauthorized", "{}")),
+            ("refresh_token=flr_old", says("200 OK", RENEWED)),
+            ("fla_new", says("200 OK", r#"{"teamspaces":[]}"#)),
+        ];
+        let scripted = Scripted::hub(script);
+        scripted.account.has_tokens("fla_old", "flr_old", Timestamp::MAX);
+        let hub = Hub::with(scripted.http.clone(), scripted.account.clone()).expect("a key");
+        assert!(hub.teamspaces().await.expect("answered").is_empty());
+        assert_eq!(scripted.was_asked().len(), 3);
+    }
+
+    impl Account {
+        fn has_tokens(&self, access: &str, refresh: &str, expires_at: Timestamp) {
+            let (access, refresh) = (access.to_owned(), refresh.to_owned());
+            let tokens = Tokens { access, refresh, expires_at };
+            files::write_json(&self.tokens_path(), &tokens).expect("written");
+        }
     }
 
     fn refusal(error: &str) -> TokenRefusal {

@@ -10,7 +10,11 @@ use fairlead_tunnel::{
     tls::TlsConfigError,
 };
 use fairlead_wire::{
-    identity::thumbprint_of, link::v1::CarrierOffer, preface::Side, ticket::Ticket,
+    identity::thumbprint_of,
+    link::v1::CarrierOffer,
+    open::{Refusal, Refused},
+    preface::Side,
+    ticket::Ticket,
 };
 use laptop_account::{AccountError, Pins};
 use laptop_ipc::{Failure, FailureKind, daemon::Teamspace};
@@ -54,8 +58,11 @@ impl CarrierError {
         match self {
             // A person must look at it first.
             Self::Account(AccountError::PinChanged(_)) | Self::OtherTeamspace { .. } => Some(1),
-            Self::Handshake(HandshakeError::NotTrusted(_))
-            | Self::Grant(OpenFailed::Refused(_)) => Some(REFUSALS_MAX),
+            Self::Handshake(HandshakeError::NotTrusted(_)) => Some(REFUSALS_MAX),
+            // A clock that is wrong is set right again.
+            Self::Grant(OpenFailed::Refused(Refused { refusal: Refusal::NotAllowed, .. })) => {
+                Some(REFUSALS_MAX)
+            }
             _ => None,
         }
     }
@@ -64,9 +71,8 @@ impl CarrierError {
     pub(crate) fn into_failure(self) -> Failure {
         match self {
             Self::Account(error) => error.into(),
-            Self::Grant(_) => Failure::new(FailureKind::Denied, self.to_string()).hint(
-                "ask for it again; if it stays, the clock of the cluster may be wrong: its agent's log says more",
-            ),
+            Self::Grant(_) => Failure::new(FailureKind::Denied, self.to_string())
+                .hint("ask for it again; if it stays, the log of the cluster's agent says more"),
             _ => Failure::new(FailureKind::HubUntrusted, with_causes(&self)).hint(
                 "ask who operates the hub and the cluster: what answers there is not the cluster it should be",
             ),

@@ -3,7 +3,10 @@
 pub(crate) mod hub;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -92,12 +95,18 @@ type Refusing = Arc<Mutex<(Option<String>, Refusal, &'static str)>>;
 pub(crate) struct Agent {
     refusing: Refusing,
     hanging: watch::Sender<bool>,
+    takes_grants: Arc<AtomicBool>,
 }
 
 impl Agent {
     pub(crate) fn which_refuses(refusal: Refusal, reason: &'static str) -> Self {
         let refusing = Arc::new(Mutex::new((None, refusal, reason)));
-        Self { refusing, hanging: watch::Sender::new(false) }
+        Self { refusing, hanging: watch::Sender::new(false), takes_grants: Arc::default() }
+    }
+
+    /// Takes every grant that it is shown from now on. Until then it refuses each for the moment.
+    pub(crate) fn takes_grants(&self) {
+        self.takes_grants.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn refuses_only(&self, service: &str) {
@@ -135,6 +144,7 @@ impl Agent {
 
         let (near, far) = tokio::io::duplex(64 << 10);
         let refusing = Arc::clone(&self.refusing);
+        let takes_grants = Arc::clone(&self.takes_grants);
         let mut hanging_rx = self.hanging.subscribe();
         tokio::spawn(async move {
             let accepted = Acceptor::handshake(far, &theirs, &expects_device).await;
@@ -150,7 +160,10 @@ impl Agent {
                 driver.await;
             });
             while let Some(incoming) = acceptor.next().await {
-                answer(incoming, &refusing);
+                match incoming {
+                    Incoming::Grant(shown) if takes_grants.load(Ordering::SeqCst) => shown.accept(),
+                    incoming => answer(incoming, &refusing),
+                }
             }
         });
         let (opener, driver) = Opener::handshake(near, &ours, &expects_replica.expect("fits"))
@@ -164,7 +177,7 @@ impl Agent {
 fn answer(incoming: Incoming, refusing: &Refusing) {
     let (only, refusal, reason) = refusing.lock().expect("unpoisoned").clone();
     match incoming {
-        Incoming::Grant(grant) => grant.refuse("not asked for"),
+        Incoming::Grant(shown) => shown.refuse_for_now("a clock is wrong"),
         Incoming::Resolve(asked) => asked.refuse(refusal, reason),
         Incoming::Open(offered) => {
             let service = offered.request().callee.to_string();

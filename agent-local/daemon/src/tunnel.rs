@@ -11,15 +11,16 @@ use fairlead_model::{
     timers::{LAPTOP_BEAT, LAPTOP_BEAT_ANSWER},
 };
 use fairlead_tunnel::{
-    Opener,
+    OpenFailed, Opener,
     pool::{self, GROW_AGAIN},
 };
+use fairlead_wire::open::Refused;
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{interval, sleep},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     attempts::Attempts,
@@ -211,6 +212,9 @@ fn leave_out(keeper: &Keeper, id: SessionId, which: impl Fn(&Opener) -> bool) {
 }
 
 /// Returns when the carrier is of no more use.
+///
+/// A grant that the agent refuses costs nothing that the one before it allows: the agent reckons when that is over, and
+/// hangs up. Until then it is shown again at each beat, as the refusal may be about a clock that is set right meanwhile.
 async fn look_after(
     keeper: &Keeper,
     id: SessionId,
@@ -219,24 +223,44 @@ async fn look_after(
 ) {
     let mut beat = interval(LAPTOP_BEAT);
     let mut moves = keeper.moves.clone();
+    let mut refused = None::<String>;
     loop {
-        tokio::select! {
-            () = moves.next() => beat.reset_immediately(),
+        let is_owed = tokio::select! {
+            () = moves.next() => {
+                beat.reset_immediately();
+                false
+            }
             end = opener.closed() => return info!(session = %id, "Carrier lost: {end}"),
-            _ = beat.tick() => if opener.beat(LAPTOP_BEAT_ANSWER).await.is_err() {
-                return info!(session = %id, "Carrier does not answer");
-            },
+            _ = beat.tick() => {
+                if opener.beat(LAPTOP_BEAT_ANSWER).await.is_err() {
+                    return info!(session = %id, "Carrier does not answer");
+                }
+                refused.is_some()
+            }
             changed = grant_rx.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                let grant = grant_rx.borrow_and_update().clone();
-                if let Err(error) = opener.present_grant(&grant).await {
-                    return info!(session = %id, "Renewed grant: {error}");
-                }
-                keeper.sessions().note_accepted(id, opener.handle(), grant);
+                true
             }
+        };
+        if !is_owed {
+            continue;
         }
+        let grant = grant_rx.borrow_and_update().clone();
+        refused = match opener.present_grant(&grant).await {
+            Ok(()) => {
+                keeper.sessions().note_accepted(id, opener.handle(), grant);
+                None
+            }
+            Err(OpenFailed::Refused(Refused { reason, .. })) => {
+                if refused.as_ref() != Some(&reason) {
+                    warn!(session = %id, "The agent does not take the renewed grant: {reason}");
+                }
+                Some(reason)
+            }
+            Err(error) => return info!(session = %id, "Renewed grant: {error}"),
+        };
     }
 }
 
@@ -366,6 +390,23 @@ mod tests {
         grows.has(0).await;
         grows.carrying.await.expect("no panic");
         assert!(!first.is_closed(), "what is open on it goes on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_that_is_refused_cuts_nothing_and_is_shown_until_it_is_taken() {
+        let mut first = None;
+        let grows = Grows::from(async |agent| first.insert(agent.opener().await).clone()).await;
+        grows.has(1).await;
+        let (first, id) = (first.take().expect("made"), grows.id);
+        let mut changes = grows.keeper.sessions().changes();
+        grows.keeper.sessions().live(id).expect("lives").grant.send_replace("renewed".to_owned());
+        sleep(LAPTOP_BEAT * 3).await;
+        let is_taken = || grows.keeper.sessions().live(id).expect("lives").shown == "renewed";
+        assert!(!is_taken() && !first.is_closed() && !grows.carrying.is_finished());
+        grows.agent.takes_grants();
+        while !is_taken() {
+            changes.changed().await.expect("kept");
+        }
     }
 
     #[tokio::test(start_paused = true)]

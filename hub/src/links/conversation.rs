@@ -188,7 +188,8 @@ async fn next<P: Peer>(peer: &P, up: &mut Streaming<P::Up>, heard_at: Instant) -
 /// A peer's clock that is too far off, and by how much.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the clock of the {whose} is {difference_s} s {direction} the hub's: set it right (NTP), then try again"
+    "the clock of the {whose} is {difference_s} s {direction} the hub's: set right the one that is wrong (NTP); it is \
+     tried again by itself"
 )]
 pub(super) struct ClockOff {
     whose: &'static str,

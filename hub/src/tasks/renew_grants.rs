@@ -1,9 +1,14 @@
-//! Renews the grants of sessions whose laptop is connected to this hub, well before they end.
+//! Renews the grants of sessions whose laptop is connected to this hub, well before they end. So it does with those from the
+//! future, which were made before the hub's clock was set right: agents do not take them.
 
 use std::time::Duration;
 
-use fairlead_model::{OrgId, timers::GRANT_RENEWAL};
+use fairlead_model::{
+    OrgId,
+    timers::{CLOCK_SKEW, GRANT_RENEWAL},
+};
 use hub_store::StoreError;
+use jiff::Timestamp;
 use tokio::time;
 
 use super::{LIVE, for_each_organization};
@@ -25,11 +30,27 @@ pub(super) async fn run(mut hub: Hub) {
 }
 
 async fn renew_due(hub: &Hub, org: OrgId) -> Result<(), StoreError> {
-    let due_before = hub.clock.now() - GRANT_RENEWAL;
+    let now = hub.clock.now();
     for session in hub.store.scoped(org).sessions(LIVE).await? {
-        if session.renewed_at <= due_before && hub.links.is_laptop_connected(session.device) {
+        if is_due(session.renewed_at, now) && hub.links.is_laptop_connected(session.device) {
             renew::and_log(hub, &session, renew::Sent::Always).await;
         }
     }
     Ok(())
+}
+
+fn is_due(made_at: Timestamp, now: Timestamp) -> bool {
+    made_at <= now - GRANT_RENEWAL || made_at > now + CLOCK_SKEW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_due_when_it_is_old_or_from_the_future() {
+        let now = Timestamp::now();
+        assert!(is_due(now - GRANT_RENEWAL, now) && !is_due(now - GRANT_RENEWAL / 2, now));
+        assert!(is_due(now + 2 * CLOCK_SKEW, now) && !is_due(now + CLOCK_SKEW, now));
+    }
 }

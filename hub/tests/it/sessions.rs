@@ -1,12 +1,12 @@
 //! Sessions: what begins, what is refused and why, and what ends them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fairlead_hub::actions;
 use fairlead_model::{ServicePort, Thumbprint};
 use fairlead_wire::{
     grant::{GrantVerifier, GrantedService, unverified},
-    link::v1::{Catalogue, CataloguePort, Phase, cluster_down, cluster_up},
+    link::v1::{Catalogue, CataloguePort, Heartbeat, Phase, cluster_down, cluster_up, laptop_up},
 };
 use hub_policy::PolicyText;
 use hub_store::audit::Chain;
@@ -299,6 +299,20 @@ async fn running() -> Running {
 }
 
 impl Running {
+    /// Waits for a grant that is good by the hub's clock of this moment.
+    async fn is_granted_anew(&mut self) {
+        // The task looks every ten seconds, and a silent link is dead after fifteen.
+        self.laptop.say(laptop_up::Message::Heartbeat(Heartbeat {})).await;
+        let (verifier, device) = (self.verifier(), self.ada.laptop.key.thumbprint());
+        let is_good = |jwt: &str, now: SystemTime| verifier.verify(jwt, now, &device).is_ok();
+        while !is_good(&self.laptop.grant().await.grant, self.world.now().into()) {}
+    }
+
+    fn verifier(&self) -> GrantVerifier {
+        let key: [u8; 32] = self.staging.reply.grant_key.clone().try_into().expect("32 bytes");
+        GrantVerifier::new(&key, self.staging.id)
+    }
+
     /// Waits until both ends have been told.
     async fn both_ends_are_told(&mut self) -> String {
         let told = self.staging.agent.revoked().await;
@@ -430,9 +444,7 @@ impl Running {
     /// Waits for grants until one names these services, each with its ports, and returns the words it came with. None
     /// before it may lack what `stays`.
     async fn is_granted(&mut self, wanted: &[&str], stays: &str) -> Vec<String> {
-        let key: [u8; 32] = self.staging.reply.grant_key.clone().try_into().expect("32 bytes");
-        let verifier = GrantVerifier::new(&key, self.staging.id);
-        let device = self.ada.laptop.key.thumbprint();
+        let (verifier, device) = (self.verifier(), self.ada.laptop.key.thumbprint());
         loop {
             let message = self.laptop.grant().await;
             assert_eq!(message.session_id, self.session);
@@ -586,6 +598,19 @@ async fn a_laptop_that_stays_away_loses_its_session() {
     running.world.clock.advance(Duration::from_secs(16 * 60));
     let token_again = running.world.person("ada", "developers").await;
     expires(&running.world, &token_again, &running.session).await;
+}
+
+#[tokio::test]
+async fn a_hub_whose_clock_is_wrong_for_a_while_ends_nothing_and_renews_what_it_granted() {
+    let mut running = running().await;
+    // Her token lives for ten minutes.
+    for ahead_s in [540, 0] {
+        running.world.clock.is_set_ahead(ahead_s);
+        running.is_granted_anew().await;
+    }
+    let path = format!("/api/v1/sessions/{}", running.session);
+    let shown = running.ada.get(&running.world, &path).await.with(200);
+    assert!(shown["ended_at"].is_null(), "{shown}");
 }
 
 #[tokio::test]

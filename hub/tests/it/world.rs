@@ -4,14 +4,14 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use fairlead_hub::{
     Hub,
-    clock::Clock,
+    clock::{Clock, SystemClock},
     config::{Config, LogFormat, TlsFiles},
     http, keys,
     seal::MasterKey,
@@ -30,20 +30,37 @@ pub(crate) const HOST: &str = "hub.fairlead.test";
 /// How long anything that must happen may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The wall clock, ahead by what a test says.
+/// The clocks of this machine, ahead by what a test says.
 #[derive(Debug, Default)]
-pub(crate) struct TestClock(AtomicI64);
+pub(crate) struct TestClock {
+    passed_s: AtomicU64,
+    set_ahead_s: AtomicI64,
+}
 
 impl TestClock {
+    /// Lets time pass.
     pub(crate) fn advance(&self, by: Duration) {
-        let seconds = i64::try_from(by.as_secs()).expect("a test is short");
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        self.passed_s.fetch_add(by.as_secs(), Ordering::SeqCst);
+    }
+
+    /// Sets the clock on the wall to so many seconds ahead of what is right; no time passes.
+    pub(crate) fn is_set_ahead(&self, by_s: i64) {
+        self.set_ahead_s.store(by_s, Ordering::SeqCst);
+    }
+
+    fn passed(&self) -> Duration {
+        Duration::from_secs(self.passed_s.load(Ordering::SeqCst))
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::SeqCst))
+        let set_ahead = SignedDuration::from_secs(self.set_ahead_s.load(Ordering::SeqCst));
+        Timestamp::now() + self.passed() + set_ahead
+    }
+
+    fn since_boot(&self) -> Duration {
+        SystemClock.since_boot() + self.passed()
     }
 }
 

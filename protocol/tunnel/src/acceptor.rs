@@ -148,6 +148,11 @@ impl GrantPresented {
     pub fn refuse(mut self, reason: impl Into<String>) {
         self.answer.refuse(&Refused::new(Refusal::NotAllowed, reason));
     }
+
+    /// Answers that the grant is worth nothing at this moment, and why.
+    pub fn refuse_for_now(mut self, reason: impl Into<String>) {
+        self.answer.refuse(&Refused::new(Refusal::Unavailable, reason));
+    }
 }
 
 /// A stream that the other end wants to open.

@@ -82,6 +82,11 @@ impl CarrierEnd {
 pub enum HandshakeError {
     #[error("the other end of the carrier did not agree on TLS in time")]
     TimedOut,
+    #[error(
+        "a certificate of the carrier is not valid at this time: the clock of the laptop or of the cluster's node is wrong \
+         (timedatectl shows it)"
+    )]
+    NotAtThisTime(#[source] rustls::Error),
     #[error("the other end of the carrier is not who it should be")]
     NotTrusted(#[source] rustls::Error),
     #[error("the other end of the carrier does not accept this one")]
@@ -97,16 +102,34 @@ pub enum HandshakeError {
 impl HandshakeError {
     /// Sorts an error of TLS: whether this end refused the other, the other refused this one, or the network failed.
     pub(crate) fn of(error: io::Error) -> Self {
-        use rustls::{AlertDescription::NoApplicationProtocol, Error};
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-            Some(tls @ (Error::InvalidCertificate(_) | Error::NoCertificatesPresented)) => {
-                Self::NotTrusted(tls.clone())
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(tls) => Self::of_tls(tls.clone()).unwrap_or(Self::Broken(error)),
+            None => Self::Broken(error),
+        }
+    }
+
+    /// Sorts what one end decided about the other.
+    pub(crate) fn of_tls(tls: rustls::Error) -> Option<Self> {
+        use rustls::{
+            AlertDescription::{CertificateExpired, NoApplicationProtocol},
+            CertificateError as Bad, Error,
+        };
+        match tls {
+            Error::AlertReceived(CertificateExpired)
+            | Error::InvalidCertificate(
+                Bad::Expired
+                | Bad::ExpiredContext { .. }
+                | Bad::NotValidYet
+                | Bad::NotValidYetContext { .. },
+            ) => Some(Self::NotAtThisTime(tls)),
+            Error::InvalidCertificate(_) | Error::NoCertificatesPresented => {
+                Some(Self::NotTrusted(tls))
             }
-            Some(Error::AlertReceived(NoApplicationProtocol) | Error::NoApplicationProtocol) => {
-                Self::OtherProtocol
+            Error::AlertReceived(NoApplicationProtocol) | Error::NoApplicationProtocol => {
+                Some(Self::OtherProtocol)
             }
-            Some(tls @ Error::AlertReceived(_)) => Self::NotAccepted(tls.clone()),
-            _ => Self::Broken(error),
+            Error::AlertReceived(_) => Some(Self::NotAccepted(tls)),
+            _ => None,
         }
     }
 }

@@ -68,7 +68,10 @@ impl Opener {
         let heard = secured.heard();
         let begun = timeout(HANDSHAKE, Self::begin(secured, Arc::clone(&heard))).await;
         begun.map_err(|_| HandshakeError::TimedOut)?.map_err(|error| {
-            heard.refusal().map_or(HandshakeError::Broken(error), HandshakeError::NotAccepted)
+            heard
+                .refusal()
+                .and_then(HandshakeError::of_tls)
+                .unwrap_or(HandshakeError::Broken(error))
         })
     }
 

@@ -41,10 +41,23 @@ pub enum GrantRefused {
     OtherTeamspace,
     #[error("the grant is for another device")]
     OtherDevice,
-    #[error("the grant has expired")]
+    #[error(
+        "the grant has expired: it is old, or the clock of the cluster's node is ahead of the hub's (NTP sets it right)"
+    )]
     Expired,
-    #[error("the grant is not valid yet: the clocks of hub and cluster differ")]
+    #[error(
+        "the grant is not valid yet: the clock of the cluster's node is behind the hub's, or the hub's is ahead (NTP sets \
+         them right)"
+    )]
     NotYetValid,
+}
+
+impl GrantRefused {
+    /// Says whether it is about time alone: the same grant, or the next one, may be good in a moment.
+    #[must_use]
+    pub const fn is_of_time(&self) -> bool {
+        matches!(self, Self::Expired | Self::NotYetValid)
+    }
 }
 
 /// One service a grant covers, and which of its ports. What is granted of a headless Service is granted of each of its

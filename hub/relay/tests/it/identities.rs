@@ -141,7 +141,10 @@ async fn a_laptop_whose_certificate_has_expired_is_refused() {
     let attempt =
         meet(&world, (laptop, world.expects_replica()), (world.replica(), world.expects_device()))
             .await;
-    assert_not_accepted(&attempt);
+    let Attempt { at_opener, at_acceptor } = attempt;
+    for refused in [at_opener.err(), at_acceptor.err()] {
+        assert!(matches!(refused, Some(HandshakeError::NotAtThisTime(_))), "{refused:?}");
+    }
 }
 
 #[tokio::test]
