@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use fairlead_model::{SessionId, timers};
 use fairlead_tunnel::{
     Backoff,
-    connect::{Ways, dial_hub},
+    connect::{Ways, dial_hub, is_decision},
 };
 use fairlead_wire::{
     challenge,
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tracing::{info, warn};
 
 use crate::{
@@ -95,7 +95,9 @@ impl Link {
         let mut lost_at = Instant::now();
         let mut said = String::new();
         loop {
-            match self.open().await {
+            let opened = self.open().await;
+            let is_decided = opened.as_ref().is_err_and(|error| error.is::<Decided>());
+            match opened {
                 Ok(mut open) => {
                     info!(hub = self.run.hub_url, "Linked to the hub");
                     backoff = Backoff::new();
@@ -117,7 +119,8 @@ impl Link {
                 }
             }
             self.forget_when_grants_are_over(lost_at);
-            tokio::time::sleep(backoff.next_look()).await;
+            let wait = if is_decided { backoff.next_delay() } else { backoff.next_look() };
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -138,7 +141,8 @@ impl Link {
         let (up_tx, up_rx) = mpsc::channel(UP_QUEUE);
         let mut links = ClusterLinksClient::new(hub.channel());
         let reply = timeout(timers::LINK_DEAD, links.open(ReceiverStream::new(up_rx))).await;
-        let mut down = reply.context("the hub did not answer in time")??.into_inner();
+        let reply = reply.context("the hub did not answer in time")?;
+        let mut down = reply.map_err(|status| refused(&status))?.into_inner();
         let Down::Challenge(challenge) = hear(&mut down, soon()).await? else {
             bail!("the hub began without a challenge")
         };
@@ -178,10 +182,32 @@ fn soon() -> Instant {
 }
 
 async fn hear(down: &mut impl Words, until: Instant) -> anyhow::Result<Down> {
-    let message = timeout_at(until, down.next()).await.context("the hub is silent")?;
-    let message = message.context("the hub closed the link")?;
-    let message = message.map_err(|status| anyhow!("the hub said: {}", status.message()))?;
-    message.message.context("the hub said nothing that we understand")
+    loop {
+        let message = timeout_at(until, down.next()).await.context("the hub is silent")?;
+        let message = message.context("the hub closed the link")?;
+        // A newer hub may say what this version does not know; its heartbeats are known, so that this ends.
+        if let Some(message) = message.map_err(|status| refused(&status))?.message {
+            return Ok(message);
+        }
+    }
+}
+
+/// A hub that would say the same again in a moment.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Decided(String);
+
+fn refused(status: &Status) -> anyhow::Error {
+    match status.code() {
+        Code::Unimplemented => Decided(format!(
+            "the hub does not know this agent's kind of link (agent {}): update whichever is older; if that is neither, \
+             whatever is between them has to let gRPC pass",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .into(),
+        code if is_decision(code) => Decided(format!("the hub said: {}", status.message())).into(),
+        _ => anyhow!("the hub said: {}", status.message()),
+    }
 }
 
 /// A link that was welcomed, and what the hub has been told on it.
@@ -369,6 +395,26 @@ mod tests {
         assert!(ended.to_string().contains("silent"), "{ended:#}");
         assert_eq!(begun.elapsed().as_secs(), timers::LINK_DEAD.as_secs());
         reading.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_newer_hub_says_that_nobody_knows_here_costs_nothing() {
+        let unknown = ClusterDown { message: None };
+        let known = ClusterDown { message: Some(Down::Heartbeat(Heartbeat {})) };
+        let mut down = tokio_stream::iter([Ok(unknown), Ok(known)]);
+        let heard = hear(&mut down, soon()).await.expect("the link stands");
+        assert!(matches!(heard, Down::Heartbeat(_)), "{heard:?}");
+    }
+
+    #[test]
+    fn a_hub_that_decided_is_told_from_one_that_is_not_there() {
+        let newer = refused(&Status::unimplemented(""));
+        assert!(newer.to_string().contains("update whichever is older"), "{newer}");
+        let clock = refused(&Status::unauthenticated("the clock of the cluster is 3600 s behind"));
+        assert!(clock.to_string().contains("3600 s behind"), "{clock}");
+        assert!(newer.is::<Decided>() && clock.is::<Decided>());
+        let starting = Status::unavailable("the hub cannot reach its database");
+        assert!(!refused(&starting).is::<Decided>());
     }
 
     /// Its key stands, so the cluster publishes nothing for it.

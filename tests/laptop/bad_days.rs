@@ -79,6 +79,16 @@ fn a_hub_whose_certificate_nobody_vouches_for() {
 }
 
 #[test]
+fn a_hub_that_was_updated_beyond_this_laptop() {
+    let (machine, hub) = signed_in();
+    hub.is_newer();
+    let expected = ["is 9.0.0 and this is", "hint: update whichever of the two is older"];
+    says(&machine, &["login", &hub.url], 82, &expected);
+    let doctor = machine.fairlead(ADA, &["doctor"]);
+    assert!(doctor.stdout.contains("is 9.0.0 and this is"), "{doctor}");
+}
+
+#[test]
 fn a_clock_that_is_off_does_not_cost_the_sign_in() {
     let (machine, hub) = signed_in();
     hub.has_signed_in_long_ago(&machine, ADA);

@@ -45,6 +45,7 @@ struct Seen {
     is_cut_off: bool,
     has_preview: bool,
     has_dns: bool,
+    is_newer: bool,
 }
 
 impl Hub {
@@ -109,6 +110,11 @@ impl Hub {
     /// Grants `shop/dns` at port 53 of UDP beside the cart.
     pub(crate) fn has_dns(&self) {
         self.state.seen.lock().expect("unpoisoned").has_dns = true;
+    }
+
+    /// Was updated to a version that speaks to none of today's laptops.
+    pub(crate) fn is_newer(&self) {
+        self.state.seen.lock().expect("unpoisoned").is_newer = true;
     }
 
     /// Cuts the way to it, or mends it.
@@ -202,6 +208,10 @@ fn request(stream: &mut impl std::io::Read) -> Option<(String, String, Value)> {
 
 fn answer(method: &str, path: &str, asked: &Value, state: &State) -> (u16, Value) {
     match (method, path) {
+        ("GET", "/api/v1/version") => match state.seen.lock().expect("unpoisoned").is_newer {
+            false => (200, json!({ "version": "0.1.0", "api": ["v1"] })),
+            true => (200, json!({ "version": "9.0.0", "api": ["v9"] })),
+        },
         ("GET", "/api/v1/teamspaces") => {
             let both = [(TEAMSPACE, "staging"), (PREVIEW, "preview")];
             let count = 1 + usize::from(state.seen.lock().expect("unpoisoned").has_preview);

@@ -6,6 +6,7 @@ use fairlead_model::{
     DeviceId, InterceptPort, Patterns, ProxySettings, ServiceRef, SessionId, TeamspaceId,
 };
 use fairlead_wire::key::Key;
+use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -23,6 +24,8 @@ use crate::{
 
 /// A catalogue of 5,000 services is far below.
 const BODY_MAX_BYTES: usize = 32 << 20;
+/// The version of the REST calls that are made here.
+const API: &str = "v1";
 
 /// A hub as its signed-in user reaches it.
 #[derive(Debug, Clone)]
@@ -30,6 +33,21 @@ pub struct Hub {
     http: Http,
     account: Account,
     key: Arc<Key>,
+}
+
+/// What a hub says of itself to whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    pub version: String,
+    /// By how many seconds its clock is ahead of ours.
+    pub ahead_s: i64,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+    /// Of its REST calls.
+    api: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -77,16 +95,28 @@ impl Hub {
         Ok(Self { http, account, key })
     }
 
-    /// Asks the hub what time it is, and returns by how many seconds its clock is ahead of ours.
-    pub async fn clock_ahead_s(&self) -> Result<i64, AccountError> {
+    /// Asks the hub which it is and what time it is there, and sees that the two of us understand each other.
+    pub async fn greets(&self) -> Result<Greeting, AccountError> {
         let hub = self.account.hub();
-        let asked = jiff::Timestamp::now();
+        let failed = |error| self.http.explain(hub, &error);
+        let asked = Timestamp::now();
         let answer = self.http.client().get(hub.join("/api/v1/version")).send().await;
-        let answer = answer.map_err(|error| self.http.explain(hub, &error))?;
+        let answer = answer.map_err(failed)?;
         let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
         let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
         // A hub that says no time has none to differ by.
-        Ok(theirs.map_or(0, |theirs| theirs.timestamp().as_second() - asked.as_second()))
+        let ahead_s = theirs.map_or(0, |it| it.timestamp().as_second() - asked.as_second());
+        let is_busy = answer.status().is_server_error();
+        let (status, body) = (answer.status().as_u16(), answer.bytes().await.map_err(failed)?);
+        if is_busy {
+            return Err(AccountError::Refused(Refusal::read(status, &body)));
+        }
+        let said: Version = serde_json::from_slice(&body)
+            .map_err(|_| AccountError::NotAHub { hub: hub.clone() })?;
+        if !said.api.iter().any(|api| api == API) {
+            return Err(AccountError::OtherVersion { hub: hub.clone(), theirs: said.version });
+        }
+        Ok(Greeting { version: said.version, ahead_s })
     }
 
     #[must_use]
@@ -277,5 +307,36 @@ impl Hub {
 
     fn not_understood(&self, why: &str) -> AccountError {
         AccountError::NotUnderstood { hub: self.account.hub().clone(), why: why.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripted::{Scripted, says};
+
+    async fn greeted_with(status: &str, body: &str) -> Result<Greeting, AccountError> {
+        let scripted = Scripted::hub(vec![("/api/v1/version", says(status, body))]);
+        let hub = Hub::with(scripted.http.clone(), scripted.account.clone()).expect("a key");
+        hub.greets().await
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_says_which_it_is_is_understood_or_told_from_one_that_is_not() {
+        let ours = greeted_with("200 OK", r#"{"version":"0.1.0","api":["v1","v2"]}"#).await;
+        assert_eq!(ours.expect("understood").version, "0.1.0");
+        let newer = greeted_with("200 OK", r#"{"version":"9.0.0","api":["v2"]}"#).await;
+        let newer = laptop_ipc::Failure::from(newer.expect_err("it does not speak v1"));
+        assert_eq!(newer.kind, laptop_ipc::FailureKind::Version);
+        assert!(
+            newer.message.contains("9.0.0") && newer.message.contains(env!("CARGO_PKG_VERSION"))
+        );
+        assert!(newer.hint.expect("a hint").contains("update"));
+        for (status, body) in [("200 OK", "<html>"), ("404 Not Found", "{}")] {
+            let stranger = greeted_with(status, body).await.expect_err("no hub");
+            assert!(matches!(stranger, AccountError::NotAHub { .. }), "{stranger}");
+        }
+        let busy = greeted_with("503 Service Unavailable", "").await.expect_err("not now");
+        assert!(matches!(busy, AccountError::Refused(_)), "{busy}");
     }
 }

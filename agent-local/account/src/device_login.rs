@@ -58,6 +58,7 @@ impl DeviceLogin {
         proxies: ProxySettings,
     ) -> Result<Self, AccountError> {
         let (hub, authority) = hub_to_sign_in_at(accounts, hub, ca_file, proxies.clone()).await?;
+        hub.greets().await?;
         let url = hub.account().hub().join("/oauth/device_authorization");
         let form = [("client_id", CLIENT_ID), ("device_name", &host_name())];
         let proof = tokens::proof(hub.key(), &url);

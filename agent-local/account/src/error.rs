@@ -25,6 +25,13 @@ pub enum AccountError {
     Refused(Refusal),
     #[error("{hub} answered in a way that this version does not understand: {why}")]
     NotUnderstood { hub: HubUrl, why: String },
+    #[error("what answers at {hub} is no Fairlead hub")]
+    NotAHub { hub: HubUrl },
+    #[error(
+        "the hub at {hub} is {theirs} and this is {}: they do not understand each other",
+        env!("CARGO_PKG_VERSION")
+    )]
+    OtherVersion { hub: HubUrl, theirs: String },
     #[error("could not read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
     #[error("could not write {path}: {source}")]
@@ -169,6 +176,10 @@ impl From<AccountError> for Failure {
             E::Refused(refusal) => refusal.into_failure(),
             E::NotUnderstood { .. } => failure(K::HubFaulty)
                 .hint("compare `fairlead version` with the hub's: one of them may need an update"),
+            E::NotAHub { .. } => failure(K::HubFaulty)
+                .hint("check the address; a proxy or a sign-in page of the network may have answered in its place"),
+            E::OtherVersion { .. } => failure(K::Version)
+                .hint("update whichever of the two is older; a newer fairlead also restarts its daemon: fairlead stop, fairlead start"),
             E::HubUrl(_) => failure(K::Input).hint("for example: fairlead login https://hub.example.com"),
             E::UnreadableAuthority { .. } | E::NoCertificate { .. } => failure(K::Input)
                 .hint("name a PEM file of your organization's authority: `-----BEGIN CERTIFICATE-----`"),

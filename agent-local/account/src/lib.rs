@@ -20,7 +20,7 @@ mod trust;
 mod views;
 
 pub use account::{Account, Accounts, PinChanged, Pins, Profile, SelectedTeamspace};
-pub use api::Hub;
+pub use api::{Greeting, Hub};
 pub use device::Device;
 pub use device_login::DeviceLogin;
 pub use error::{AccountError, Refusal, Untrusted};

@@ -73,12 +73,9 @@ impl LoginAttempt {
         })
     }
 
-    /// Asks the hub whether it is there and trusted, before a browser shows a worse message.
+    /// Asks the hub whether it is there, trusted and understood, before a browser shows a worse message.
     pub async fn check_hub(&self) -> Result<(), AccountError> {
-        let hub = self.hub.account().hub();
-        let http = self.hub.http();
-        let answer = http.client().get(hub.join("/api/v1/version")).send().await;
-        answer.map(drop).map_err(|error| http.explain(hub, &error))
+        self.hub.greets().await.map(drop)
     }
 
     /// Returns what the browser must open.

@@ -20,6 +20,7 @@ pub async fn sign_in_with_token(
     token: &str,
 ) -> Result<SignedIn, AccountError> {
     let (hub, authority) = hub_to_sign_in_at(accounts, hub, ca_file, proxies.clone()).await?;
+    hub.greets().await?;
     let form =
         [("grant_type", API_TOKEN_GRANT), ("client_id", CLIENT_ID), ("api_token", token.trim())];
     let redeemed = tokens::redeem(hub.http(), hub.account(), hub.key(), &form).await?;

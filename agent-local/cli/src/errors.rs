@@ -24,7 +24,7 @@ Exit codes:
   60  names or redirects of this laptop could not be changed
   70  it has begun, and is not proven to work yet
   80  the daemon does not run       81  the supervisor does not run or failed
-  82  daemon or supervisor are of another version
+  82  daemon, supervisor or hub are of another version
   90  not everything could be taken back
  126  the program of `run` could not be started
  127  the program of `run` was not found

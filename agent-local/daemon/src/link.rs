@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use fairlead_model::timers::{LAPTOP_BEAT_ANSWER, LINK_DEAD, LINK_HEARTBEAT};
 use fairlead_tunnel::{
     Backoff,
-    connect::{Connector, HubError, HubTrust, TrustError, dial_hub},
+    connect::{Connector, HubError, HubTrust, TrustError, dial_hub, is_decision},
 };
 use fairlead_wire::{
     challenge,
@@ -127,6 +127,12 @@ enum LinkLost {
     Dial(#[from] HubError),
     #[error("the hub refused the link: {}", _0.message())]
     Refused(tonic::Status),
+    #[error(
+        "the hub ({theirs}) does not know this laptop's kind of link (fairlead {}): update whichever is older; if that is \
+         neither, whatever is between them has to let gRPC pass",
+        env!("CARGO_PKG_VERSION")
+    )]
+    OtherVersion { theirs: String },
     #[error("the hub refused the link: {0}")]
     Strange(&'static str),
     #[error("the hub ended the link: {0}")]
@@ -141,12 +147,11 @@ impl LinkLost {
     /// Says whether the hub was not there, as while it restarts. What it decided, it would decide again.
     fn is_absence(&self) -> bool {
         match self {
-            Self::Account(_) | Self::Trust(_) | Self::Strange(_) => false,
+            Self::Account(_) | Self::Trust(_) | Self::Strange(_) | Self::OtherVersion { .. } => {
+                false
+            }
             Self::Dial(error) => error.is_absence(),
-            Self::Refused(status) => !matches!(
-                status.code(),
-                Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition
-            ),
+            Self::Refused(status) => !is_decision(status.code()),
             Self::Ended(_) | Self::Silent | Self::Moved => true,
         }
     }
@@ -213,7 +218,8 @@ impl LinkTask {
         let address = account.hub().to_string();
         let trust = HubTrust::new(account.ca_file().as_deref())?;
         let connector = Connector::new(account.proxies()?, trust);
-        let device = Hub::new(account)?.device().await?;
+        let hub = Hub::new(account)?;
+        let device = hub.device().await?;
         let channel = dial_hub(&address, &connector).await?;
         let (up_tx, up_rx) = mpsc::channel(QUEUE);
         let welcomed = async {
@@ -236,8 +242,11 @@ impl LinkTask {
                 _ => Err(LinkLost::Strange("it does not welcome us")),
             }
         };
-        let (down, welcome) =
-            timeout(WELCOME_MAX, welcomed).await.map_err(|_| LinkLost::Silent)??;
+        let (down, welcome) = match timeout(WELCOME_MAX, welcomed).await {
+            Err(_) => return Err(LinkLost::Silent),
+            Ok(Err(LinkLost::Refused(status))) => return Err(refused(status, &hub).await),
+            Ok(welcomed) => welcomed?,
+        };
         info!(replica = welcome.hub_replica, "Link to {address} is up");
         let replica = welcome.hub_replica.clone();
         self.state_tx.send_replace(Link::Connected { hub: address, replica });
@@ -286,6 +295,17 @@ impl LinkTask {
                 },
             }
         }
+    }
+}
+
+/// Asks a hub that does not know what it was asked for which one it is.
+async fn refused(status: tonic::Status, hub: &Hub) -> LinkLost {
+    if status.code() != Code::Unimplemented {
+        return LinkLost::Refused(status);
+    }
+    match hub.greets().await {
+        Ok(greeting) => LinkLost::OtherVersion { theirs: greeting.version },
+        Err(error) => LinkLost::Account(error),
     }
 }
 
@@ -376,7 +396,9 @@ mod tests {
         }
         let stranger = HubError::NotTrusted { host: "hub.test".to_owned() };
         let ended = tonic::Status::unauthenticated("the sign-in of this device has ended");
-        for lost in [LinkLost::from(stranger), LinkLost::Refused(ended)] {
+        let newer = LinkLost::OtherVersion { theirs: "9.0.0".to_owned() };
+        assert!(newer.to_string().contains("9.0.0"), "{newer}");
+        for lost in [LinkLost::from(stranger), LinkLost::Refused(ended), newer] {
             assert!(!lost.is_absence(), "{lost}");
         }
     }

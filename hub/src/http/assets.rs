@@ -1,13 +1,14 @@
 //! The console, as it was built into the program: its files, and its one page for every path that is not a file.
 
 use axum::{
-    http::{HeaderValue, Method, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, Uri, header},
     response::{Html, IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::error::Problem;
+use crate::links;
 
 #[derive(RustEmbed)]
 #[folder = "../web/dist"]
@@ -21,8 +22,11 @@ const NONCE_PLACE: &str = "__CSP_NONCE__";
 const HASHED: &str = "assets/";
 
 /// Answers whatever no route of ours has taken.
-pub(super) async fn serve(method: Method, uri: Uri) -> Response {
+pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
+    if links::is_call(&headers) {
+        return links::unknown_call();
+    }
     if ["api/", "oauth/", "."].iter().any(|ours| path.starts_with(ours)) {
         return Problem::not_found("path").into_response();
     }
@@ -75,7 +79,7 @@ mod tests {
     use super::*;
 
     async fn get(path: &str) -> Response {
-        serve(Method::GET, path.parse().expect("a path")).await
+        serve(Method::GET, path.parse().expect("a path"), HeaderMap::new()).await
     }
 
     #[tokio::test]
@@ -99,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_written_to_the_console() {
-        let response = serve(Method::POST, Uri::from_static("/teamspaces")).await;
+        let response = serve(Method::POST, Uri::from_static("/teamspaces"), HeaderMap::new()).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
     }
 }

@@ -14,10 +14,11 @@ mod words;
 
 use std::pin::Pin;
 
-use axum::middleware;
+use axum::{middleware, response::Response};
 use fairlead_wire::link::v1::{
     cluster_links_server::ClusterLinksServer, laptop_links_server::LaptopLinksServer,
 };
+use http::{HeaderMap, header};
 use tokio_stream::Stream;
 use tonic::{Status, service::Routes};
 
@@ -46,6 +47,17 @@ pub fn routes(hub: &Hub) -> axum::Router {
     // What is no link is not answered here: the console has the fallback.
     let links = Routes::new(clusters).add_service(laptops).prepare().into_axum_router();
     links.reset_fallback().layer(middleware::from_fn(doorway::limit_words))
+}
+
+/// Says whether a request is a call of gRPC, and so expects a status of gRPC.
+pub(crate) fn is_call(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/grpc"))
+}
+
+/// Answers a call that this hub does not know, as of a newer version of the link.
+pub(crate) fn unknown_call() -> Response {
+    Status::unimplemented("this hub does not know that call").into_http()
 }
 
 impl Hub {

@@ -11,7 +11,7 @@ use fairlead_wire::{
     key::Key,
     link::v1::{
         CarrierOffer, EnrolRequest, FurtherCarrier, Hello, Phase, SessionKind, cluster_up,
-        laptop_down, laptop_up,
+        laptop_down, laptop_links_client::LaptopLinksClient, laptop_up,
     },
     preface::{Answer, Preface, Side},
     ticket::Ticket,
@@ -24,8 +24,8 @@ use tokio::{
 use tonic::Code;
 
 use crate::{
-    peers::{AgentLink, Cluster, LaptopLink, enrol, observed},
-    world::{HOST, PATIENCE, World},
+    peers::{AgentLink, Cluster, LaptopLink, channel, enrol, observed},
+    world::{HOST, PATIENCE, World, eventually},
 };
 
 fn ticket(offer: &CarrierOffer) -> Ticket {
@@ -435,4 +435,32 @@ async fn whoever_asks_for_no_websocket_is_told_so_where_carriers_come_in() {
     let answer = reqwest::get(world.url("/carrier/v1")).await.expect("it answers");
     assert_eq!(answer.status(), 426);
     assert_eq!(answer.headers()["upgrade"], "websocket");
+}
+
+#[tokio::test]
+async fn whoever_asks_for_another_version_of_the_link_learns_that_there_is_none() {
+    let world = World::new().await;
+    let to_newer = |mut request: http::Request<tonic::body::Body>| {
+        let newer = request.uri().to_string().replace("link.v1", "link.v9");
+        *request.uri_mut() = newer.parse().expect("a URI");
+        request
+    };
+    let newer = tower::util::MapRequest::new(channel(&world).await, to_newer);
+    let refused = LaptopLinksClient::new(newer).open(tokio_stream::empty()).await;
+    assert_eq!(refused.expect_err("unknown").code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn what_a_newer_agent_says_that_this_hub_does_not_know_costs_nothing() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    staging.agent.says_something_new().await;
+    staging.agent.reports(&["shop/cart", "shop/catalog"]).await;
+    let services = format!("/api/v1/teamspaces/{}/services", staging.id);
+    eventually("the link to go on", async || {
+        let shown = olga.get(&world, &services).await.with(200);
+        (shown["services"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
 }

@@ -24,7 +24,7 @@ use crate::{
     world::{HOST, PATIENCE, World},
 };
 
-async fn channel(world: &World) -> Channel {
+pub(crate) async fn channel(world: &World) -> Channel {
     let endpoint = Channel::from_shared(world.url("")).expect("a URL");
     endpoint.connect().await.expect("the hub listens")
 }
@@ -117,6 +117,11 @@ impl AgentLink {
 
     pub(crate) async fn say(&self, message: cluster_up::Message) {
         self.up_tx.send(ClusterUp { message: Some(message) }).await.expect("the link is open");
+    }
+
+    /// Says what only a newer hub would understand.
+    pub(crate) async fn says_something_new(&self) {
+        self.up_tx.send(ClusterUp { message: None }).await.expect("the link is open");
     }
 
     /// Returns what the hub says next, heartbeats aside.

@@ -212,13 +212,13 @@ async fn hub(context: &Context<'_>) -> Option<Finding> {
     const CHECK: &str = "hub";
     let hub = context.hub().ok()?;
     let name = hub.account().hub().to_string();
-    Some(match hub.clock_ahead_s().await {
+    Some(match hub.greets().await {
         Err(error) => {
             let failure = laptop_ipc::Failure::from(error);
             let advice = failure.hint.unwrap_or_else(|| "fairlead status".to_owned());
             Finding::problem(CHECK, failure.kind, failure.message, advice)
         }
-        Ok(ahead_s) => clock(&name, ahead_s),
+        Ok(greeting) => clock(&format!("{name} ({})", greeting.version), greeting.ahead_s),
     })
 }
 

@@ -59,6 +59,21 @@ impl HubError {
     }
 }
 
+/// Says whether a link was ended by a decision, which would be the same again in a moment; anything else may be a hub that
+/// restarts. A hub that speaks another version of the link does not know what it is asked for.
+#[must_use]
+pub fn is_decision(code: tonic::Code) -> bool {
+    use tonic::Code as C;
+    matches!(
+        code,
+        C::Unauthenticated
+            | C::PermissionDenied
+            | C::FailedPrecondition
+            | C::InvalidArgument
+            | C::Unimplemented
+    )
+}
+
 fn listed(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
 }
