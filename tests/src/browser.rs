@@ -2,7 +2,10 @@
 //!
 //! It is curl on a host of the lab, so that what it reaches is what that host reaches.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Lab};
@@ -12,6 +15,9 @@ use crate::{command::say, hub};
 
 /// The page of the lab's identity provider that asks who one is.
 const WHO_ARE_YOU: &str = "http://idp.fairlead.test:9090/login/";
+
+/// The hub's host, as cookies name it.
+const HUB: &str = "hub.fairlead.test";
 
 /// What was answered, after all redirects.
 #[derive(Debug, Clone)]
@@ -97,6 +103,18 @@ impl<'w> Browser<'w> {
         }
         arguments.push(&url);
         self.curl(&arguments)
+    }
+
+    /// Returns the cookies for the hub, as a header has them: for another program that goes on in this one's name.
+    pub fn cookies(&self) -> anyhow::Result<String> {
+        let jar = fs::read_to_string(&self.jar).context("nobody has signed in here")?;
+        let lines = jar.lines().filter_map(|line| {
+            // What scripts may not see is marked by this word, and looks like a comment.
+            let fields: Vec<_> = line.trim_start_matches("#HttpOnly_").split('\t').collect();
+            let [HUB, _, _, _, _, name, value] = fields[..] else { return None };
+            Some(format!("{name}={value}"))
+        });
+        Ok(lines.collect::<Vec<_>>().join("; "))
     }
 
     fn curl(&self, arguments: &[&str]) -> anyhow::Result<Answer> {

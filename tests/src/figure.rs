@@ -37,6 +37,12 @@ impl Figure {
         Self::at(0.95, name, unit, sample).holding(Gate::AtMost(gate))
     }
 
+    /// Returns the 99th percentile of a sample (nearest rank), which may not be larger than the gate.
+    #[must_use]
+    pub fn p99(name: &str, unit: &str, gate: f64, sample: Vec<f64>) -> Self {
+        Self::at(0.99, name, unit, sample).holding(Gate::AtMost(gate))
+    }
+
     /// Returns the largest value of a sample, which may not be larger than the gate.
     #[must_use]
     pub fn worst(name: &str, unit: &str, gate: f64, sample: Vec<f64>) -> Self {
@@ -107,6 +113,12 @@ mod tests {
         assert_eq!((figure.value, figure.holds), (19.0, true));
         assert_eq!(figure.spread, [1.0, 11.0, 20.0]);
         assert_eq!(Figure::median("f", "ms", vec![9.0, 1.0, 5.0]).value, 5.0);
+    }
+
+    #[test]
+    fn the_99th_percentile_of_two_hundred_is_the_last_but_two() {
+        let sample = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(Figure::p99("f", "ms", 1.0, sample).value, 198.0);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
 /// How everybody in the lab reaches the hub.
 pub const URL: &str = "https://hub.fairlead.test:8443";
 /// Where it listens: the console, the API, links and carriers at the first one, the raw relay at the other.
-pub(crate) const PORTS: [u16; 2] = [8443, 8444];
+pub const PORTS: [u16; 2] = [8443, 8444];
 /// Postgres is made, started and migrated in this time.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 

@@ -22,6 +22,7 @@ use serde_json::Value;
 use crate::{
     browser::Browser,
     command::say,
+    crowd::Crowd,
     hub::{self, Hub},
     laptop::Laptop,
     patience::within,
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// The Service at the end of the line, as it is consumed and as it is reached without us.
-const SERVICE: &str = "bench/service";
+pub const SERVICE: &str = "bench/service";
 const PORT: u16 = 7000;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// What the chart would have made, and the Service. It has no selector: nobody but us answers for it.
@@ -54,6 +55,7 @@ pub struct Line {
     service: Tied,
     world: World,
     office: Host,
+    crowd: Crowd,
 }
 
 /// A program on one of the lab's hosts, which goes with this.
@@ -85,9 +87,15 @@ impl Drop for Tied {
 impl Line {
     /// Brings everything up and has ada consume the service.
     pub fn up(name: &str, office: Host) -> anyhow::Result<Self> {
+        Self::up_among(name, office, Crowd::of(0))
+    }
+
+    /// Brings everything up with a crowd on the laptop, of whom nobody has signed in yet; has ada consume the service.
+    pub fn up_among(name: &str, office: Host, crowd: Crowd) -> anyhow::Result<Self> {
         let cluster = Cluster::ours(ProxyMode::Iptables)?;
         let lab = Lab::up(&Options { name: name.to_owned(), cluster, ends_with_me: true })?;
         give_address(&lab, office)?;
+        crowd.settles(&lab)?;
         // The agent talks to the API server, as its pods would.
         lab.let_pass(office, Host::Api)?;
         let folder = lab.folder().join("world");
@@ -96,7 +104,8 @@ impl Line {
         open_to_all(&folder)?;
         let service = serve(&lab, office)?;
         let issuer = Step::run("the identity provider starts", || {
-            lab.issuer_on(office, &IssuerOptions::default())
+            let groups = crowd.groups();
+            lab.issuer_on(office, &IssuerOptions { groups, ..IssuerOptions::default() })
         })?;
         let hub = Step::run("the hub starts", || Hub::start_on(&lab, office, &data))?;
         let hub_ca = publish_ca(&hub, &folder)?;
@@ -106,7 +115,7 @@ impl Line {
         let laptop = Laptop::start(&lab, &folder)?;
         install_load(&folder)?;
         let world = World::of(lab, laptop, hub, issuer, folder);
-        let line = Self { agent, service, world, office };
+        let line = Self { agent, service, world, office, crowd };
         Step::run("the agent enrols", || line.is_known())?;
         Step::run("ada consumes the service", || line.consume())?;
         Ok(line)
@@ -118,6 +127,17 @@ impl Line {
 
     pub fn ada(&self) -> Person<'_> {
         self.world.ada()
+    }
+
+    /// Returns everybody of the crowd.
+    pub fn crowd(&self) -> impl Iterator<Item = Person<'_>> {
+        self.crowd.people().map(|(name, uid)| Person::new(&self.world, name, uid))
+    }
+
+    /// Returns the owner's browser.
+    pub fn olga(&self) -> Browser<'_> {
+        let world = &self.world;
+        Browser::new(world.lab(), self.office, "olga", 0, world.folder(), &world.hub_ca())
     }
 
     pub fn agent(&self) -> anyhow::Result<Process> {
@@ -197,9 +217,7 @@ impl Line {
 
     /// Returns the full names of the services that the hub knows.
     pub fn services_known(&self) -> anyhow::Result<Vec<String>> {
-        let world = &self.world;
-        let ca = world.hub_ca();
-        let olga = Browser::new(world.lab(), self.office, "olga", 0, world.folder(), &ca);
+        let olga = self.olga();
         let seen = olga.call("GET", "/api/v1/teamspaces", None)?.json()?;
         let id = seen["teamspaces"][0]["id"].as_str().context("a teamspace has an id")?;
         let known = olga.call("GET", &format!("/api/v1/teamspaces/{id}/services"), None)?.json()?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{figure::Figure, table::markdown};
 
 /// What each bench is about; the page shows them in this order.
-const BENCHES: [(&str, &str); 4] = [
+const BENCHES: [(&str, &str); 5] = [
     (
         "tunnel",
         "How fast bytes travel from the laptop to a service, beside the same bytes without us",
@@ -21,6 +21,7 @@ const BENCHES: [(&str, &str); 4] = [
     ("consume", "What it takes to consume 5,000 services"),
     ("intercept", "How soon an intercept has a Service's new connections, and gives them back"),
     ("loss", "What it costs to lose the laptop, a replica or both"),
+    ("revoke", "How soon an open connection ends when what it stands on is taken away"),
 ];
 
 /// What one run of a bench found.

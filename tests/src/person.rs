@@ -27,26 +27,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Person<'w> {
     world: &'w World,
-    name: &'static str,
+    name: String,
     uid: u32,
 }
 
 impl<'w> Person<'w> {
-    pub(crate) fn new(world: &'w World, name: &'static str, uid: u32) -> Self {
-        Self { world, name, uid }
+    pub(crate) fn new(world: &'w World, name: impl Into<String>, uid: u32) -> Self {
+        Self { world, name: name.into(), uid }
     }
 
-    pub(crate) fn uid(&self) -> u32 {
+    #[must_use]
+    pub fn uid(&self) -> u32 {
         self.uid
     }
 
+    /// Returns the address under which the hub knows this person.
+    #[must_use]
+    pub fn email(&self) -> String {
+        format!("{}@example.test", self.name)
+    }
+
     pub fn home(&self) -> PathBuf {
-        self.world.lab().home(self.name)
+        self.world.lab().home(&self.name)
     }
 
     pub fn browser(&self) -> Browser<'w> {
         let lab = self.world.lab();
-        Browser::new(lab, Host::Laptop, self.name, self.uid, &self.home(), &self.world.hub_ca())
+        Browser::new(lab, Host::Laptop, &self.name, self.uid, &self.home(), &self.world.hub_ca())
     }
 
     /// Returns a command that runs on the laptop as this person, in their home.

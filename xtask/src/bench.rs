@@ -44,6 +44,8 @@ enum What {
     Intercept,
     /// What it costs to lose the laptop, a replica, the hub or its database, and how soon others' changes are followed
     Loss,
+    /// How soon an open connection ends when what it stands on is taken away
+    Revoke,
     /// How fast bytes travel, beside the same bytes without us and through haproxy
     Tunnel,
 }
@@ -53,6 +55,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
         What::Consume => "consume",
         What::Intercept => "intercept",
         What::Loss => "loss",
+        What::Revoke => "revoke",
         What::Tunnel => "tunnel",
     };
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Bench])?;
@@ -85,7 +88,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
 /// Builds everything and returns the program that measures. Where it is about the processor, everything is optimized.
 fn programs(what: What) -> anyhow::Result<PathBuf> {
     let mut build = cargo(["build", "--workspace", "--bins"]);
-    if !matches!(what, What::Tunnel | What::Consume) {
+    if matches!(what, What::Intercept | What::Loss) {
         run_command(&mut build)?;
         return fairlead_lab::sibling("bench");
     }

@@ -3,6 +3,7 @@
 mod consume;
 mod intercept;
 mod loss;
+mod revoke;
 mod stage;
 mod tunnel;
 
@@ -28,6 +29,7 @@ enum What {
     Consume,
     Intercept,
     Loss,
+    Revoke,
     Tunnel,
     /// Reads the figures of a bench as it prints them with `--json`, keeps them, and shows them
     Record {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         What::Consume => consume::bench(how.rounds),
         What::Intercept => intercept::bench(how.proxy_mode, how.rounds),
         What::Loss => loss::bench(how.proxy_mode, how.rounds),
+        What::Revoke => revoke::bench(how.rounds),
         What::Tunnel => tunnel::bench(how.rounds),
         What::Record { bench, note } => keep(&bench, note),
     };

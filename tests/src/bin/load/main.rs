@@ -8,7 +8,6 @@ mod bulk;
 mod connect;
 mod hold;
 mod http;
-mod kind;
 mod relay;
 mod serve;
 mod spread;
@@ -21,6 +20,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use fairlead_tests::kind;
 
 use bulk::Way;
 
