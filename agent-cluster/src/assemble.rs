@@ -23,6 +23,7 @@ use crate::{
     janitor,
     link::Link,
     listen::dual_stack,
+    outside::{self, Border},
     peers::{PeerState, writer::Peers},
     report::{FirstUses, Observed},
     resolve::Resolver,
@@ -116,6 +117,13 @@ impl Parts {
             dual_stack(run.peer_port).context("the peer port is taken")?,
             peers_stopping.clone(),
         );
+        let resolver = Resolver::of_this_pod();
+        let border = Border {
+            inventory: inventory.clone(),
+            own: run.pod_ip,
+            cluster_domain: resolver.domain().to_owned(),
+            lookup: outside::by_this_pod,
+        };
         let ways = Ways::to_hub(&run.hub_url, run.connector()?)?;
         let carriers = Carriers {
             identity: identity.clone(),
@@ -129,7 +137,8 @@ impl Parts {
             ways: ways.clone(),
             leaving: leaving.clone(),
             consumes: consumes.clone(),
-            resolver: Resolver::of_this_pod(),
+            resolver,
+            border,
         };
         tokio::spawn(carriers.serve(asked_rx));
         let link = Link {

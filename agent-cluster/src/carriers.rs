@@ -25,6 +25,7 @@ use crate::{
     grants::Grants,
     intercept::{holds::Holds, lanes::Kind},
     link::Asked,
+    outside::Border,
     report::FirstUses,
     resolve::Resolver,
     watch::Inventory,
@@ -48,6 +49,7 @@ pub(crate) struct Carriers {
     /// What is carried for them.
     pub(crate) consumes: TaskTracker,
     pub(crate) resolver: Resolver,
+    pub(crate) border: Border,
 }
 
 /// What all carriers of a session share; forgotten when the last of them has ended.
@@ -163,6 +165,7 @@ impl Carriers {
             used: Arc::clone(&carried.used),
             leaving: self.leaving,
             resolver: self.resolver,
+            border: self.border,
         };
         self.consumes.track_future(consume.serve(acceptor, &carried.cut)).await;
         driver.abort();

@@ -1,5 +1,6 @@
 //! Consumes: each stream that a laptop opens is checked against its grant and connected to the Service it names,
-//! through the Service's own address, so that the cluster balances as it always does; a headless one by its name.
+//! through the Service's own address, so that the cluster balances as it always does; a headless one by its name. What is
+//! outside the cluster is `outside.rs`.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fairlead_model::{Callee, PodName, Protocol, ServicePort, ServiceRef, SessionId, Thumbprint};
+use fairlead_model::{
+    Callee, HostName, PodName, Port, Protocol, ServicePort, ServiceRef, SessionId, Thumbprint,
+};
 use fairlead_tunnel::{Acceptor, GrantPresented, Incoming, Questioned, StreamOffered, copy};
 use fairlead_wire::open::{OpenRequest, Refusal};
 use tokio::{net::TcpStream, sync::watch, task::JoinSet, time::timeout};
@@ -20,6 +23,7 @@ use crate::{
     datagrams,
     grants::Grants,
     held::Held,
+    outside::Border,
     report::{FirstUse, FirstUses},
     resolve::Resolver,
     seen::Published,
@@ -32,12 +36,12 @@ const GRANTS_ARRIVING_MAX: usize = 4;
 
 /// What a session has used already, on whichever of its carriers: each service is reported once.
 #[derive(Debug, Default)]
-pub(crate) struct Used(Mutex<BTreeSet<(ServiceRef, ServicePort)>>);
+pub(crate) struct Used(Mutex<BTreeSet<(Callee, ServicePort)>>);
 
 impl Used {
     /// Says whether this is the first use.
-    fn begins(&self, service: &ServiceRef, port: ServicePort) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((service.clone(), port))
+    fn begins(&self, callee: &Callee, port: ServicePort) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((callee.clone(), port))
     }
 }
 
@@ -52,6 +56,7 @@ pub(crate) struct Consume {
     /// From then on this replica takes no more streams.
     pub(crate) leaving: CancellationToken,
     pub(crate) resolver: Resolver,
+    pub(crate) border: Border,
 }
 
 impl Consume {
@@ -138,35 +143,64 @@ impl Consume {
         let Some(grant) = grant.and_then(Held::live) else {
             return offer.refuse(Refusal::NotAllowed, "no grant was shown on this carrier");
         };
-        let service = &request.callee.service;
         // A pod is covered by its Service, whoever else has a pod of that name: it is looked for among the Service's.
-        if request.session != self.session || !grant.allows(service, request.port) {
+        if request.session != self.session || !grant.covers(&request.callee, request.port) {
             let reason = format!("the grant does not cover {}:{}", request.callee, request.port);
             return offer.refuse(Refusal::NotAllowed, reason);
         }
-        let destination =
-            match destination_of(&self.inventory.borrow(), &request.callee, request.port) {
-                Ok(destination) => destination,
-                Err((refusal, reason)) => return offer.refuse(refusal, reason),
-            };
-        // A probe is no use: nobody asked for the service.
-        if !request.probe && self.used.begins(service, request.port) {
-            let (session, service, port) = (self.session, service.clone(), request.port);
-            self.first_uses.tell(FirstUse { session, service, port });
-        }
-        tokio::spawn(async move {
-            tokio::select! {
-                () = carried(offer, destination, &request) => {}
-                () = ends.cancelled() => {}
+        match &request.callee {
+            Callee::Outside { host } => {
+                self.take_note(&request);
+                let (host, port) = (host.clone(), request.port.port);
+                spawn_until(ends, carry_outside(offer, host, port, self.border.clone()));
             }
-        });
+            Callee::InCluster { service, pod } => {
+                let inventory = self.inventory.borrow();
+                match destination_of(&inventory, service, pod.as_ref(), request.port) {
+                    Ok(destination) => {
+                        self.take_note(&request);
+                        spawn_until(ends, carried(offer, destination, request));
+                    }
+                    Err((refusal, reason)) => offer.refuse(refusal, reason),
+                }
+            }
+        }
+    }
+
+    /// Reports a first use. A probe is none: nobody asked for the service.
+    fn take_note(&self, request: &OpenRequest) {
+        let callee = match request.callee.service() {
+            Some(service) => service.clone().into(),
+            None => request.callee.clone(),
+        };
+        if !request.probe && self.used.begins(&callee, request.port) {
+            let (session, port) = (self.session, request.port);
+            self.first_uses.tell(FirstUse { session, callee, port });
+        }
     }
 }
 
-async fn carried(offer: StreamOffered, destination: Destination, request: &OpenRequest) {
+fn spawn_until(ends: CancellationToken, carried: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = carried => {}
+            () = ends.cancelled() => {}
+        }
+    });
+}
+
+async fn carried(offer: StreamOffered, destination: Destination, request: OpenRequest) {
     match request.port.protocol {
         Protocol::Tcp => carry(offer, destination, &request.callee).await,
         Protocol::Udp => datagrams::flow(offer, destination, &request.callee).await,
+    }
+}
+
+/// Carries a stream out of the cluster, to wherever its name leads by now.
+async fn carry_outside(offer: StreamOffered, host: HostName, port: Port, border: Border) {
+    match border.addresses(&host, port).await {
+        Ok(addresses) => carry(offer, Destination::AnyOf(addresses), &host.into()).await,
+        Err((refusal, reason)) => offer.refuse(refusal, reason),
     }
 }
 
@@ -194,6 +228,8 @@ async fn run_out(grant: Option<&Held>) {
 pub(crate) enum Destination {
     Address(SocketAddr),
     Name(String, u16),
+    /// Of a host outside the cluster.
+    AnyOf(Vec<SocketAddr>),
 }
 
 impl Destination {
@@ -201,16 +237,17 @@ impl Destination {
         match self {
             Self::Address(address) => TcpStream::connect(address).await,
             Self::Name(name, port) => TcpStream::connect((name, port)).await,
+            Self::AnyOf(addresses) => TcpStream::connect(&addresses[..]).await,
         }
     }
 }
 
 fn destination_of(
     inventory: &Inventory,
-    callee: &Callee,
+    service: &ServiceRef,
+    pod: Option<&PodName>,
     port: ServicePort,
 ) -> Result<Destination, (Refusal, String)> {
-    let Callee { service, pod } = callee;
     let number = port.port.get();
     let Some(seen) = inventory.service(service) else {
         return Err((Refusal::NotFound, format!("{service} does not exist in this cluster")));
@@ -265,8 +302,12 @@ async fn carry(offer: StreamOffered, destination: Destination, callee: &Callee) 
         Ok(Err(error)) => return offer.refuse(Refusal::Unreachable, why(&error, callee)),
         Err(_) => {
             let reason = format!(
-                "{callee} does not answer within {} s: a NetworkPolicy may keep the agent out, or its pods hang",
-                CONNECT.as_secs()
+                "{callee} does not answer within {} s: a NetworkPolicy may keep the agent out, or {}",
+                CONNECT.as_secs(),
+                match callee {
+                    Callee::InCluster { .. } => "its pods hang",
+                    Callee::Outside { .. } => "a firewall does",
+                }
             );
             return offer.refuse(Refusal::Unreachable, reason);
         }
@@ -283,6 +324,9 @@ async fn carry(offer: StreamOffered, destination: Destination, callee: &Callee) 
 
 pub(crate) fn why(error: &io::Error, callee: &Callee) -> String {
     match error.kind() {
+        io::ErrorKind::ConnectionRefused if matches!(callee, Callee::Outside { .. }) => {
+            format!("{callee} refuses the connection: nothing listens on this port of it")
+        }
         io::ErrorKind::ConnectionRefused => {
             format!(
                 "{callee} refuses the connection: it has no ready pod, or none that listens on this port"
@@ -297,9 +341,9 @@ pub(crate) fn why(error: &io::Error, callee: &Callee) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::{net::Ipv4Addr, time::SystemTime};
 
-    use fairlead_model::{GrantId, OrgId, Port, SessionKind, TeamspaceId, UserId};
+    use fairlead_model::{GrantId, OrgId, SessionKind, TeamspaceId, UserId};
     use fairlead_tunnel::datagrams::{Queue, carry as carry_datagrams};
     use fairlead_tunnel::{OpenFailed, Opener};
     use fairlead_wire::{
@@ -364,11 +408,18 @@ mod tests {
         };
         let slice = made_up::slice(names::MANAGED_BY_CLUSTER, "", &["127.0.0.1"]);
         let slices = vec![made_up::slice_seen(slice, "nobody")];
+        let inventory = watch::channel(Inventory::of(services, slices)).1;
         let consume = Consume {
             session,
             device,
             grants: Grants::new(&enrolled, wanted_rx),
-            inventory: watch::channel(Inventory::of(services, slices)).1,
+            border: Border {
+                inventory: inventory.clone(),
+                own: Ipv4Addr::LOCALHOST.into(),
+                cluster_domain: "cluster.local".to_owned(),
+                lookup: |_| Box::pin(async { Ok(vec![Ipv4Addr::LOCALHOST.into()]) }),
+            },
+            inventory,
             first_uses: FirstUses::queue().0,
             used: Arc::default(),
             leaving: leaving.clone(),
@@ -388,6 +439,7 @@ mod tests {
                 ports: vec![ServicePort::tcp(port)],
                 pods: Vec::new(),
             }],
+            hosts: Vec::new(),
             policy_version: 1,
             issued_at: now,
             expires_at: now + Duration::from_secs(900),
@@ -478,9 +530,9 @@ mod tests {
     fn a_headless_service_is_dialled_by_its_name_and_nothing_outside_the_cluster() {
         let seen = |spec: serde_json::Value| {
             let service = made_up::service("ledger", spec);
-            let callee = service.service.clone().into();
+            let callee = service.service.clone();
             let inventory = Inventory::of(vec![service], Vec::new());
-            destination_of(&inventory, &callee, tcp(7000))
+            destination_of(&inventory, &callee, None, tcp(7000))
         };
         let ports = json!([{"port": 7000}]);
         for ports in [&ports, &json!(null)] {
@@ -507,8 +559,9 @@ mod tests {
         let cart = made_up::cart(json!({"clusterIP": "None"}));
         let inventory = Inventory::of(vec![cart.clone()], vec![slice]);
         let dialled = |pod: &str| {
-            let callee = Callee::pod_of(cart.service.clone(), pod.parse().expect("valid"));
-            destination_of(&inventory, &callee, tcp(7000)).map_err(|(refusal, _)| refusal)
+            let pod = pod.parse().expect("valid");
+            let dialled = destination_of(&inventory, &cart.service, Some(&pod), tcp(7000));
+            dialled.map_err(|(refusal, _)| refusal)
         };
         let there = Destination::Address("10.0.0.4:7000".parse().expect("an address"));
         assert_eq!(dialled("cart-0"), Ok(there));
@@ -625,6 +678,32 @@ mod tests {
         for answer in answers {
             assert!(is_not_allowed(&answer), "{answer:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_host_outside_needs_a_grant_of_its_very_port_and_an_address_that_is_outside() {
+        let world = world().await;
+        let host: HostName = "db.example.net".parse().expect("valid");
+        let asks = async |port: ServicePort| {
+            let Grant { session, .. } = world.grant;
+            let callee = host.clone().into();
+            let wish = OpenRequest { session, callee, port, probe: false };
+            world.opener.open(&wish).await.expect_err("refused").to_string()
+        };
+        let port = ServicePort::tcp(world.port);
+        world.shows(&world.grant).await.expect("a good grant");
+        let refused = asks(port).await;
+        assert!(refused.contains("does not cover db.example.net"), "{refused}");
+
+        let hosts = vec![format!("{host}:{}", world.port).parse().expect("valid")];
+        let grant = Grant { hosts, ..world.grant.clone() };
+        world.shows(&grant).await.expect("a good grant");
+        for other in [tcp(1), ServicePort::udp(world.port)] {
+            let refused = asks(other).await;
+            assert!(refused.contains("does not cover"), "{other}: {refused}");
+        }
+        let refused = asks(port).await;
+        assert!(refused.contains("is at 127.0.0.1: that is the agent's own pod"), "{refused}");
     }
 
     #[tokio::test]

@@ -48,6 +48,10 @@ pub(crate) async fn flow(offer: StreamOffered, destination: Destination, callee:
 async fn dial(destination: Destination) -> io::Result<UdpSocket> {
     let to = match destination {
         Destination::Address(address) => address,
+        Destination::AnyOf(addresses) => {
+            let first = addresses.into_iter().next();
+            first.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?
+        }
         Destination::Name(name, port) => {
             let found = lookup_host((name, port)).await?.next();
             found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no pod is ready"))?

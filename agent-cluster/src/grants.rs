@@ -116,6 +116,7 @@ mod tests {
             device,
             action: SessionKind::Consume,
             services: Vec::new(),
+            hosts: Vec::new(),
             policy_version: 1,
             issued_at: now,
             expires_at: now + Duration::from_secs(900),

@@ -70,6 +70,7 @@ mod tests {
             device: Thumbprint::from_bytes([7; 32]),
             action: SessionKind::Consume,
             services: Vec::new(),
+            hosts: Vec::new(),
             policy_version: 1,
             issued_at,
             expires_at: issued_at + GRANT_LIFE,

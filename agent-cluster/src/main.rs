@@ -19,6 +19,7 @@ mod listen;
 #[cfg(test)]
 mod made_up;
 mod names;
+mod outside;
 #[cfg(test)]
 mod pair;
 mod peers;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_model::{Phase, Protocol, ServicePort, ServiceRef, SessionId};
+use fairlead_model::{Callee, Phase, Protocol, ServicePort, SessionId};
 use fairlead_wire::link::v1;
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -17,7 +17,8 @@ const FIRST_USES_QUEUE: usize = 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct FirstUse {
     pub(crate) session: SessionId,
-    pub(crate) service: ServiceRef,
+    /// Nobody uses one pod: that counts as its Service.
+    pub(crate) callee: Callee,
     pub(crate) port: ServicePort,
 }
 
@@ -40,11 +41,15 @@ impl FirstUses {
 pub(crate) fn first_use_to_wire(first_use: &FirstUse) -> v1::FirstUse {
     v1::FirstUse {
         session_id: first_use.session.to_string(),
-        service: Some((&first_use.service).into()),
+        service: first_use.callee.service().map(Into::into),
         port: first_use.port.port.get().into(),
         protocol: match first_use.port.protocol {
             Protocol::Tcp => String::new(),
             Protocol::Udp => "UDP".to_owned(),
+        },
+        host: match &first_use.callee {
+            Callee::InCluster { .. } => String::new(),
+            Callee::Outside { host } => host.to_string(),
         },
     }
 }

@@ -54,6 +54,11 @@ impl Resolver {
         }
     }
 
+    /// Returns the domain of the cluster's own names.
+    pub(crate) fn domain(&self) -> &str {
+        &self.domain
+    }
+
     #[cfg(test)]
     pub(crate) fn at(server: SocketAddr) -> Self {
         Self { server: Some(server), ..Self::read("") }

@@ -26,6 +26,8 @@ pub(crate) struct ServiceSeen {
     /// "ClusterIP", "NodePort", "LoadBalancer", "Headless" or "ExternalName".
     pub(crate) kind: &'static str,
     pub(crate) cluster_ip: Option<IpAddr>,
+    /// Where the cluster answers for it besides: of the other family, external ones, those of a load balancer.
+    pub(crate) further_ips: Vec<IpAddr>,
     pub(crate) ip_families: Vec<String>,
     pub(crate) selector: BTreeMap<String, String>,
     pub(crate) ports: Vec<PortSeen>,
@@ -79,6 +81,7 @@ impl ServiceSeen {
     pub(crate) fn from_object(object: &Service) -> Option<Self> {
         let service =
             service_ref(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?)?;
+        let further_ips = further_ips(object);
         let spec = object.spec.clone().unwrap_or_default();
         let declared = spec.type_.as_deref().unwrap_or("ClusterIP");
         let headless = spec.cluster_ip.as_deref() == Some("None");
@@ -94,6 +97,7 @@ impl ServiceSeen {
             uid: object.uid().unwrap_or_default(),
             kind,
             cluster_ip: spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok()),
+            further_ips,
             ip_families: spec.ip_families.unwrap_or_default(),
             selector: spec.selector.unwrap_or_default(),
             ports: spec
@@ -110,6 +114,17 @@ impl ServiceSeen {
             deleting: object.metadata.deletion_timestamp.is_some(),
         })
     }
+}
+
+fn further_ips(object: &Service) -> Vec<IpAddr> {
+    let spec = object.spec.as_ref();
+    let own = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten();
+    let external = spec.and_then(|spec| spec.external_ips.as_ref()).into_iter().flatten();
+    let balancer = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+    let all = own.chain(external).chain(ingress.filter_map(|ingress| ingress.ip.as_ref()));
+    let first = spec.and_then(|spec| spec.cluster_ip.as_ref());
+    all.filter(|ip| Some(*ip) != first).filter_map(|ip| ip.parse().ok()).collect()
 }
 
 /// Says whether an entry of `managedFields` was made by a change of ours.

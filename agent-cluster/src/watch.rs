@@ -3,9 +3,9 @@
 //!
 //! EndpointSlices are watched although pods are not: the ready count of every service is part of the catalogue and
 //! must be right within a second. A slice stands for up to a hundred endpoints and changes only when readiness
-//! does, and of a foreign slice only that count, the address family and the pods that have a name of their own are kept.
+//! does, and of a foreign slice only that count, the addresses and the pods that have a name of their own are kept.
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, net::IpAddr, sync::Arc, time::Duration};
 
 use fairlead_model::{Namespace, PodName, ServiceRef};
 use futures_util::TryStreamExt;
@@ -59,6 +59,16 @@ impl Inventory {
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<ServiceSeen>> {
         self.services.values()
+    }
+
+    /// Finds the Service that the cluster answers for at an address: its own, or a pod's behind it.
+    pub(crate) fn whose(&self, ip: IpAddr) -> Option<&ServiceRef> {
+        let is_its = |seen: &&Arc<ServiceSeen>| {
+            seen.cluster_ip == Some(ip) || seen.further_ips.contains(&ip)
+        };
+        let service = self.services.values().find(is_its).map(|seen| &seen.service);
+        let pods = || self.slices.values().find(|slice| slice.addresses.contains(&ip));
+        service.or_else(|| pods()?.service.as_ref())
     }
 
     pub(crate) fn own_slices(&self) -> impl Iterator<Item = &OwnSlice> {

@@ -18,7 +18,7 @@ impl Hub {
     pub(crate) async fn mint(
         &self,
         session: &Session,
-        services: &[Granted],
+        granted: &Granted,
         policy_version: u64,
     ) -> Result<String, ActionError> {
         let now = SystemTime::from(self.clock.now());
@@ -30,7 +30,8 @@ impl Hub {
             user: session.user,
             device: session.device_key,
             action: session.kind(),
-            services: granted(services),
+            services: services(granted),
+            hosts: granted.hosts.clone(),
             policy_version,
             issued_at: now,
             expires_at: now + GRANT_LIFE,
@@ -50,7 +51,7 @@ impl Hub {
     pub(crate) async fn must_fit_one_grant(
         &self,
         org: OrgId,
-        services: &[Granted],
+        granted: &Granted,
     ) -> Result<(), ActionError> {
         // Ids and times are as long as those of every other grant; the version is the longest there can be.
         let now = SystemTime::from(self.clock.now());
@@ -62,7 +63,8 @@ impl Hub {
             user: UserId::generate(),
             device: Thumbprint::of_spki(b""),
             action: SessionKind::Intercept,
-            services: granted(services).into_iter().map(without_pods).collect(),
+            services: services(granted).into_iter().map(without_pods).collect(),
+            hosts: granted.hosts.clone(),
             policy_version: u64::MAX,
             issued_at: now,
             expires_at: now + GRANT_LIFE,
@@ -89,13 +91,13 @@ impl Hub {
     }
 }
 
-fn granted(services: &[Granted]) -> Vec<GrantedService> {
-    let granted = |granted: &Granted| GrantedService {
-        service: granted.service.clone(),
-        ports: granted.ports.clone(),
-        pods: granted.pods.clone(),
+fn services(granted: &Granted) -> Vec<GrantedService> {
+    let service = |service: &hub_store::GrantedService| GrantedService {
+        service: service.service.clone(),
+        ports: service.ports.clone(),
+        pods: service.pods.clone(),
     };
-    services.iter().map(granted).collect()
+    granted.services.iter().map(service).collect()
 }
 
 fn without_pods(granted: GrantedService) -> GrantedService {

@@ -1,4 +1,5 @@
-//! EndpointSlices: of a foreign one only what is counted and which pods have a name, of our own everything.
+//! EndpointSlices: of a foreign one only what is counted, where its pods are and which of them have a name, of our own
+//! everything.
 
 use std::net::IpAddr;
 
@@ -20,6 +21,8 @@ pub(crate) struct SliceSeen {
     pub(crate) ready: usize,
     /// The pods that the cluster's DNS knows by a name of their own, as those of a StatefulSet.
     pub(crate) pods: Vec<NamedPod>,
+    /// Where the cluster's own controller has seen pods.
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) by: WrittenBy,
 }
 
@@ -39,6 +42,11 @@ impl NamedPod {
             ready: is_ready(endpoint),
         })
     }
+}
+
+fn addresses_of(endpoints: &[Endpoint]) -> Vec<IpAddr> {
+    let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    addresses.filter_map(|address| address.parse().ok()).collect()
 }
 
 fn is_ready(endpoint: &Endpoint) -> bool {
@@ -90,6 +98,12 @@ impl SliceSeen {
                     object.endpoints.iter().filter_map(NamedPod::from_object).collect()
                 }
                 WrittenBy::ThisAgent(_) | WrittenBy::AnotherAgent => Vec::new(),
+            },
+            addresses: match by {
+                WrittenBy::Cluster => addresses_of(&object.endpoints),
+                WrittenBy::ThisAgent(_) | WrittenBy::AnotherAgent | WrittenBy::Somebody => {
+                    Vec::new()
+                }
             },
             by,
         })

@@ -1,7 +1,8 @@
 //! What the hub's REST API says, as far as a laptop reads it. Unknown members are passed over.
 
 use fairlead_model::{
-    InterceptPort, Namespace, Patterns, PodName, Port, ServiceName, SessionId, TeamspaceId,
+    ExternalHost, InterceptPort, Namespace, Patterns, PodName, Port, ServiceName, SessionId,
+    TeamspaceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +124,8 @@ pub struct SessionBegun {
     pub grant: String,
     #[serde(default)]
     pub services: Vec<GrantedService>,
+    #[serde(default)]
+    pub hosts: Vec<ExternalHost>,
     #[serde(default)]
     pub refused: Vec<RefusedService>,
     #[serde(default)]

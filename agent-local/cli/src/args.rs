@@ -3,7 +3,7 @@
 use std::{ffi::OsString, os::fd::RawFd, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueHint};
-use fairlead_model::{Pattern, ServiceRef};
+use fairlead_model::{ExternalHost, Pattern, ServiceRef};
 use laptop_account::HubUrl;
 use laptop_ipc::RunFolder;
 
@@ -146,11 +146,13 @@ Patterns:
   shop/cart          one service            shop/cart:8080     one port of it
   shop/*             a whole namespace      !shop/payment      but not this one
   */cart             it in each namespace   */*:80             this port of everything
+  +db.example.net:5432                      a host outside the cluster, as --also has it
 
 Examples:
   fairlead consume 'shop/*'
   fairlead consume 'shop/*' '!shop/payment' pay/api:443
   fairlead consume -t prod shop/frontend       beside what is consumed of other teamspaces
+  fairlead consume --also db.example.net:5432  a host outside, where a policy permits it
   fairlead consume list
   fairlead consume clear
 
@@ -163,8 +165,11 @@ service answers within 20 s the exit code is 70: the consume goes on trying."
         #[command(subcommand)]
         verb: Option<ConsumeVerb>,
         /// What to reach
-        #[arg(required = true, value_name = "PATTERN")]
+        #[arg(required_unless_present = "also", value_name = "PATTERN")]
         patterns: Vec<Pattern>,
+        /// Also reach this host outside the cluster, through it and by its own name; can be repeated
+        #[arg(long, value_name = "HOST:PORT")]
+        also: Vec<ExternalHost>,
         /// Where there is no nftables: give a port that another program has another number here
         #[arg(long)]
         remap: bool,
@@ -178,6 +183,7 @@ service answers within 20 s the exit code is 70: the consume goes on trying."
 Examples:
   fairlead run --consume 'shop/*' -- npm test
   fairlead run --consume shop/db pay/api:8443 -- ./server
+  fairlead run --consume shop/cart --also db.example.net:5432 -- ./server
   fairlead run --consume shop/frontend --remap -- curl http://frontend.shop:8080/
 
 Needs neither root nor a running daemon. Only the program and what it starts see the names (Linux:
@@ -222,12 +228,13 @@ Examples:
   fairlead trace http://frontend.shop/cart    with a request, past all proxies
   fairlead trace shop/db                      only a connection
   fairlead trace shop/db:5432 -o json
+  fairlead trace db.example.net:5432          a host outside that you consume
 
 Hops: the name, the redirect to the daemon, the hub, the cluster's agent, the service; of a URL the
 answer as well. Each is tried by itself. The exit code is that of the first hop that fails.")]
     Trace {
-        /// URL, or NAMESPACE/SERVICE, or NAMESPACE/SERVICE:PORT
-        #[arg(value_name = "URL|SERVICE")]
+        /// URL, or NAMESPACE/SERVICE, or NAMESPACE/SERVICE:PORT, or HOST:PORT
+        #[arg(value_name = "URL|SERVICE|HOST")]
         traced: Traced,
         #[command(flatten)]
         of: OfTeamspace,
@@ -318,8 +325,11 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// What to reach
-    #[arg(long = "consume", required = true, num_args = 1.., value_name = "PATTERN")]
+    #[arg(long = "consume", required_unless_present = "also", num_args = 1.., value_name = "PATTERN")]
     pub(crate) patterns: Vec<Pattern>,
+    /// Also reach this host outside the cluster, through it and by its own name; can be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) also: Vec<ExternalHost>,
     /// How many seconds to wait until a service has answered
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=45))]
     pub(crate) timeout: u64,
@@ -453,6 +463,11 @@ pub(crate) enum InterceptVerb {
     List,
 }
 
+/// Returns all the words of a consume: a host is one that says so.
+pub(crate) fn with_hosts(patterns: Vec<Pattern>, also: Vec<ExternalHost>) -> Vec<Pattern> {
+    patterns.into_iter().chain(also.into_iter().map(Pattern::from)).collect()
+}
+
 /// What `leave` was given.
 pub(crate) fn as_service(word: &str) -> Option<ServiceRef> {
     word.parse().ok()
@@ -489,6 +504,13 @@ mod tests {
         assert!(
             matches!(args.verb, Verb::Consume { verb: None, patterns, .. } if patterns.len() == 2)
         );
+        let words = ["fairlead", "consume", "--also", "db.example.net:5432", "--also", "a.b:1"];
+        let Verb::Consume { patterns, also, .. } = Args::try_parse_from(words).expect("valid").verb
+        else {
+            panic!("it consumes");
+        };
+        let words: Vec<_> = with_hosts(patterns, also).iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["+db.example.net:5432", "+a.b:1"]);
         let args = Args::try_parse_from(["fairlead", "consume", "list"]).expect("valid");
         assert!(matches!(args.verb, Verb::Consume { verb: Some(ConsumeVerb::List), .. }));
     }

@@ -1,8 +1,8 @@
-//! What a trace is about: the URL or the service as somebody wrote it, and what this laptop's sessions know of it.
+//! What a trace is about: the URL, the service or the host as somebody wrote it, and what this laptop's sessions know of it.
 
 use std::{net::Ipv4Addr, str::FromStr};
 
-use fairlead_model::{Phase, Port, Protocol, ServiceRef, SessionKind};
+use fairlead_model::{Callee, ExternalHost, Phase, Port, Protocol, ServiceRef, SessionKind};
 use laptop_ipc::{
     daemon::{Reached, Remapped, Session, Status, Teamspace},
     supervisor::{DOMAIN, cluster_names},
@@ -15,6 +15,8 @@ use crate::target::Target;
 pub(crate) enum Traced {
     Url(Url),
     Service(Target),
+    /// Outside the cluster.
+    Host(ExternalHost),
 }
 
 impl FromStr for Traced {
@@ -22,7 +24,10 @@ impl FromStr for Traced {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.contains("://") {
-            return text.parse().map(Self::Service);
+            return match text.parse() {
+                Ok(host) => Ok(Self::Host(host)),
+                Err(_) => text.parse().map(Self::Service),
+            };
         }
         let url: Url = text.parse().map_err(|error| format!("it is not a URL: {error}"))?;
         match (url.scheme(), url.host_str()) {
@@ -38,7 +43,7 @@ impl Traced {
     fn host(&self) -> Option<String> {
         match self {
             Self::Url(url) => Some(url.host_str()?.trim_end_matches('.').to_ascii_lowercase()),
-            Self::Service(_) => None,
+            Self::Service(_) | Self::Host(_) => None,
         }
     }
 
@@ -46,6 +51,7 @@ impl Traced {
         match self {
             Self::Url(url) => url.port_or_known_default().and_then(Port::new),
             Self::Service(target) => target.port,
+            Self::Host(host) => Some(host.port),
         }
     }
 
@@ -54,6 +60,7 @@ impl Traced {
         let (service, teamspace) = match self {
             Self::Url(_) => service_of_name(&self.host()?)?,
             Self::Service(target) => (target.service.clone(), None),
+            Self::Host(_) => return None,
         };
         Some(Words { service, port: self.port(), teamspace })
     }
@@ -78,11 +85,11 @@ fn service_of_name(host: &str) -> Option<(ServiceRef, Option<String>)> {
     Some((format!("{namespace}/{name}").parse().ok()?, teamspace))
 }
 
-/// A service that this laptop has a session about.
+/// A service or host that this laptop has a session about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Here {
     pub(crate) teamspace: Teamspace,
-    pub(crate) service: ServiceRef,
+    pub(crate) callee: Callee,
     pub(crate) port: Option<Port>,
     /// Those that the session is about.
     pub(crate) ports: Vec<Port>,
@@ -105,7 +112,7 @@ pub(crate) fn find(status: &Status, traced: &Traced, teamspace: Option<&str>) ->
     if let Some((session, reached)) = consumed {
         return Some(Here {
             teamspace: session.teamspace.clone(),
-            service: reached.callee.service.clone(),
+            callee: called(&reached.callee),
             port: port_of(traced, reached),
             ports: tcp_ports(reached).collect(),
             name: Some((traced.host().unwrap_or_else(|| reached.name.clone()), reached.address)),
@@ -119,12 +126,19 @@ pub(crate) fn find(status: &Status, traced: &Traced, teamspace: Option<&str>) ->
     })?;
     let ports: Vec<Port> = own.ports.iter().map(|port| port.service_port).collect();
     let port = port.or_else(|| ports.first().copied());
-    Some(Here { teamspace: own.teamspace.clone(), service, port, ports, name: None })
+    let callee = service.into();
+    Some(Here { teamspace: own.teamspace.clone(), callee, port, ports, name: None })
+}
+
+/// Of one pod its Service is followed.
+fn called(callee: &Callee) -> Callee {
+    callee.service().map_or_else(|| callee.clone(), |service| service.clone().into())
 }
 
 fn is_meant(traced: &Traced, session: &Session, reached: &Reached) -> bool {
     match traced {
         Traced::Service(target) => reached.callee == target.service.clone().into(),
+        Traced::Host(host) => reached.callee == host.name.clone().into(),
         Traced::Url(_) => traced.host().is_some_and(|host| {
             host == reached.name
                 || host == reached.address.to_string()
@@ -149,7 +163,7 @@ fn tcp_ports(reached: &Reached) -> impl Iterator<Item = Port> {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_model::{ServicePort, SessionId, TeamspaceId};
+    use fairlead_model::{HostName, ServicePort, SessionId, TeamspaceId};
     use laptop_ipc::daemon::{Laptop, Link};
 
     use super::*;
@@ -226,6 +240,22 @@ mod tests {
         }
         assert_eq!(found(&status, "shop/cart", Some("prod")), Some(("prod".to_owned(), 80)));
         for other in ["shop/pay", "http://cart.pay", "http://example.com/"] {
+            assert_eq!(found(&status, other, None), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_host_outside_is_found_by_its_name_and_port_or_by_a_url() {
+        let mut consume = consume("staging", true, "db.example.net");
+        let host: HostName = "db.example.net".parse().expect("valid");
+        consume.services[0].callee = host.into();
+        let status = status(vec![consume]);
+        for (words, port) in
+            [("db.example.net:81", 81), ("http://db.example.net/", 80), ("https://127.72.1.3", 443)]
+        {
+            assert_eq!(found(&status, words, None), Some(("staging".to_owned(), port)), "{words}");
+        }
+        for other in ["other.example.net:81", "http://example.net", "net/example"] {
             assert_eq!(found(&status, other, None), None, "{other}");
         }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fairlead_model::{
-    Callee, Pattern, Patterns, Phase, SessionId, TeamspaceId,
+    Callee, ExternalHost, Pattern, Patterns, Phase, SessionId, TeamspaceId,
     timers::{LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
 };
 use fairlead_tunnel::{
@@ -53,6 +53,7 @@ pub(crate) async fn begin(
 ) -> Result<Answer, Failure> {
     let _acting = keeper.acting.lock().await;
     let hub = keeper.hub_called(hub)?;
+    must_leave_our_way(hub.account().hub().host(), &patterns)?;
     if let Some((id, before)) = before(keeper, &teamspace) {
         // Now: the hub says it over the link as well, which may be faster.
         let had = keeper.sessions().granted(id);
@@ -70,7 +71,7 @@ pub(crate) async fn begin(
     let device = hub.device().await?;
     let mut begun = hub.begin_consume(teamspace.id, device.id, &patterns).await?;
     let (id, grant) = (begun.session.id, begun.grant.clone());
-    let services = granted::services_of(std::mem::take(&mut begun.services));
+    let services = services_of(&mut begun);
     let wish = Wish::Consume { patterns, services };
     keeper.keep(DesiredSession { id, teamspace, grant, wish, may_remap }, Origin::Begun);
 
@@ -87,6 +88,15 @@ pub(crate) async fn begin(
     }
     tunnel::begin(keeper, id);
     answer(keeper, id, begun).await
+}
+
+/// Refuses the host by which this laptop reaches its hub: its name would lead into the carriers that need the hub.
+fn must_leave_our_way(hub: &str, patterns: &Patterns) -> Result<(), Failure> {
+    let our_way = |host: &&ExternalHost| host.name.as_str() == hub;
+    let Some(host) = patterns.hosts().into_iter().find(our_way) else { return Ok(()) };
+    let message = format!("{} is this laptop's hub, and what is consumed needs it", host.name);
+    Err(Failure::new(FailureKind::Input, message)
+        .hint("for one program it can be done: fairlead run --also"))
 }
 
 /// A consume before it was changed.
@@ -132,8 +142,12 @@ async fn put_back(keeper: &Keeper, hub: &Hub, id: SessionId, before: &Patterns) 
     }
 }
 
+fn services_of(begun: &mut SessionBegun) -> granted::Services {
+    granted::services_of(std::mem::take(&mut begun.services), std::mem::take(&mut begun.hosts))
+}
+
 fn granted_by(begun: &mut SessionBegun) -> Granted {
-    let services = granted::services_of(std::mem::take(&mut begun.services));
+    let services = services_of(begun);
     Granted {
         jwt: begun.grant.clone(),
         services: Some(services),
@@ -434,6 +448,15 @@ mod tests {
     }
 
     #[test]
+    fn the_hub_is_not_reached_through_itself() {
+        let asked =
+            |word: &str| must_leave_our_way("hub.example.com", &patterns(&["shop/*", word]));
+        asked("+db.example.com:443").expect("another host");
+        let refused = asked("+hub.example.com:8443").expect_err("at whichever port");
+        assert!(refused.message.contains("hub.example.com is this laptop's hub"), "{refused:?}");
+    }
+
+    #[test]
     fn what_is_consumed_already_stays() {
         assert_eq!(join(&["shop/*"], &["pay/api"]), ["pay/api", "shop/*"]);
         assert_eq!(join(&["shop/*"], &["shop/*"]), ["shop/*"]);
@@ -442,5 +465,7 @@ mod tests {
     #[test]
     fn the_last_word_about_a_service_counts() {
         assert_eq!(join(&["shop/*", "!shop/pay"], &["shop/pay"]), ["shop/pay", "shop/*"]);
+        let words = ["shop/*", "!+a.b:1"];
+        assert_eq!(join(&["shop/*", "+a.b:1"], &words), words);
     }
 }

@@ -1,4 +1,4 @@
-//! Which services a user reaches, out of all sessions: a pure function.
+//! Which services and hosts a user reaches, out of all sessions: a pure function.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +34,10 @@ pub(crate) fn reached(
     let mut ports: BTreeMap<(&Teamspace, &Callee), BTreeSet<ServicePort>> = BTreeMap::new();
     for consume in consumes {
         for (callee, granted) in consume.services {
-            if !intercepted.contains(&(consume.teamspace.id, callee.service.clone())) {
+            let is_mine = |service: &ServiceRef| {
+                intercepted.contains(&(consume.teamspace.id, service.clone()))
+            };
+            if !callee.service().is_some_and(is_mine) {
                 ports.entry((consume.teamspace, callee)).or_default().extend(granted);
             }
         }
@@ -44,25 +47,37 @@ pub(crate) fn reached(
         teamspace: teamspace.id,
         callee: callee.clone(),
         ports: ports.into_iter().collect(),
-        is_home: is_at_home(teamspace.id) && home == Some(&callee.service.namespace),
+        is_home: is_at_home(teamspace.id)
+            && callee.service().is_some_and(|service| home == Some(&service.namespace)),
         beside: (!is_at_home(teamspace.id)).then(|| label(teamspace)),
     });
-    with_room_for_pods(reached.collect())
+    with_room_for_pods(without_doubles(reached.collect()))
+}
+
+/// Leaves out each host that is called as a service is: nobody could say which of the two a name means.
+fn without_doubles(mut reached: Vec<Reached>) -> Vec<Reached> {
+    let is_host = |reached: &Reached| reached.callee.service().is_none();
+    if reached.iter().any(is_host) {
+        let services = reached.iter().filter(|reached| !is_host(reached));
+        let taken: BTreeSet<String> = services.flat_map(Reached::names).collect();
+        reached.retain(|reached| !is_host(reached) || !taken.contains(&reached.short_name()));
+    }
+    reached
 }
 
 /// Leaves out the last pods where there is no room for all: of what a machine can name, Services come first.
 fn with_room_for_pods(mut reached: Vec<Reached>) -> Vec<Reached> {
-    let services = reached.iter().filter(|reached| reached.callee.pod.is_none());
+    let services = reached.iter().filter(|reached| !reached.callee.is_pod());
     let (count, ports) = services.fold((0, 0), |(n, ports), r| (n + 1, ports + r.ports.len()));
     let mut names_left = SERVICES_MAX.saturating_sub(count);
     let mut ports_left = PORTS_MAX.saturating_sub(ports);
     reached.retain(|reached| {
         let fits = names_left > 0 && ports_left >= reached.ports.len();
-        if reached.callee.pod.is_some() && fits {
+        if reached.callee.is_pod() && fits {
             names_left -= 1;
             ports_left -= reached.ports.len();
         }
-        reached.callee.pod.is_none() || fits
+        !reached.callee.is_pod() || fits
     });
     reached
 }
@@ -93,6 +108,8 @@ pub(crate) fn home(patterns: &Patterns) -> Option<Namespace> {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_model::HostName;
+
     use super::*;
 
     fn patterns(words: &[&str]) -> Patterns {
@@ -174,8 +191,33 @@ mod tests {
         }
         let consume = [Consumed { teamspace, patterns: &wanted, services: &services }];
         let all = reached(&consume, home_of(&consume), &BTreeSet::new());
-        let pods = all.iter().filter(|reached| reached.callee.pod.is_some());
+        let pods = all.iter().filter(|reached| reached.callee.is_pod());
         assert_eq!((all.len(), pods.count()), (SERVICES_MAX, 1));
+    }
+
+    #[test]
+    fn a_host_outside_has_its_own_name_and_one_that_a_service_has_is_left_out() {
+        let (first, second) = (staging(), Teamspace { name: "prod".to_owned(), ..staging() });
+        let wanted = patterns(&["shop/*", "+db.example.net:5432", "+cart.shop:80"]);
+        let mut services = granted(&["shop/cart"]);
+        for host in ["db.example.net", "cart.shop"] {
+            let host: HostName = host.parse().expect("valid");
+            services.push((host.into(), vec![http()]));
+        }
+        let consumes = [&first, &second].map(|teamspace| Consumed {
+            teamspace,
+            patterns: &wanted,
+            services: &services,
+        });
+        let all = reached(&consumes, Some(first.id), &BTreeSet::new());
+        let called: BTreeSet<_> = all.iter().map(|reached| reached.names().join(" ")).collect();
+        let expected = [
+            "cart cart.shop cart.shop.svc cart.shop.svc.cluster.local",
+            "cart.shop.prod.fairlead",
+            "db.example.net",
+            "db.example.net.prod.fairlead",
+        ];
+        assert_eq!(called, expected.map(str::to_owned).into());
     }
 
     #[test]

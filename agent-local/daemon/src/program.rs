@@ -73,10 +73,10 @@ pub(crate) async fn begin(
     let Wanted { hub, teamspace, patterns, remap } = wanted;
     let hub = keeper.hub_called(&hub)?;
     let device = hub.device().await?;
-    let SessionBegun { session, grant, services, refused, unmatched } =
+    let SessionBegun { session, grant, services, hosts, refused, unmatched } =
         hub.begin_consume(teamspace.id, device.id, &patterns).await?;
     let id = session.id;
-    let services = granted::services_of(services);
+    let services = granted::services_of(services, hosts);
     let placed = match keeper.places.open(keeper, teamspace.id, &services, remap).await {
         Ok(placed) => placed,
         Err(failure) => {
@@ -92,7 +92,7 @@ pub(crate) async fn begin(
         .map(|(callee, address, listening)| RunName {
             callee: callee.clone(),
             address: *address,
-            is_home: home.as_ref() == Some(&callee.service.namespace),
+            is_home: callee.service().is_some_and(|s| home.as_ref() == Some(&s.namespace)),
             moved: listening.iter().filter_map(|listening| moved(listening)).collect(),
         })
         .collect();

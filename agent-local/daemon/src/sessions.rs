@@ -270,8 +270,9 @@ impl Sessions {
                 Wish::Consume { .. } => None,
             })
             .collect();
-        let others: Vec<_> =
-            services.iter().filter(|(c, _)| !mine.contains(&c.service)).cloned().collect();
+        let others =
+            services.iter().filter(|(c, _)| !c.service().is_some_and(|s| mine.contains(s)));
+        let others: Vec<_> = others.cloned().collect();
         let mut provable = if others.is_empty() { services.clone() } else { others };
         provable.sort_by_key(|(service, _)| !session.added.contains(service));
         provable
@@ -439,13 +440,12 @@ impl Sessions {
 
     /// Returns where a connection to a service leads at this moment, whether or not it has a name here.
     pub(crate) fn route_of(&self, wish: &trace::Wish) -> Option<Route> {
-        let callee = Callee::from(wish.service.clone());
-        self.route_to(wish.teamspace, &callee, ServicePort::tcp(wish.port), false)
+        self.route_to(wish.teamspace, &wish.callee, ServicePort::tcp(wish.port), false)
     }
 
     /// Returns where programs connect to a service on this laptop, if it has a name here.
     pub(crate) fn entrance_of(&self, wish: &trace::Wish) -> Option<SocketAddrV4> {
-        let placed = self.addresses.get(&(wish.teamspace, wish.service.clone().into()))?;
+        let placed = self.addresses.get(&(wish.teamspace, wish.callee.clone()))?;
         let destination = SocketAddrV4::new(placed.address, wish.port.get());
         let door = self.doors.as_ref().and_then(|doors| doors.get(&destination));
         Some(door.copied().unwrap_or(destination))
@@ -456,7 +456,7 @@ impl Sessions {
         self.all_live().filter(|s| s.desired.teamspace.id == wish.teamspace).find_map(|session| {
             let Wish::Intercept { service, ports } = &session.desired.wish else { return None };
             let taken = ports.iter().find(|port| port.service_port == wish.port);
-            (*service == wish.service).then(|| Own {
+            (wish.callee == service.clone().into()).then(|| Own {
                 phase: session.phase,
                 detail: session.detail.clone(),
                 laptop_port: taken.map(|port| port.laptop_port),
@@ -503,8 +503,7 @@ impl Sessions {
                     let (name, address, ports) = match &session.program {
                         Some(program) => {
                             let (address, ports) = program.places.get(callee)?.clone();
-                            let namespace = &callee.service.namespace;
-                            (format!("{}.{namespace}", callee.short_name()), address, ports)
+                            (callee.dns_name(), address, ports)
                         }
                         None => {
                             let placed = self.addresses.get(&(teamspace.id, callee.clone()))?;
@@ -763,6 +762,7 @@ pub(crate) mod tests {
             device: key.thumbprint(),
             action: SessionKind::Consume,
             services: services.iter().map(service).collect(),
+            hosts: Vec::new(),
             policy_version: 1,
             issued_at: SystemTime::now(),
             expires_at: SystemTime::now(),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fairlead_model::{
-    Phase, Port,
+    Callee, Phase, Port,
     timers::{LAPTOP_BEAT_ANSWER, LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
 };
 use fairlead_tunnel::{CarrierHandle, OpenFailed, Opener};
@@ -172,19 +172,22 @@ async fn service(carrier: Option<Opener>, route: Option<Route>) -> Hop {
             Hop::passed(at, took, format!("the agent has connected to {callee}:{port}"))
         }
         Err(error) => {
-            let (kind, advice) = remedy(&error, &callee.service);
+            let (kind, advice) = remedy(&error, &callee, port.port);
             Hop::failed(at, kind, probe::in_words(&callee, &error), advice)
         }
     }
 }
 
 /// Returns what kind of failure it is that the agent opened no stream, and what to do about it.
-fn remedy(error: &OpenFailed, service: &fairlead_model::ServiceRef) -> (FailureKind, String) {
+fn remedy(error: &OpenFailed, callee: &Callee, port: Port) -> (FailureKind, String) {
     let OpenFailed::Refused(refused) = error else {
         return (
             FailureKind::Unproven,
             "try again: a carrier that is lost is made anew by itself".to_owned(),
         );
+    };
+    let Callee::InCluster { service, .. } = callee else {
+        return remedy_outside(refused.refusal, callee, port);
     };
     let namespace = &service.namespace;
     match refused.refusal {
@@ -205,9 +208,25 @@ fn remedy(error: &OpenFailed, service: &fairlead_model::ServiceRef) -> (FailureK
     }
 }
 
+fn remedy_outside(refusal: Refusal, host: &Callee, port: Port) -> (FailureKind, String) {
+    match refusal {
+        Refusal::NotAllowed => (
+            FailureKind::Denied,
+            format!("ask the hub which policy decides: fairlead consume --also {host}:{port}"),
+        ),
+        Refusal::NotFound | Refusal::Unreachable => (
+            FailureKind::Unproven,
+            format!(
+                "ask who operates the cluster whether its pods resolve {host} and reach port {port} of it"
+            ),
+        ),
+        Refusal::Unavailable => (FailureKind::Unproven, "try again in a moment".to_owned()),
+    }
+}
+
 /// Says who answers while this laptop has the service.
 async fn laptop(wish: &Wish, own: &Own) -> Hop {
-    let (at, service, asked) = (Place::Laptop, &wish.service, wish.port);
+    let (at, service, asked) = (Place::Laptop, &wish.callee, wish.port);
     let Some(port) = own.laptop_port else {
         return Hop::not_tried(
             at,
@@ -240,15 +259,15 @@ async fn laptop(wish: &Wish, own: &Own) -> Hop {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_model::TeamspaceId;
+    use fairlead_model::{ServiceRef, TeamspaceId};
     use laptop_ipc::trace::Outcome;
 
     use super::*;
     use crate::stage::{self, Agent, CONNECTED_IN};
 
     fn wish(teamspace: TeamspaceId, service: &str) -> Wish {
-        let service = service.parse().expect("valid");
-        Wish { teamspace, service, port: Port::new(80).expect("not 0") }
+        let callee = service.parse::<ServiceRef>().expect("valid").into();
+        Wish { teamspace, callee, port: Port::new(80).expect("not 0") }
     }
 
     fn outcome_at(hops: &[Hop], at: Place) -> &Outcome {

@@ -16,6 +16,8 @@ pub struct Zone {
     addresses: HashMap<String, Ipv4Addr>,
     /// Of teamspaces beside the one that has the cluster's names, by the name in full.
     beside: HashMap<String, Ipv4Addr>,
+    /// Outside the cluster.
+    hosts: HashMap<String, Ipv4Addr>,
     /// In full.
     names: HashMap<Ipv4Addr, String>,
     services: HashSet<ServiceRef>,
@@ -27,7 +29,7 @@ pub struct Zone {
 pub(crate) enum Found {
     /// Somebody who is consumed; `ClusterName` is what the cluster's DNS may be asked about.
     Callee(Ipv4Addr, ClusterName),
-    /// Somebody of another teamspace: it has an address, and nothing else.
+    /// Somebody of another teamspace, or outside the cluster: an address is known, and nothing else.
     Beside(Ipv4Addr),
     /// Below a Service that is consumed, as `_sql._tcp.db.shop` is.
     Below(ClusterName),
@@ -48,9 +50,13 @@ impl Zone {
                 zone.beside.insert(reached.full_name(), address);
                 continue;
             }
+            let Some(service) = reached.callee.service() else {
+                zone.hosts.insert(reached.full_name(), address);
+                continue;
+            };
             zone.addresses.entry(reached.short_name()).or_insert(address);
-            zone.namespaces.insert(reached.callee.service.namespace.clone());
-            zone.services.insert(reached.callee.service.clone());
+            zone.namespaces.insert(service.namespace.clone());
+            zone.services.insert(service.clone());
         }
         zone
     }
@@ -61,6 +67,9 @@ impl Zone {
         let below = |name: &str, domain: &str| {
             name.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')).map(str::to_owned)
         };
+        if let Some(address) = self.hosts.get(&asked) {
+            return Found::Beside(*address);
+        }
         if asked == CLUSTER_DOMAIN || asked == "svc" || asked == DOMAIN {
             return Found::Between;
         }
@@ -118,7 +127,7 @@ impl Zone {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use fairlead_model::{Callee, TeamspaceId};
+    use fairlead_model::{Callee, HostName, TeamspaceId};
     use proptest::prelude::*;
 
     use super::*;
@@ -126,10 +135,13 @@ pub(crate) mod tests {
     pub(crate) const DB: Ipv4Addr = Ipv4Addr::new(127, 72, 1, 2);
     pub(crate) const DB_0: Ipv4Addr = Ipv4Addr::new(127, 72, 1, 3);
     pub(crate) const DB_OF_PROD: Ipv4Addr = Ipv4Addr::new(127, 72, 1, 4);
+    pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(127, 72, 1, 5);
 
     pub(crate) fn zone() -> Zone {
         let db = Callee::from("shop/db".parse::<ServiceRef>().expect("valid"));
-        let pod = Callee::pod_of(db.service.clone(), "db-0".parse().expect("valid"));
+        let service = db.service().expect("a service").clone();
+        let pod = Callee::pod_of(service, "db-0".parse().expect("valid"));
+        let host = Callee::from("db.example.net".parse::<HostName>().expect("valid"));
         let reached = |callee: &Callee, beside: Option<&str>| Reached {
             teamspace: TeamspaceId::generate(),
             callee: callee.clone(),
@@ -137,9 +149,9 @@ pub(crate) mod tests {
             is_home: false,
             beside: beside.map(|name| name.parse().expect("valid")),
         };
-        let all = [(&db, None), (&pod, None), (&db, Some("prod"))];
+        let all = [(&db, None), (&pod, None), (&db, Some("prod")), (&host, None)];
         let all = all.map(|(callee, beside)| reached(callee, beside));
-        Zone::of(all.iter().zip([DB, DB_0, DB_OF_PROD]))
+        Zone::of(all.iter().zip([DB, DB_0, DB_OF_PROD, OUTSIDE]))
     }
 
     fn address(name: &str) -> Option<Ipv4Addr> {
@@ -167,6 +179,16 @@ pub(crate) mod tests {
         for nothing in ["rod.fairlead", "x.db.shop.prod.fairlead", "db.pay.prod.fairlead"] {
             assert_eq!(zone().find(nothing), Found::Nothing, "{nothing}");
         }
+    }
+
+    #[test]
+    fn a_host_outside_has_the_name_it_has_everywhere_and_none_beside() {
+        assert_eq!(address("DB.example.net."), Some(OUTSIDE));
+        assert_eq!(zone().name_of(OUTSIDE).as_deref(), Some("db.example.net."));
+        for elsewhere in ["example.net", "x.db.example.net", "db.example.net.svc"] {
+            assert_eq!(address(elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(zone().find("example.net"), Found::Elsewhere);
     }
 
     #[test]

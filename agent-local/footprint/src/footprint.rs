@@ -351,7 +351,7 @@ fn seen(paths: &Paths) -> Vec<Change> {
     seen
 }
 
-/// Returns the line of a service or a pod where it has the cluster's names.
+/// Returns the line of a service or a pod where it has the cluster's names, or of a host outside it.
 #[must_use]
 pub fn entry_of(callee: &Callee, is_home: bool, address: Ipv4Addr) -> HostEntry {
     HostEntry::new(address, cluster_names(callee, is_home)).expect("made of DNS labels")
@@ -361,7 +361,7 @@ pub fn entry_of(callee: &Callee, is_home: bool, address: Ipv4Addr) -> HostEntry 
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
-    use fairlead_model::{ServiceRef, TeamspaceId};
+    use fairlead_model::{HostName, ServiceRef, TeamspaceId};
 
     use super::*;
 
@@ -487,13 +487,27 @@ mod tests {
         let machine = Machine::new();
         let mut footprint = machine.footprint();
         let mut wanted = wanted(TeamspaceId::generate(), 40_001, &["shop/db", "shop/db"]);
-        wanted.services[1].callee.pod = Some("db-0".parse().expect("valid"));
+        let db = "shop/db".parse().expect("valid");
+        wanted.services[1].callee = Callee::pod_of(db, "db-0".parse().expect("valid"));
         let given = footprint.set(1000, wanted).expect("set");
         assert_ne!(given[0], given[1]);
         let names = "db-0.db db-0.db.shop db-0.db.shop.svc db-0.db.shop.svc.cluster.local";
         let line = format!("{} {names} # fairlead\n", given[1]);
         assert!(machine.read("hosts").contains(&line), "{}", machine.read("hosts"));
         assert!(machine.read("rules").contains(&format!("{} . 80", given[1])));
+    }
+
+    #[test]
+    fn a_host_outside_the_cluster_has_its_own_name_and_an_address_of_ours() {
+        let machine = Machine::new();
+        let mut footprint = machine.footprint();
+        let mut wanted = wanted(TeamspaceId::generate(), 40_001, &["shop/db"]);
+        let host: HostName = "db.example.net".parse().expect("valid");
+        (wanted.services[0].callee, wanted.services[0].is_home) = (host.into(), false);
+        let given = footprint.set(1000, wanted).expect("set");
+        let line = format!("\n{} db.example.net # fairlead\n", given[0]);
+        assert!(machine.read("hosts").contains(&line), "{}", machine.read("hosts"));
+        assert!(machine.read("rules").contains(&format!("{} . 80", given[0])));
     }
 
     #[test]

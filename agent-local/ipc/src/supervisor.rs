@@ -56,7 +56,7 @@ pub struct DaemonFolders {
     pub state: PathBuf,
 }
 
-/// One service, or one pod of a headless one, that the user wants to reach by name.
+/// One service, one pod of a headless one, or one host outside the cluster, that the user wants to reach by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {
     pub teamspace: TeamspaceId,
@@ -69,17 +69,15 @@ pub struct Reached {
     pub beside: Option<TeamspaceLabel>,
 }
 
-/// Returns the names that a service or a pod has in its cluster, the shortest first.
+/// Returns the names that a service or a pod has in its cluster, the shortest first; of a host outside it the one it has.
 #[must_use]
 pub fn cluster_names(callee: &Callee, is_home: bool) -> Vec<String> {
-    let (name, namespace) = (callee.short_name(), &callee.service.namespace);
-    let bare = is_home.then(|| name.clone());
-    let longer = [
-        format!("{name}.{namespace}"),
-        format!("{name}.{namespace}.svc"),
-        format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}"),
-    ];
-    bare.into_iter().chain(longer).collect()
+    let name = callee.dns_name();
+    let Callee::InCluster { service, .. } = callee else { return vec![name] };
+    let bare = name.strip_suffix(service.namespace.as_str()).and_then(|n| n.strip_suffix('.'));
+    let bare = bare.filter(|_| is_home).map(str::to_owned);
+    let longer = [format!("{name}.svc"), format!("{name}.svc.{CLUSTER_DOMAIN}")];
+    bare.into_iter().chain([name]).chain(longer).collect()
 }
 
 impl Reached {
@@ -92,10 +90,10 @@ impl Reached {
         }
     }
 
-    /// Returns `cart.shop`, or `cart.shop.staging.fairlead` where another teamspace has the cluster's names.
+    /// Returns `cart.shop` or `db.example.net`, or `cart.shop.staging.fairlead` where another teamspace has the cluster's names.
     #[must_use]
     pub fn short_name(&self) -> String {
-        let name = format!("{}.{}", self.callee.short_name(), self.callee.service.namespace);
+        let name = self.callee.dns_name();
         match &self.beside {
             Some(teamspace) => format!("{name}.{teamspace}.{DOMAIN}"),
             None => name,
@@ -105,9 +103,11 @@ impl Reached {
     /// Returns the name that no other can be taken for.
     #[must_use]
     pub fn full_name(&self) -> String {
-        match self.beside {
-            Some(_) => self.short_name(),
-            None => format!("{}.svc.{CLUSTER_DOMAIN}", self.short_name()),
+        match (&self.beside, &self.callee) {
+            (Some(_), _) | (None, Callee::Outside { .. }) => self.short_name(),
+            (None, Callee::InCluster { .. }) => {
+                format!("{}.svc.{CLUSTER_DOMAIN}", self.short_name())
+            }
         }
     }
 }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use fairlead_model::{Port, ServiceRef, TeamspaceId};
+use fairlead_model::{Callee, Port, TeamspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::FailureKind;
 
-/// The service to which one probe shall go.
+/// The service or host to which one probe shall go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
     pub teamspace: TeamspaceId,
-    pub service: ServiceRef,
+    #[serde(flatten)]
+    pub callee: Callee,
     pub port: Port,
 }
 
@@ -27,7 +28,7 @@ pub enum Place {
     Hub,
     /// There and back over a carrier, end to end.
     Agent,
-    /// The agent's own connection to the Service.
+    /// The agent's own connection to the Service, or to the host.
     Service,
     /// The developer's port, where the service is intercepted.
     Laptop,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use crate::{
-    Action, Caller, Denied, Facts, Policies, Role,
+    Action, Caller, Denied, Facts, HostFacts, Policies, Role,
     actions::{SeeService, SeeSession, SeeTeamspace},
     asking::Asking,
     entities::Answer,
@@ -201,6 +201,11 @@ fn may_see(asking: &mut Asking<'_>, resource: &Resource) -> bool {
         Resource::Teamspace(teamspace) => {
             let see = SeeTeamspace { teamspace: teamspace.clone() };
             permitted(asking.evaluate(&see, resource))
+        }
+        // The caller has named it: what there is to hide is whose cluster it would be reached through.
+        Resource::Host(HostFacts { teamspace, .. }) => {
+            let see = SeeTeamspace { teamspace: teamspace.clone() };
+            permitted(asking.evaluate(&see, &Resource::Teamspace(teamspace.clone())))
         }
         Resource::Service(target) => {
             let see = SeeService { target: target.clone() };

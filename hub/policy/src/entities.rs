@@ -16,7 +16,7 @@ use cedar_policy::{
 use fairlead_model::TeamspaceId;
 
 use crate::{
-    Actor, Caller, Facts, Resource, ServiceFacts, TeamspaceFacts, Verb,
+    Actor, Caller, Facts, HostFacts, Resource, ServiceFacts, TeamspaceFacts, Verb,
     actions::Particulars,
     policies::{Heads, SCHEMA},
     resource::OWNERS_LABEL,
@@ -134,6 +134,7 @@ entity_types!(
     Teamspace,
     Namespace,
     Service,
+    Host,
     Session,
     Device
 );
@@ -196,6 +197,10 @@ fn chain_of(resource: &Resource) -> Result<Vec<Entity>, String> {
             let namespace = namespace_entity(target, &teamspace);
             vec![service_entity(target, &namespace)?, namespace, teamspace]
         }
+        Resource::Host(target) => {
+            let teamspace = teamspace_entity(&target.teamspace, &organization);
+            vec![host_entity(target, &teamspace)?, teamspace]
+        }
         Resource::Session { id, owner, teamspace } => {
             let teamspace = teamspace_entity(teamspace, &organization);
             let owner = owner_attribute(*owner);
@@ -230,6 +235,14 @@ fn service_entity(target: &ServiceFacts, namespace: &Entity) -> Result<Entity, S
     }
     let name = format!("{}/{}", target.teamspace.name, target.service);
     entity(uid(&TYPES.Service, name), attributes, namespace)
+}
+
+fn host_entity(target: &HostFacts, teamspace: &Entity) -> Result<Entity, String> {
+    let HostFacts { teamspace: of, host } = target;
+    let name = RestrictedExpression::new_string(host.name.to_string());
+    let port = RestrictedExpression::new_long(host.port.get().into());
+    let attributes = HashMap::from([("host".to_owned(), name), ("port".to_owned(), port)]);
+    entity(uid(&TYPES.Host, format!("{}/{host}", of.name)), attributes, teamspace)
 }
 
 fn owner_attribute(owner: fairlead_model::UserId) -> HashMap<String, RestrictedExpression> {

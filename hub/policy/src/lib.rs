@@ -36,5 +36,7 @@ pub use decide::{
 pub use explain::Denied;
 pub use facts::Facts;
 pub use policies::{InvalidPolicies, Policies, PolicyText};
-pub use resource::{InvalidTeamspaceName, Resource, ServiceFacts, TeamspaceFacts, TeamspaceName};
+pub use resource::{
+    HostFacts, InvalidTeamspaceName, Resource, ServiceFacts, TeamspaceFacts, TeamspaceName,
+};
 pub use verb::Verb;

@@ -237,8 +237,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Action, Actor, Caller, Facts, Role, RoleBinding, ServiceFacts, TeamspaceFacts,
-        actions::{Consume, Intercept, SeeService},
+        Action, Actor, Caller, Facts, HostFacts, Role, RoleBinding, ServiceFacts, TeamspaceFacts,
+        actions::{Consume, Intercept, ReachExternal, SeeService},
         asking::Asking,
         entities::Answer,
     };
@@ -325,6 +325,9 @@ mod tests {
             // One after the other, as a list asks: each takes what the ones before it have made.
             let mut asking = Asking::new(&caller, &facts);
             for teamspace in &teamspaces {
+                let host = "db.example.net:5432".parse().expect("a host");
+                let target = HostFacts { teamspace: teamspace.clone(), host };
+                slice_says_what_the_whole_says(&mut asking, &ReachExternal { target });
                 for service in ["a/x", "a/y", "b/x"] {
                     let target = ServiceFacts {
                         teamspace: teamspace.clone(),

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use fairlead_model::{DeviceId, Namespace, OrgId, ServiceRef, SessionId, TeamspaceId, UserId};
+use fairlead_model::{
+    DeviceId, ExternalHost, Namespace, OrgId, ServiceRef, SessionId, TeamspaceId, UserId,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +74,13 @@ pub struct ServiceFacts {
     pub labels: BTreeMap<String, String>,
 }
 
+/// A host outside the cluster as decisions see it: one port of it, through one teamspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    pub teamspace: TeamspaceFacts,
+    pub host: ExternalHost,
+}
+
 /// The label whose value names the group that owns a service.
 pub(crate) const OWNERS_LABEL: &str = "fairlead.dev/owners";
 
@@ -80,6 +89,7 @@ pub enum Resource {
     Organization(OrgId),
     Teamspace(TeamspaceFacts),
     Service(ServiceFacts),
+    Host(HostFacts),
     Session { id: SessionId, owner: UserId, teamspace: TeamspaceFacts },
     Device { id: DeviceId, owner: UserId, org: OrgId },
 }
@@ -91,6 +101,7 @@ impl Resource {
             Self::Organization(org) | Self::Device { org, .. } => *org,
             Self::Teamspace(teamspace)
             | Self::Service(ServiceFacts { teamspace, .. })
+            | Self::Host(HostFacts { teamspace, .. })
             | Self::Session { teamspace, .. } => teamspace.org,
         }
     }
@@ -101,6 +112,7 @@ impl Resource {
             Self::Organization(_) | Self::Device { .. } => None,
             Self::Teamspace(teamspace)
             | Self::Service(ServiceFacts { teamspace, .. })
+            | Self::Host(HostFacts { teamspace, .. })
             | Self::Session { teamspace, .. } => Some(teamspace),
         }
     }

@@ -7,6 +7,7 @@ pub enum Verb {
     See,
     Consume,
     Intercept,
+    ReachExternal,
     ViewActivity,
     ManageOrganization,
     ManageMembers,
@@ -20,10 +21,11 @@ pub enum Verb {
 }
 
 impl Verb {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::See,
         Self::Consume,
         Self::Intercept,
+        Self::ReachExternal,
         Self::ViewActivity,
         Self::ManageOrganization,
         Self::ManageMembers,
@@ -43,6 +45,7 @@ impl Verb {
             Self::See => "see",
             Self::Consume => "consume",
             Self::Intercept => "intercept",
+            Self::ReachExternal => "reachExternal",
             Self::ViewActivity => "viewActivity",
             Self::ManageOrganization => "manageOrganization",
             Self::ManageMembers => "manageMembers",

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId, UserId};
 use hub_policy::{
-    Actor, Caller, Denied, Facts, InvalidPolicies, Policies, PolicyText, Role, RoleBinding,
-    ServiceFacts, TeamspaceFacts,
+    Actor, Caller, Denied, Facts, HostFacts, InvalidPolicies, Policies, PolicyText, Role,
+    RoleBinding, ServiceFacts, TeamspaceFacts,
     actions::{
         Consume, CreateServiceAccount, CreateTeamspace, EndSession, Intercept, ListPolicies,
-        ManageOrganization, PublishPolicies, RemoveDevice, RemoveMember, RoleHolder, SetRoles,
+        ManageOrganization, PublishPolicies, ReachExternal, RemoveDevice, RemoveMember, RoleHolder,
+        SetRoles,
     },
     decide, decide_each,
 };
@@ -92,6 +93,56 @@ fn a_forbid_wins_and_is_named() {
     let denied = ada.may_consume("payments/api", &facts).expect_err("forbidden");
     assert_eq!(denied.policies, ["guard-payments"]);
     assert!(denied.reason.contains("forbidden by policy `guard-payments`"), "{}", denied.reason);
+}
+
+#[test]
+fn a_host_outside_is_reached_where_a_policy_says_so_and_nowhere_else() {
+    let ada = Ada::with(Some(Role::Developer));
+    let reaches = |host: &str, own: &[PolicyText]| {
+        let host = host.parse().expect("a host");
+        let target = HostFacts { teamspace: ada.teamspace.clone(), host };
+        decide(&ada.caller, ReachExternal { target }, &facts(own))
+    };
+    let everything =
+        policy("everything", r#"permit(principal, action in Action::"use", resource);"#);
+    let denied = reaches("db.example.net:5432", &[everything]).expect_err("nobody said so");
+    assert!(denied.visible, "she named it herself");
+    assert_eq!(
+        denied.reason,
+        "you may not reach `db.example.net:5432` through teamspace `staging`: no policy allows it"
+    );
+    let one = policy(
+        "the-database",
+        r#"permit(principal in Role::"developer", action == Action::"reachExternal",
+                  resource == Host::"staging/db.example.net:5432");"#,
+    );
+    let many = policy(
+        "databases",
+        r#"permit(principal in Role::"developer", action == Action::"reachExternal",
+                  resource in Teamspace::"staging")
+           when { resource.host like "*.example.net" && resource.port == 5432 };"#,
+    );
+    for own in [[one], [many]] {
+        reaches("db.example.net:5432", &own).expect("said");
+        for other in ["db.example.net:5433", "example.net:5432", "db.example.net.evil.org:5432"] {
+            reaches(other, &own).expect_err(other);
+        }
+    }
+    let elsewhere = policy(
+        "elsewhere",
+        r#"permit(principal, action == Action::"reachExternal",
+                  resource == Host::"production/db.example.net:5432");"#,
+    );
+    reaches("db.example.net:5432", &[elsewhere]).expect_err("of another teamspace");
+}
+
+#[test]
+fn who_may_not_see_a_teamspace_does_not_hear_of_it_by_a_host() {
+    let stranger = Ada::with(None);
+    let host = "db.example.net:5432".parse().expect("a host");
+    let target = HostFacts { teamspace: stranger.teamspace.clone(), host };
+    let denied = decide(&stranger.caller, ReachExternal { target }, &facts(&[])).expect_err("no");
+    assert!(!denied.visible);
 }
 
 #[test]

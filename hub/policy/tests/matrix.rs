@@ -6,14 +6,14 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf, sync::Arc};
 
 use fairlead_model::{ApiTokenId, DeviceId, JoinTokenId, OrgId, SessionId, TeamspaceId, UserId};
 use hub_policy::{
-    Action, Actor, Caller, Denied, Facts, Policies, Role, RoleBinding, ServiceFacts,
+    Action, Actor, Caller, Denied, Facts, HostFacts, Policies, Role, RoleBinding, ServiceFacts,
     TeamspaceFacts, Verb,
     actions::{
         Consume, CreateApiToken, CreateJoinToken, CreateServiceAccount, CreateTeamspace,
         DeleteJoinToken, DeleteServiceAccount, DeleteTeamspace, EndSession, Intercept,
         ListJoinTokens, ListMembers, ListPolicies, ListServiceAccounts, ManageOrganization,
-        PublishPolicies, ReadAudit, RemoveDevice, RemoveMember, ResetEnrolment, RestoreMember,
-        RevokeApiToken, RoleHolder, SeeService, SeeSession, SeeTeamspace, SetRoles,
+        PublishPolicies, ReachExternal, ReadAudit, RemoveDevice, RemoveMember, ResetEnrolment,
+        RestoreMember, RevokeApiToken, RoleHolder, SeeService, SeeSession, SeeTeamspace, SetRoles,
         UnlockTeamspace,
     },
     decide,
@@ -76,6 +76,11 @@ impl World {
         columns
     }
 
+    fn database(&self) -> HostFacts {
+        let host = "db.example.net:5432".parse().expect("a host");
+        HostFacts { teamspace: self.staging.clone(), host }
+    }
+
     fn cart(&self) -> ServiceFacts {
         let service = "shop/cart".parse().expect("a service");
         ServiceFacts { teamspace: self.staging.clone(), service, labels: BTreeMap::new() }
@@ -121,6 +126,7 @@ fn rows(world: &World) -> Vec<(Verb, String)> {
         row(world, "the policies", ListPolicies),
         row(world, "a service", Consume { target: world.cart(), ports: vec![] }),
         row(world, "a service", Intercept { target: world.cart(), ports: vec![], grace_s: 15 }),
+        row(world, "a host outside", ReachExternal { target: world.database() }),
         row(world, "one's own session", end(ada)),
         row(world, "somebody else's session", end(grace)),
         row(world, "one's own device", device(ada)),

@@ -4,18 +4,21 @@
 use std::collections::BTreeSet;
 
 use fairlead_model::{Patterns, ServiceRef, SessionId};
-use hub_policy::Caller;
+use hub_policy::{
+    Caller, Permit,
+    actions::{Consume, Reach},
+};
 use hub_store::{ConsumeChange, Session, StoreError, Wanted};
 
 use super::{
     ActionError,
-    consume::{self, ConsumeBegun, Reach},
-    reconsider::{Asked, end_if_lost},
+    consume::{self, Brought, ConsumeBegun},
+    reconsider::{Asked, Permitted, end_if_lost},
     renew, sessions, teamspaces,
 };
 use crate::Hub;
 
-/// Decides for every service that the new words match, as at the beginning of a session.
+/// Decides for everything that the new words match, as at the beginning of a session.
 pub async fn change(
     hub: &Hub,
     caller: &Caller,
@@ -30,15 +33,15 @@ pub async fn change(
     let scope = hub.store.scoped(caller.org);
     let catalogue = scope.services(teamspace.id).await?;
     // What policies took away since the last look ends the session as it would have then: the laptop holds a grant.
-    let asked =
-        Asked { caller, facts: &facts, catalogue: &catalogue, permitted: BTreeSet::default() };
+    let permitted = Permitted::default();
+    let asked = Asked { caller, facts: &facts, catalogue: &catalogue, permitted };
     if let Some(denied) = end_if_lost(hub, &session, &asked).await? {
         return Err(denied.into());
     }
-    let Reach { permits, refused, unmatched } =
-        consume::reach(hub, caller, &patterns, &catalogue, &teamspace, &facts).await?;
-    let stays: BTreeSet<&ServiceRef> = permits.iter().map(|p| &p.action().target.service).collect();
-    let before = scope.granted(id).await?.into_iter().map(|granted| granted.service);
+    let Brought { permits, refused, unmatched } =
+        consume::bring(hub, caller, &patterns, &catalogue, &teamspace, &facts).await?;
+    let stays: BTreeSet<&ServiceRef> = permits.iter().filter_map(service_of).collect();
+    let before = scope.granted(id).await?.services.into_iter().map(|granted| granted.service);
     let gone: Vec<_> = before.filter(|service| !stays.contains(service)).collect();
     let begun_from = caller.from.map(|ip| ip.to_string());
     let change = ConsumeChange {
@@ -52,10 +55,18 @@ pub async fn change(
     let session = scope.session(id).await?;
     let store = hub.store.unscoped("the pods of what the session may reach");
     store.session_pods_follow(&session).await?;
-    let services = scope.granted(id).await?;
-    let grant = renew::grant(hub, &session, &services, facts.policies.version()).await?;
-    tracing::info!(session = %id, services = services.len(), "Consume changed");
-    Ok(ConsumeBegun { session, grant, services, refused, unmatched })
+    let granted = scope.granted(id).await?;
+    let grant = renew::grant(hub, &session, &granted, facts.policies.version()).await?;
+    let (services, hosts) = (granted.services.len(), granted.hosts.len());
+    tracing::info!(session = %id, services, hosts, "Consume changed");
+    Ok(ConsumeBegun { session, grant, granted, refused, unmatched })
+}
+
+fn service_of(permit: &Permit<Reach>) -> Option<&ServiceRef> {
+    match permit.action() {
+        Reach::Service(Consume { target, .. }) => Some(&target.service),
+        Reach::Host(_) => None,
+    }
 }
 
 /// Finds a consume of the caller; anybody else's does not exist for this.

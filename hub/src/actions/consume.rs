@@ -1,12 +1,14 @@
 //! Consume: from the words a developer wrote to a session, its grant, and the reasons for what was refused.
 
-use fairlead_model::{DeviceId, Pattern, Patterns, ServicePort, ServiceRef, TeamspaceId};
+use fairlead_model::{
+    DeviceId, ExternalHost, Pattern, Patterns, ServicePort, ServiceRef, TeamspaceId,
+};
 use hub_policy::{
-    Action, Caller, Decided, Decider, Facts, Permits, Refused, TeamspaceFacts,
-    actions::{Consume, SeeService},
+    Action, Caller, Decided, Decider, Facts, HostFacts, Permit, Permits, Refused, TeamspaceFacts,
+    actions::{Consume, Reach, ReachExternal, SeeService},
     decide_each,
 };
-use hub_store::{Beginning, Granted, Service, Session, Teamspace};
+use hub_store::{Beginning, Granted, GrantedService, Service, Session, Teamspace};
 
 use super::{ActionError, services::similar, sessions, teamspaces};
 use crate::Hub;
@@ -23,8 +25,8 @@ pub struct ConsumeAsked {
 pub struct ConsumeBegun {
     pub session: Session,
     pub grant: String,
-    pub services: Vec<Granted>,
-    pub refused: Vec<Refused<Consume>>,
+    pub granted: Granted,
+    pub refused: Vec<Refused<Reach>>,
     pub unmatched: Vec<Unmatched>,
 }
 
@@ -38,7 +40,8 @@ pub struct Unmatched {
     pub similar: Vec<String>,
 }
 
-/// Begins a consume session: decides for every service that matches, and says which were refused and why.
+/// Begins a consume session: decides for every service that matches and every host that is named, and says which were
+/// refused and why.
 ///
 /// The decisions are recorded in the transaction that creates the session, so neither exists without the other.
 pub async fn begin(
@@ -51,8 +54,8 @@ pub async fn begin(
     sessions::must_be_open(&teamspace)?;
     sessions::own_device(hub, caller, asked.device).await?;
     let catalogue = hub.store.scoped(caller.org).services(teamspace.id).await?;
-    let Reach { permits, refused, unmatched } =
-        reach(hub, caller, &asked.patterns, &catalogue, &teamspace, &facts).await?;
+    let Brought { permits, refused, unmatched } =
+        bring(hub, caller, &asked.patterns, &catalogue, &teamspace, &facts).await?;
     let beginning = Beginning {
         device: asked.device,
         teamspace: teamspace.id,
@@ -64,29 +67,32 @@ pub async fn begin(
         .await?;
     let store = hub.store.unscoped("the pods of what the session may reach");
     store.session_pods_follow(&session).await?;
-    let services = hub.store.scoped(caller.org).granted(session.id).await?;
-    let grant = hub.mint(&session, &services, facts.policies.version()).await?;
-    tracing::info!(session = %session.id, teamspace = %teamspace.name, services = services.len(), "Consume began");
-    Ok(ConsumeBegun { session, grant, services, refused, unmatched })
+    let granted = hub.store.scoped(caller.org).granted(session.id).await?;
+    let grant = hub.mint(&session, &granted, facts.policies.version()).await?;
+    tracing::info!(
+        session = %session.id, teamspace = %teamspace.name, services = granted.services.len(),
+        hosts = granted.hosts.len(), "Consume began"
+    );
+    Ok(ConsumeBegun { session, grant, granted, refused, unmatched })
 }
 
-/// What words bring: at least one service.
-pub(super) struct Reach {
-    pub(super) permits: Permits<Consume>,
+/// What words bring: at least one service or host.
+pub(super) struct Brought {
+    pub(super) permits: Permits<Reach>,
     /// As far as the caller may see it.
-    pub(super) refused: Vec<Refused<Consume>>,
+    pub(super) refused: Vec<Refused<Reach>>,
     pub(super) unmatched: Vec<Unmatched>,
 }
 
-/// Decides for every service that matches; an error when there is nothing to reach, or more than a grant can name.
-pub(super) async fn reach(
+/// Decides for everything that matches; an error when there is nothing to reach, or more than a grant can name.
+pub(super) async fn bring(
     hub: &Hub,
     caller: &Caller,
     patterns: &Patterns,
     catalogue: &[Service],
     teamspace: &Teamspace,
     facts: &Facts,
-) -> Result<Reach, ActionError> {
+) -> Result<Brought, ActionError> {
     let decided = decide_matching(caller, patterns, catalogue, &teamspace.facts(), facts);
     let mut decider = Decider::new(caller, facts);
     let may_see = |service: &Service| {
@@ -100,46 +106,67 @@ pub(super) async fn reach(
             return Err(none_allowed(hub, caller, teamspace, refused, &unmatched).await);
         }
     };
-    let granted: Vec<_> = permits.iter().map(|permit| granted_by(permit.action())).collect();
+    let granted = granted_by(permits.iter());
     hub.must_fit_one_grant(caller.org, &granted).await?;
     let refused = sessions::only_visible(refused);
     let unmatched = unmatched(patterns, &reached(&permits, &refused), catalogue, may_see);
-    Ok(Reach { permits, refused, unmatched })
+    Ok(Brought { permits, refused, unmatched })
 }
 
-/// Decides for every service of the catalogue that the patterns want.
+/// Decides for every service of the catalogue that the patterns want, and every host that they name.
 pub(super) fn decide_matching(
     caller: &Caller,
     patterns: &Patterns,
     catalogue: &[Service],
     teamspace: &TeamspaceFacts,
     facts: &Facts,
-) -> Decided<Consume> {
+) -> Decided<Reach> {
     let wanted = catalogue.iter().filter_map(|service| {
         let wanted = |port: &ServicePort| patterns.want(&service.service, port.port);
         let ports: Vec<_> = service.consumable_ports().filter(wanted).collect();
-        (!ports.is_empty()).then(|| Consume { target: service.facts(teamspace), ports })
+        let consume = |ports| Consume { target: service.facts(teamspace), ports };
+        (!ports.is_empty()).then(|| Reach::Service(consume(ports)))
     });
-    decide_each(caller, wanted, facts)
+    let hosts = patterns.hosts().into_iter().map(|host| reach_external(host, teamspace));
+    decide_each(caller, wanted.chain(hosts.map(Reach::Host)), facts)
 }
 
-/// Returns what a permit of `action` lets a session reach.
-pub(super) fn granted_by(action: &Consume) -> Granted {
-    let (service, ports) = (action.target.service.clone(), action.ports.clone());
-    Granted { service, ports, pods: Vec::new() }
+pub(super) fn reach_external(host: &ExternalHost, teamspace: &TeamspaceFacts) -> ReachExternal {
+    let target = HostFacts { teamspace: teamspace.clone(), host: host.clone() };
+    ReachExternal { target }
 }
 
-/// Lists what the words brought: allowed, or refused with a reason.
+/// Returns what permits let a session reach.
+pub(super) fn granted_by<'p>(permits: impl IntoIterator<Item = &'p Permit<Reach>>) -> Granted {
+    let mut granted = Granted::default();
+    for permit in permits {
+        match permit.action() {
+            Reach::Service(Consume { target, ports }) => {
+                let (service, ports) = (target.service.clone(), ports.clone());
+                granted.services.push(GrantedService { service, ports, pods: Vec::new() });
+            }
+            Reach::Host(ReachExternal { target }) => granted.hosts.push(target.host.clone()),
+        }
+    }
+    granted
+}
+
+/// Lists the services that the words brought: allowed, or refused with a reason.
 fn reached<'d>(
-    permits: &'d Permits<Consume>,
-    refused: &'d [Refused<Consume>],
+    permits: &'d Permits<Reach>,
+    refused: &'d [Refused<Reach>],
 ) -> Vec<(&'d ServiceRef, &'d [ServicePort])> {
-    let allowed = permits.iter().map(hub_policy::Permit::action);
+    let allowed = permits.iter().map(Permit::action);
     let actions = allowed.chain(refused.iter().map(|refused| &refused.action));
-    actions.map(|action| (&action.target.service, &action.ports[..])).collect()
+    let service = |action: &'d Reach| match action {
+        Reach::Service(Consume { target, ports }) => Some((&target.service, &ports[..])),
+        Reach::Host(_) => None,
+    };
+    actions.filter_map(service).collect()
 }
 
-/// Says of each word that brought nothing why, as far as the caller may know it.
+/// Says of each word about services that brought nothing why, as far as the caller may know it. One about a host is
+/// always decided.
 fn unmatched(
     patterns: &Patterns,
     reached: &[(&ServiceRef, &[ServicePort])],
@@ -154,7 +181,8 @@ fn unmatched(
             pattern.covers(service) && ports.iter().any(|port| names(pattern, *port))
         })
     };
-    let words: Vec<_> = patterns.iter().filter(|word| !word.excludes() && !brought(word)).collect();
+    let is_wanted = |word: &&Pattern| !word.excludes() && word.host().is_none();
+    let words: Vec<_> = patterns.iter().filter(is_wanted).filter(|word| !brought(word)).collect();
     if words.is_empty() {
         return Vec::new();
     }
@@ -197,7 +225,7 @@ async fn none_allowed(
     hub: &Hub,
     caller: &Caller,
     teamspace: &Teamspace,
-    refused: Vec<Refused<Consume>>,
+    refused: Vec<Refused<Reach>>,
     unmatched: &[Unmatched],
 ) -> ActionError {
     if let Some(first) = refused.into_iter().next() {
@@ -286,6 +314,7 @@ mod tests {
     #[test]
     fn what_was_reached_or_excluded_is_no_slip() {
         assert!(reasons(&["shop/cart", "!shop/cart"]).is_empty());
+        assert!(reasons(&["+db.example.net:5432"]).is_empty(), "it is decided, not looked for");
         let patterns: Vec<Pattern> =
             ["shop/cart", "shop/cart:81"].map(|w| w.parse().expect("valid")).into();
         let cart = service("shop/cart", &[80]);

@@ -29,7 +29,7 @@ pub struct InterceptAsked {
 pub struct InterceptBegun {
     pub session: Session,
     pub grant: String,
-    pub services: Vec<Granted>,
+    pub granted: Granted,
 }
 
 /// Begins an intercept session. The cluster's agent reads of it as something that should be, and makes it so.
@@ -60,10 +60,10 @@ pub async fn begin(
         }
         Err(error) => return Err(error.into()),
     };
-    let services = hub.store.scoped(caller.org).granted(session.id).await?;
-    let grant = hub.mint(&session, &services, facts.policies.version()).await?;
+    let granted = hub.store.scoped(caller.org).granted(session.id).await?;
+    let grant = hub.mint(&session, &granted, facts.policies.version()).await?;
     tracing::info!(session = %session.id, teamspace = %teamspace.name, service = %asked.service, "Intercept began");
-    Ok(InterceptBegun { session, grant, services })
+    Ok(InterceptBegun { session, grant, granted })
 }
 
 fn grace(asked: Option<u32>) -> Result<u32, ActionError> {

@@ -4,17 +4,20 @@
 //! A consume follows the catalogue: what is new is decided and added, what is gone is taken out. But one that lost any of
 //! its services by a policy ends as a whole. To take one service out of a grant that a laptop already holds, the old
 //! grant would have to be recalled from every agent; an ended session is recalled by its name. What is gone needs no
-//! recall, since nobody reaches what is not there; when it comes back it is decided again.
+//! recall, since nobody reaches what is not there; when it comes back it is decided again. Hosts outside the cluster are
+//! never gone: the catalogue says nothing of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_model::{InterceptPort, Patterns, ServicePort, ServiceRef, timers::GRANT_LIFE};
+use fairlead_model::{
+    ExternalHost, InterceptPort, Patterns, ServicePort, ServiceRef, timers::GRANT_LIFE,
+};
 use hub_policy::{
     Caller, Denied, Facts, Permit,
-    actions::{Consume, Intercept},
+    actions::{Consume, Intercept, Reach, ReachExternal},
     decide, decide_each,
 };
-use hub_store::{Granted, Service, Session, StoreError, Wanted};
+use hub_store::{Granted, GrantedService, Service, Session, StoreError, Wanted};
 use tokio::time::Instant;
 
 use super::{ActionError, consume};
@@ -25,7 +28,7 @@ use crate::Hub;
 pub enum Reconsidered {
     /// It may go on; `changed` when what it may reach is not what it was, or is called otherwise.
     Stands {
-        services: Vec<Granted>,
+        granted: Granted,
         changed: bool,
         policy_version: u64,
     },
@@ -38,8 +41,8 @@ impl Reconsidered {
     /// Lets the laptop hear of new pods, though nothing was decided anew.
     fn or_changed(self, has_moved: bool) -> Self {
         match self {
-            Self::Stands { services, changed, policy_version } => {
-                Self::Stands { services, changed: changed || has_moved, policy_version }
+            Self::Stands { granted, changed, policy_version } => {
+                Self::Stands { granted, changed: changed || has_moved, policy_version }
             }
             ended @ Self::Ended { .. } => ended,
         }
@@ -88,12 +91,12 @@ async fn again_consume(
     let before = scope.granted(session.id).await?;
     let teamspace = session.teamspace_facts();
     let decided = consume::decide_matching(caller, patterns, &catalogue, &teamspace, facts);
-    let permitted = decided.permitted().iter().map(|permit| &permit.action().target.service);
-    let asked = Asked { caller, facts, catalogue: &catalogue, permitted: permitted.collect() };
+    let permitted = Permitted::by(decided.permitted());
+    let asked = Asked { caller, facts, catalogue: &catalogue, permitted };
     if let Some(denied) = end_if_lost(hub, session, &asked).await? {
         return Ok(Reconsidered::Ended { reason: denied.reason });
     }
-    let gone = gone(hub, session, &before, &catalogue);
+    let gone = gone(hub, session, &before.services, &catalogue);
     let mut added = new(&before, decided.permitted());
     if let Err(too_many) = hub.must_fit_one_grant(session.org, &with(&before, &added, &gone)).await
     {
@@ -105,18 +108,22 @@ async fn again_consume(
     }
     hub.store.follow_catalogue(session, &added, &gone, hub.clock.now()).await?;
     store.session_pods_follow(session).await?;
-    let services = scope.granted(session.id).await?;
+    let granted = scope.granted(session.id).await?;
     let policy_version = facts.policies.version();
-    Ok(Reconsidered::Stands { services, changed: true, policy_version })
+    Ok(Reconsidered::Stands { granted, changed: true, policy_version })
 }
 
 /// Returns the permits of what the session has not had yet, or not at these ports.
-fn new(before: &[Granted], permitted: &[Permit<Consume>]) -> Vec<Permit<Consume>> {
+fn new(before: &Granted, permitted: &[Permit<Reach>]) -> Vec<Permit<Reach>> {
     // The catalogue has its own order of ports, and what was remembered another.
     let set = |ports: &[ServicePort]| ports.iter().copied().collect::<BTreeSet<_>>();
-    let had: BTreeMap<_, _> = before.iter().map(|had| (&had.service, set(&had.ports))).collect();
-    let is_new = |Consume { target, ports }: &Consume| {
-        had.get(&target.service).is_none_or(|had| *had != set(ports))
+    let had: BTreeMap<_, _> =
+        before.services.iter().map(|had| (&had.service, set(&had.ports))).collect();
+    let is_new = |reach: &Reach| match reach {
+        Reach::Service(Consume { target, ports }) => {
+            had.get(&target.service).is_none_or(|had| *had != set(ports))
+        }
+        Reach::Host(ReachExternal { target }) => !before.hosts.contains(&target.host),
     };
     permitted.iter().filter(|permit| is_new(permit.action())).cloned().collect()
 }
@@ -125,7 +132,7 @@ fn new(before: &[Granted], permitted: &[Permit<Consume>]) -> Vec<Permit<Consume>
 fn gone(
     hub: &Hub,
     session: &Session,
-    before: &[Granted],
+    before: &[GrantedService],
     catalogue: &[Service],
 ) -> Vec<ServiceRef> {
     let of = (session.org, session.teamspace);
@@ -141,12 +148,33 @@ pub(super) struct Asked<'a> {
     pub(super) caller: &'a Caller,
     pub(super) facts: &'a Facts,
     pub(super) catalogue: &'a [Service],
-    /// What was decided already.
-    pub(super) permitted: BTreeSet<&'a ServiceRef>,
+    pub(super) permitted: Permitted<'a>,
 }
 
-/// Ends a consume of which its user may no longer have a service: one that it reaches, or one that a grant names which
-/// its laptop may still hold.
+/// What was decided already.
+#[derive(Default)]
+pub(super) struct Permitted<'a> {
+    services: BTreeSet<&'a ServiceRef>,
+    hosts: BTreeSet<&'a ExternalHost>,
+}
+
+impl<'a> Permitted<'a> {
+    fn by(permits: &'a [Permit<Reach>]) -> Self {
+        let mut permitted = Self::default();
+        for permit in permits {
+            match permit.action() {
+                Reach::Service(Consume { target, .. }) => {
+                    permitted.services.insert(&target.service)
+                }
+                Reach::Host(ReachExternal { target }) => permitted.hosts.insert(&target.host),
+            };
+        }
+        permitted
+    }
+}
+
+/// Ends a consume of which its user may no longer have a service or a host: one that it reaches, or one that a grant names
+/// which its laptop may still hold.
 pub(super) async fn end_if_lost(
     hub: &Hub,
     session: &Session,
@@ -154,32 +182,40 @@ pub(super) async fn end_if_lost(
 ) -> Result<Option<Denied>, ActionError> {
     let Asked { caller, facts, catalogue, permitted } = asked;
     let since = hub.clock.now() - GRANT_LIFE;
-    let held = hub.store.scoped(session.org).named_since(session.id, since).await?;
-    let held: BTreeSet<_> = held.iter().filter(|service| !permitted.contains(service)).collect();
+    let scope = hub.store.scoped(session.org);
+    let held = scope.named_since(session.id, since).await?;
+    let held: BTreeSet<_> = held.iter().filter(|s| !permitted.services.contains(s)).collect();
     // What is not there cannot be reached, and is decided when it comes back.
     let there = catalogue.iter().filter(|service| held.contains(&service.service));
     let teamspace = session.teamspace_facts();
-    let again = there.map(|service| Consume {
-        target: service.facts(&teamspace),
-        ports: service.consumable_ports().collect(),
+    let services = there.map(|service| {
+        let ports = service.consumable_ports().collect();
+        Reach::Service(Consume { target: service.facts(&teamspace), ports })
     });
-    let Some(lost) = decide_each(caller, again, facts).refused.into_iter().next() else {
+    let hosts = scope.hosts_named_since(session.id, since).await?;
+    let hosts = hosts.iter().filter(|host| !permitted.hosts.contains(host));
+    let hosts = hosts.map(|host| Reach::Host(consume::reach_external(host, &teamspace)));
+    let Some(lost) = decide_each(caller, services.chain(hosts), facts).refused.into_iter().next()
+    else {
         return Ok(None);
     };
     hub.store
-        .unscoped("a policy took a service away from the session")
+        .unscoped("a policy took something away from the session")
         .end_session(session, &lost.denied.reason, Some(&lost.denied), hub.clock.now())
         .await?;
     Ok(Some(lost.denied))
 }
 
 /// Returns what a session may reach once it has followed the catalogue.
-fn with(before: &[Granted], added: &[Permit<Consume>], gone: &[ServiceRef]) -> Vec<Granted> {
-    let added: Vec<_> = added.iter().map(|permit| consume::granted_by(permit.action())).collect();
-    let replaced = added.iter().map(|now| &now.service);
+fn with(before: &Granted, added: &[Permit<Reach>], gone: &[ServiceRef]) -> Granted {
+    let added = consume::granted_by(added);
+    let replaced = added.services.iter().map(|now| &now.service);
     let leaves: BTreeSet<_> = gone.iter().chain(replaced).collect();
-    let stays = before.iter().filter(|had| !leaves.contains(&had.service));
-    stays.chain(&added).cloned().collect()
+    let stays = before.services.iter().filter(|had| !leaves.contains(&had.service));
+    Granted {
+        services: stays.chain(&added.services).cloned().collect(),
+        hosts: before.hosts.iter().chain(&added.hosts).cloned().collect(),
+    }
 }
 
 /// An intercept as it was asked for.
@@ -213,9 +249,9 @@ async fn again_intercept(
     Ok(Reconsidered::Ended { reason: denied.reason })
 }
 
-fn stands(services: Vec<Granted>, facts: &Facts) -> Reconsidered {
+fn stands(granted: Granted, facts: &Facts) -> Reconsidered {
     let policy_version = facts.policies.version();
-    Reconsidered::Stands { services, changed: false, policy_version }
+    Reconsidered::Stands { granted, changed: false, policy_version }
 }
 
 async fn end(hub: &Hub, session: &Session, reason: &str) -> Result<Reconsidered, ActionError> {

@@ -26,9 +26,9 @@ pub async fn renew(hub: &Hub, session: &Session, sent: Sent) -> Result<(), Actio
         return Ok(());
     }
     match reconsider(hub, &session).await? {
-        Reconsidered::Stands { services, changed, policy_version } => {
+        Reconsidered::Stands { granted, changed, policy_version } => {
             if changed || sent == Sent::Always {
-                grant(hub, &session, &services, policy_version).await?;
+                grant(hub, &session, &granted, policy_version).await?;
             }
         }
         Reconsidered::Ended { reason } => {
@@ -42,10 +42,10 @@ pub async fn renew(hub: &Hub, session: &Session, sent: Sent) -> Result<(), Actio
 pub(super) async fn grant(
     hub: &Hub,
     session: &Session,
-    services: &[Granted],
+    granted: &Granted,
     policy_version: u64,
 ) -> Result<String, ActionError> {
-    let grant = hub.mint(session, services, policy_version).await?;
+    let grant = hub.mint(session, granted, policy_version).await?;
     let patterns = match &session.wanted {
         Wanted::Consume { patterns } => patterns.iter().map(ToString::to_string).collect(),
         Wanted::Intercept { .. } => Vec::new(),

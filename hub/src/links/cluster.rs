@@ -1,6 +1,6 @@
 //! The link of one agent replica: its catalogue and what it sees come up, what should be goes down.
 
-use fairlead_model::Phase;
+use fairlead_model::{HostName, InvalidHost, Phase};
 use fairlead_wire::{
     challenge::NONCE_BYTES,
     link::v1::{
@@ -204,16 +204,25 @@ impl ClusterLink {
 
     async fn first_use(&self, first_use: FirstUse) -> Result<(), String> {
         let session = self.session(&first_use.session_id).await?;
-        let service = service(first_use.service.as_ref()).map_err(|error| error.to_string())?;
         let port = match first_use.protocol.as_str() {
             "UDP" => json!(format!("{}/udp", first_use.port)),
             _ => json!(first_use.port),
         };
-        let entry =
-            Entry::by_agent(session.org, &self.replica.name, "service.first_used", session.id)
-                .with(
-                    json!({ "service": service.to_string(), "port": port, "user": session.email }),
-                );
+        let by_agent = |what| Entry::by_agent(session.org, &self.replica.name, what, session.id);
+        let entry = match first_use.host.as_str() {
+            "" => {
+                let used =
+                    service(first_use.service.as_ref()).map_err(|error| error.to_string())?;
+                by_agent("service.first_used").with(
+                    json!({ "service": used.to_string(), "port": port, "user": session.email }),
+                )
+            }
+            host => {
+                let host: HostName = host.parse().map_err(|e: InvalidHost| e.to_string())?;
+                by_agent("host.first_used")
+                    .with(json!({ "host": host, "port": port, "user": session.email }))
+            }
+        };
         self.hub.store.record(entry, self.hub.clock.now()).await.map_err(|error| error.to_string())
     }
 

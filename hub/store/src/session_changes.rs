@@ -6,7 +6,7 @@ use fairlead_model::{
 };
 use hub_policy::{
     Decision, Denied, Permit, Permits, Refused,
-    actions::{Consume, EndSession, Intercept},
+    actions::{Consume, EndSession, Intercept, Reach},
 };
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -18,6 +18,7 @@ use crate::{
     EndCause, Session, Store, StoreError, Unscoped,
     audit::{self, Entry},
     notify::{self, Noun},
+    session_hosts::{self, DecidedHost},
 };
 
 /// What the decisions do not say about a session that begins.
@@ -35,8 +36,8 @@ impl Store {
     /// Records a consume with every decision about it, so that neither exists without the other.
     pub async fn begin_consume(
         &self,
-        permits: &Permits<Consume>,
-        refused: &[Refused<Consume>],
+        permits: &Permits<Reach>,
+        refused: &[Refused<Reach>],
         patterns: &Patterns,
         beginning: &Beginning,
         now: Timestamp,
@@ -60,15 +61,13 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        let decided: Vec<_> =
-            permits.iter().map(Decided::from).chain(refused.iter().map(Decided::from)).collect();
-        remember(&mut tx, org, id, &decided, now).await?;
-        let services: Vec<_> =
-            permits.iter().map(|p| p.action().target.service.to_string()).collect();
-        let refused: Vec<_> = refused.iter().map(|r| r.action.target.service.to_string()).collect();
+        let decided = Decisions::of(permits.iter(), refused);
+        decided.are_remembered(&mut tx, org, id, now).await?;
+        let Names { services, hosts } = Names::of(permits.iter());
+        let refused: Vec<_> = refused.iter().map(|refused| refused.action.name()).collect();
         let entry = Entry::by(permits.first(), "session.began", id).with(json!({
             "kind": "consume", "teamspace": beginning.teamspace, "patterns": words,
-            "services": services, "refused": refused,
+            "services": services, "hosts": hosts, "refused": refused,
         }));
         audit::record(&mut tx, entry, now).await?;
         notify::tell(&mut tx, org, Noun::Sessions, id.as_uuid()).await?;
@@ -156,15 +155,14 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        let decided: Vec<_> =
-            permits.iter().map(Decided::from).chain(refused.iter().map(Decided::from)).collect();
-        remember(&mut tx, session.org, session.id, &decided, now).await?;
+        let decided = Decisions::of(permits.iter(), refused);
+        decided.are_remembered(&mut tx, session.org, session.id, now).await?;
         take_out(&mut tx, session, gone, now).await?;
-        let services: Vec<_> =
-            permits.iter().map(|p| p.action().target.service.to_string()).collect();
-        let refused: Vec<_> = refused.iter().map(|r| r.action.target.service.to_string()).collect();
+        session_hosts::keep_only(&mut tx, session, &decided.hosts, now).await?;
+        let Names { services, hosts } = Names::of(permits.iter());
+        let refused: Vec<_> = refused.iter().map(|refused| refused.action.name()).collect();
         let entry = Entry::by(permits.first(), "session.changed", session.id).with(json!({
-            "patterns": words, "services": services, "refused": refused,
+            "patterns": words, "services": services, "hosts": hosts, "refused": refused,
         }));
         audit::record(&mut tx, entry, now).await?;
         notify::tell(&mut tx, session.org, Noun::Sessions, session.id.as_uuid()).await?;
@@ -176,17 +174,17 @@ impl Store {
     pub async fn follow_catalogue(
         &self,
         session: &Session,
-        added: &[Permit<Consume>],
+        added: &[Permit<Reach>],
         gone: &[ServiceRef],
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
         if let Some(first) = added.first() {
-            let decided: Vec<_> = added.iter().map(Decided::from).collect();
-            remember(&mut tx, session.org, session.id, &decided, now).await?;
-            let services: Vec<_> = decided.iter().map(Decided::service).collect();
+            let decided = Decisions::of(added, &[]);
+            decided.are_remembered(&mut tx, session.org, session.id, now).await?;
+            let Names { services, hosts } = Names::of(added);
             let entry = Entry::by(first, "session.widened", session.id)
-                .with(json!({ "services": services }));
+                .with(json!({ "services": services, "hosts": hosts }));
             audit::record(&mut tx, entry, now).await?;
         }
         if !gone.is_empty() {
@@ -205,10 +203,10 @@ impl Store {
 /// What a consume becomes.
 #[derive(Debug)]
 pub struct ConsumeChange<'c> {
-    pub permits: &'c Permits<Consume>,
-    pub refused: &'c [Refused<Consume>],
+    pub permits: &'c Permits<Reach>,
+    pub refused: &'c [Refused<Reach>],
     pub patterns: &'c Patterns,
-    /// What it had and is no longer about.
+    /// Services that it had and is no longer about. Of hosts it keeps what `permits` name.
     pub gone: &'c [ServiceRef],
     pub begun_from: Option<&'c str>,
 }
@@ -338,7 +336,57 @@ impl Unscoped<'_> {
     }
 }
 
-/// One decision as it is remembered.
+/// Decisions about what a consume reaches.
+struct Decisions<'d> {
+    services: Vec<Decided<'d>>,
+    hosts: Vec<DecidedHost<'d>>,
+}
+
+impl<'d> Decisions<'d> {
+    fn of(
+        permits: impl IntoIterator<Item = &'d Permit<Reach>> + Clone,
+        refused: &'d [Refused<Reach>],
+    ) -> Self {
+        let yes = permits.clone().into_iter().filter_map(Decided::permitted);
+        let no = refused.iter().filter_map(Decided::refused);
+        let hosts_yes = permits.into_iter().filter_map(DecidedHost::yes);
+        let hosts_no = refused.iter().filter_map(DecidedHost::no);
+        Self { services: yes.chain(no).collect(), hosts: hosts_yes.chain(hosts_no).collect() }
+    }
+
+    async fn are_remembered(
+        &self,
+        connection: &mut PgConnection,
+        org: fairlead_model::OrgId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        remember(connection, org, session, &self.services, now).await?;
+        session_hosts::remember(connection, org, session, &self.hosts, now).await
+    }
+}
+
+/// How people call what was permitted.
+#[derive(Default)]
+struct Names {
+    services: Vec<String>,
+    hosts: Vec<String>,
+}
+
+impl Names {
+    fn of<'p>(permits: impl IntoIterator<Item = &'p Permit<Reach>>) -> Self {
+        let mut names = Self::default();
+        for reach in permits.into_iter().map(Permit::action) {
+            match reach {
+                Reach::Service(_) => names.services.push(reach.name()),
+                Reach::Host(_) => names.hosts.push(reach.name()),
+            }
+        }
+        names
+    }
+}
+
+/// One decision about a service as it is remembered.
 #[derive(Serialize)]
 struct Decided<'d> {
     namespace: &'d str,
@@ -370,22 +418,17 @@ impl<'d> Decided<'d> {
         }
     }
 
-    fn service(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+    /// Returns the decision, unless it is about a host.
+    fn permitted(permit: &'d Permit<Reach>) -> Option<Self> {
+        let Reach::Service(Consume { target, ports }) = permit.action() else { return None };
+        Some(Self::yes(&target.service, ports, permit.decision()))
     }
-}
 
-impl<'d> From<&'d Permit<Consume>> for Decided<'d> {
-    fn from(permit: &'d Permit<Consume>) -> Self {
-        let action = permit.action();
-        Self::yes(&action.target.service, &action.ports, permit.decision())
-    }
-}
-
-impl<'d> From<&'d Refused<Consume>> for Decided<'d> {
-    fn from(Refused { action, denied }: &'d Refused<Consume>) -> Self {
-        let ServiceRef { namespace, name } = &action.target.service;
-        Self {
+    /// Returns the decision, unless it is about a host.
+    fn refused(Refused { action, denied }: &'d Refused<Reach>) -> Option<Self> {
+        let Reach::Service(Consume { target, .. }) = action else { return None };
+        let ServiceRef { namespace, name } = &target.service;
+        Some(Self {
             namespace: namespace.as_str(),
             name: name.as_str(),
             ports: Vec::new(),
@@ -393,7 +436,7 @@ impl<'d> From<&'d Refused<Consume>> for Decided<'d> {
             allowed: false,
             policies: &denied.policies,
             policy_version: denied.policy_version,
-        }
+        })
     }
 }
 

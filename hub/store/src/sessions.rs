@@ -1,8 +1,8 @@
 //! Sessions as they are remembered: what was asked for, what was decided, what is seen.
 
 use fairlead_model::{
-    DeviceId, InterceptPort, OrgId, Patterns, Phase, PodName, Port, ServicePort, ServiceRef,
-    SessionId, SessionKind, TeamspaceId, Thumbprint, UserId,
+    DeviceId, ExternalHost, InterceptPort, OrgId, Patterns, Phase, PodName, Port, ServicePort,
+    ServiceRef, SessionId, SessionKind, TeamspaceId, Thumbprint, UserId,
 };
 use hub_policy::{TeamspaceFacts, TeamspaceName};
 use jiff::Timestamp;
@@ -141,7 +141,7 @@ impl Row {
     }
 }
 
-fn damaged(what: impl ToString) -> StoreError {
+pub(crate) fn damaged(what: impl ToString) -> StoreError {
     StoreError::damaged("session", what)
 }
 
@@ -250,7 +250,12 @@ impl Scoped<'_> {
     }
 
     /// Returns what the session may reach, as it was last decided.
-    pub async fn granted(&self, id: SessionId) -> Result<Vec<Granted>, StoreError> {
+    pub async fn granted(&self, id: SessionId) -> Result<Granted, StoreError> {
+        let (services, hosts) = (self.granted_services(id).await?, self.granted_hosts(id).await?);
+        Ok(Granted { services, hosts })
+    }
+
+    async fn granted_services(&self, id: SessionId) -> Result<Vec<GrantedService>, StoreError> {
         let rows = sqlx::query!(
             "select namespace, name, ports, udp_ports, pods from session_services
              where org_id = $1 and session_id = $2 and allowed
@@ -268,7 +273,7 @@ impl Scoped<'_> {
                 let udp = row.udp_ports.into_iter();
                 let udp = udp.map(|number| read_port(number).map(ServicePort::udp));
                 let pods = row.pods.into_iter().map(|pod| PodName::parse(pod).map_err(damaged));
-                Ok(Granted {
+                Ok(GrantedService {
                     service: ServiceRef::parse_parts(&row.namespace, &row.name).map_err(damaged)?,
                     ports: tcp.chain(udp).collect::<Result<_, _>>()?,
                     pods: pods.collect::<Result<_, _>>()?,
@@ -299,9 +304,17 @@ impl Scoped<'_> {
     }
 }
 
+/// What a session may reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    pub services: Vec<GrantedService>,
+    /// Outside the cluster.
+    pub hosts: Vec<ExternalHost>,
+}
+
 /// One service that a session may reach, at these ports, and the pods of it that the laptop was told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
+pub struct GrantedService {
     pub service: ServiceRef,
     pub ports: Vec<ServicePort>,
     pub pods: Vec<PodName>,

@@ -40,8 +40,9 @@ const HEAD: &str = "\
 # Links: welcomed, taken (it had its effect), ignored (it had none), refused.
 ";
 const COLUMNS: [&str; 6] = ["anonymous", "stranger", "viewer", "developer", "admin", "owner"];
-/// `POST /api/v1/sessions` is two things.
-const VARIANTS: [(&str, &[&str]); 1] = [("POST /api/v1/sessions", &["consume", "intercept"])];
+/// `POST /api/v1/sessions` is three things.
+const VARIANTS: [(&str, &[&str]); 1] =
+    [("POST /api/v1/sessions", &["consume", "intercept", "reach outside"])];
 
 /// Everybody who asks, and whom and what they ask about.
 struct Stage {
@@ -146,6 +147,10 @@ impl Stage {
             "POST /api/v1/sessions intercept" => Some(json!({
                 "kind": "intercept", "teamspace_id": teamspace, "device_id": device.unwrap_or(self.owner().laptop.id),
                 "service": "shop/cart", "ports": [{ "service_port": 80, "laptop_port": 3000 }],
+            })),
+            "POST /api/v1/sessions reach outside" => Some(json!({
+                "kind": "consume", "teamspace_id": teamspace, "device_id": device.unwrap_or(self.owner().laptop.id),
+                "patterns": ["+db.example.net:5432"],
             })),
             "PUT /api/v1/sessions/{id}/patterns" => Some(json!({ "patterns": ["shop/*"] })),
             "POST /api/v1/devices" => {
@@ -349,6 +354,7 @@ impl Stage {
                 session_id: session.clone(),
                 service: Some(ServiceRef { namespace: "shop".to_owned(), name: "cart".to_owned() }),
                 port: 80,
+                host: String::new(),
             }),
             name => panic!("nobody knows how to say `ClusterUp.{name}`: tell this test"),
         };

@@ -3,6 +3,7 @@
 
 mod access;
 mod catalogue;
+mod hosts;
 mod http;
 mod links;
 mod members;

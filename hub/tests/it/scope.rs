@@ -6,6 +6,7 @@
 use fairlead_model::{JoinTokenId, SessionId, TeamspaceId};
 use hub_policy::actions::RoleHolder;
 use hub_store::{Filter, Scoped};
+use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -25,7 +26,8 @@ async fn a_scope_finds_nothing_of_another_organization() {
     let world = World::new().await;
     let olga = world.person_of(&world.acme, "olga", &["owners", "night watch"]).await;
     let staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
-    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let begun =
+        olga.consumes(&world, staging.id, &["shop/*", "+db.example.net:5432"]).await.with(201);
     let session = begun["session"]["id"].as_str().expect("an id").parse().expect("an id");
     let path = format!("/api/v1/teamspaces/{}/join-tokens", staging.id);
     let made = olga.post(&world, &path, json!({})).await.with(201);
@@ -55,6 +57,7 @@ async fn found(scope: Scoped<'_>, known: &Known) -> Vec<(&'static str, bool)> {
     let counts = scope.service_counts().await.expect("a list");
     let sessions = scope.sessions(all).await.expect("a list");
     let granted = scope.granted(session).await.expect("a list");
+    let named = scope.hosts_named_since(session, Timestamp::UNIX_EPOCH).await.expect("a list");
     let members = scope.members().await.expect("a list");
     let groups = scope.groups().await.expect("a list");
     let devices = scope.devices_of(user).await.expect("a list");
@@ -69,7 +72,9 @@ async fn found(scope: Scoped<'_>, known: &Known) -> Vec<(&'static str, bool)> {
         ("the numbers of services", counts.contains_key(&teamspace)),
         ("a session", scope.session(session).await.is_ok()),
         ("the sessions", sessions.iter().any(|one| one.id == session)),
-        ("what a session may reach", !granted.is_empty()),
+        ("the services that a session may reach", !granted.services.is_empty()),
+        ("the hosts that a session may reach", !granted.hosts.is_empty()),
+        ("the hosts that a grant may name", !named.is_empty()),
         ("a member's name", scope.name_of(user).await.is_ok()),
         ("a member as caller", scope.caller_of(user).await.expect("an answer").is_some()),
         ("a member's roles", scope.roles_of(RoleHolder::User(user)).await.is_ok()),

@@ -19,7 +19,7 @@ use crate::{
     world::{World, eventually, within},
 };
 
-fn id_of(begun: &Value) -> String {
+pub(crate) fn id_of(begun: &Value) -> String {
     begun["session"]["id"].as_str().expect("an id").to_owned()
 }
 
@@ -36,7 +36,7 @@ fn names(services: &Value) -> Vec<String> {
         .collect()
 }
 
-async fn publish(world: &World, owner: &Person, policies: &[(&str, &str)]) {
+pub(crate) async fn publish(world: &World, owner: &Person, policies: &[(&str, &str)]) {
     let texts = policies.iter().map(|(id, text)| PolicyText {
         id: (*id).to_owned(),
         label: String::new(),
@@ -47,7 +47,7 @@ async fn publish(world: &World, owner: &Person, policies: &[(&str, &str)]) {
         .expect("published");
 }
 
-async fn has_ended(world: &World, person: &Person, session: &str) -> String {
+pub(crate) async fn has_ended(world: &World, person: &Person, session: &str) -> String {
     let path = format!("/api/v1/sessions/{session}");
     eventually("the session to end", async || {
         let shown = person.get(world, &path).await.with(200);

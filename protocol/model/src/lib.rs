@@ -3,6 +3,7 @@
 //! Whoever holds one of these values holds a checked value: there is no other way to get one than its `parse`
 //! or `new`. No I/O lives here, no SQL, no protocol encoding beyond plain strings.
 
+mod host;
 mod id;
 mod path;
 mod pattern;
@@ -13,6 +14,7 @@ mod session;
 mod thumbprint;
 pub mod timers;
 
+pub use host::{ExternalHost, HostName, InvalidHost};
 pub use id::{
     ApiTokenId, CarrierId, DeviceId, GrantId, GroupId, InvalidId, JoinTokenId, OrgId, SessionId,
     TeamspaceId, UserId,

@@ -1,12 +1,18 @@
-//! Which services a developer wants: `shop/cart`, `shop/cart:8080`, `shop/*`, `*/cart`, `!shop/payment`.
+//! Which services a developer wants: `shop/cart`, `shop/cart:8080`, `shop/*`, `*/cart`, `!shop/payment`; and which hosts
+//! outside the cluster: `+db.example.net:5432`.
 //!
 //! A `*` stands for a whole name. There are no globs: what `ca*` reaches would change with every new service.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Namespace, Port, ServiceName, ServiceRef, service::InvalidName};
+use crate::{
+    ExternalHost, InvalidHost, Namespace, Port, ServiceName, ServiceRef, service::InvalidName,
+};
+
+/// Most hosts outside the cluster of one consume: each is decided by itself, again and again.
+const HOSTS_MAX: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
@@ -14,6 +20,14 @@ pub enum InvalidPattern {
         "`{text}` has no namespace: write `namespace/service`, for example `shop/cart` or `shop/*`, or `*/cart` for one name in every namespace"
     )]
     NoNamespace { text: String },
+    #[error(
+        "`{text}` has no namespace; if it is a host outside the cluster, write `+{text}` or `--also {text}`"
+    )]
+    PerhapsOutside { text: String },
+    #[error("in `{text}`: {source}")]
+    Host { text: String, source: InvalidHost },
+    #[error("{count} hosts outside the cluster are more than the {HOSTS_MAX} of one consume")]
+    TooManyHosts { count: usize },
     #[error("in `{text}`: {source}")]
     Name { text: String, source: InvalidName },
     #[error(
@@ -63,14 +77,19 @@ impl<N: fmt::Display> fmt::Display for Part<N> {
     }
 }
 
-/// One word of a consume: which services of which namespaces, perhaps one port of them, or an exclusion.
+/// One word of a consume: which services of which namespaces, perhaps one port of them, or a host outside the cluster; or
+/// an exclusion.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern {
     excludes: bool,
-    namespace: Part<Namespace>,
-    name: Part<ServiceName>,
-    port: Option<Port>,
+    about: About,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum About {
+    Services { namespace: Part<Namespace>, name: Part<ServiceName>, port: Option<Port> },
+    Host(ExternalHost),
 }
 
 impl Pattern {
@@ -82,13 +101,19 @@ impl Pattern {
     /// Returns the namespace when the pattern names one.
     #[must_use]
     pub const fn namespace(&self) -> Option<&Namespace> {
-        self.namespace.one()
+        match &self.about {
+            About::Services { namespace, .. } => namespace.one(),
+            About::Host(_) => None,
+        }
     }
 
     /// Returns the service's name when the pattern has one, in whichever namespace.
     #[must_use]
     pub const fn service_name(&self) -> Option<&ServiceName> {
-        self.name.one()
+        match &self.about {
+            About::Services { name, .. } => name.one(),
+            About::Host(_) => None,
+        }
     }
 
     /// Returns the service when the pattern names exactly one.
@@ -99,13 +124,36 @@ impl Pattern {
 
     #[must_use]
     pub const fn port(&self) -> Option<Port> {
-        self.port
+        match &self.about {
+            About::Services { port, .. } => *port,
+            About::Host(host) => Some(host.port),
+        }
+    }
+
+    /// Returns the host outside the cluster that the pattern names.
+    #[must_use]
+    pub const fn host(&self) -> Option<&ExternalHost> {
+        match &self.about {
+            About::Services { .. } => None,
+            About::Host(host) => Some(host),
+        }
     }
 
     /// Says whether the pattern speaks of this service, whatever the port.
     #[must_use]
     pub fn covers(&self, service: &ServiceRef) -> bool {
-        self.namespace.covers(&service.namespace) && self.name.covers(&service.name)
+        match &self.about {
+            About::Services { namespace, name, .. } => {
+                namespace.covers(&service.namespace) && name.covers(&service.name)
+            }
+            About::Host(_) => false,
+        }
+    }
+}
+
+impl From<ExternalHost> for Pattern {
+    fn from(host: ExternalHost) -> Self {
+        Self { excludes: false, about: About::Host(host) }
     }
 }
 
@@ -117,8 +165,16 @@ impl FromStr for Pattern {
             Some(rest) => (true, rest),
             None => (false, text),
         };
+        if let Some(host) = rest.strip_prefix('+') {
+            let about = host.parse().map(About::Host);
+            let invalid = |source| InvalidPattern::Host { text: text.to_owned(), source };
+            return Ok(Self { excludes, about: about.map_err(invalid)? });
+        }
         let Some((namespace, rest)) = rest.split_once('/') else {
-            return Err(InvalidPattern::NoNamespace { text: text.to_owned() });
+            return Err(match rest.parse::<ExternalHost>() {
+                Ok(_) => InvalidPattern::PerhapsOutside { text: rest.to_owned() },
+                Err(_) => InvalidPattern::NoNamespace { text: text.to_owned() },
+            });
         };
         let (name, port) = match rest.split_once(':') {
             Some((name, port)) => (name, Some(port)),
@@ -134,18 +190,11 @@ impl FromStr for Pattern {
                 port: port.to_owned(),
             })?),
         };
-        let pattern = Self {
-            excludes,
-            namespace: read_part(text, namespace)?,
-            name: read_part(text, name)?,
-            port,
-        };
-        match pattern {
-            Self { excludes: true, namespace: Part::Any, name: Part::Any, .. } => {
-                Err(InvalidPattern::ExcludesEverything { text: text.to_owned() })
-            }
-            pattern => Ok(pattern),
+        let (namespace, name) = (read_part(text, namespace)?, read_part(text, name)?);
+        if let (true, Part::Any, Part::Any) = (excludes, &namespace, &name) {
+            return Err(InvalidPattern::ExcludesEverything { text: text.to_owned() });
         }
+        Ok(Self { excludes, about: About::Services { namespace, name, port } })
     }
 }
 
@@ -170,10 +219,12 @@ impl fmt::Display for Pattern {
         if self.excludes {
             f.write_str("!")?;
         }
-        write!(f, "{}/{}", self.namespace, self.name)?;
-        match self.port {
-            Some(port) => write!(f, ":{port}"),
-            None => Ok(()),
+        match &self.about {
+            About::Services { namespace, name, port: None } => write!(f, "{namespace}/{name}"),
+            About::Services { namespace, name, port: Some(port) } => {
+                write!(f, "{namespace}/{name}:{port}")
+            }
+            About::Host(host) => write!(f, "+{host}"),
         }
     }
 }
@@ -202,6 +253,10 @@ impl Patterns {
         if patterns.iter().all(Pattern::excludes) {
             return Err(InvalidPattern::OnlyExclusions);
         }
+        let count = patterns.iter().filter(|pattern| pattern.host().is_some()).count();
+        if count > HOSTS_MAX {
+            return Err(InvalidPattern::TooManyHosts { count });
+        }
         Ok(Self(patterns))
     }
 
@@ -219,7 +274,17 @@ impl Patterns {
                 .0
                 .iter()
                 .filter(covering)
-                .any(|pattern| !pattern.excludes() && pattern.port.is_none_or(|p| p == port))
+                .any(|pattern| !pattern.excludes() && pattern.port().is_none_or(|p| p == port))
+    }
+
+    /// Returns the hosts outside the cluster that are wanted, each once.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeSet<&ExternalHost> {
+        let named = |excludes| {
+            let words = self.0.iter().filter(move |pattern| pattern.excludes() == excludes);
+            words.filter_map(Pattern::host).collect::<BTreeSet<_>>()
+        };
+        &named(false) - &named(true)
     }
 }
 
@@ -264,6 +329,8 @@ mod tests {
             "*/*:80",
             "!*/cart",
             "!shop/*",
+            "+db.example.net:5432",
+            "!+db.example.net:5432",
         ] {
             assert_eq!(text.parse::<Pattern>().expect("valid").to_string(), text);
         }
@@ -298,6 +365,24 @@ mod tests {
     }
 
     #[test]
+    fn a_host_outside_the_cluster_is_wanted_by_name_and_port_and_is_no_service() {
+        let words = ["shop/*", "+db.example.net:5432", "+a.b:1", "!+a.b:1", "+db.example.net:5432"];
+        let hosts: Vec<_> = patterns(&words).hosts().into_iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["db.example.net:5432"]);
+        assert!(!wants(&["+example.net:80"], "net/example", 80));
+        assert!(wants(&["shop/*", "!+cart.shop:80"], "shop/cart", 80));
+    }
+
+    #[test]
+    fn a_consume_has_only_so_many_hosts() {
+        let hosts = |count: usize| (0..count).map(|n| format!("+h{n}.example.net:1"));
+        let read = |count| Patterns::new(hosts(count).map(|w| w.parse().expect("valid")).collect());
+        assert!(read(HOSTS_MAX).is_ok());
+        let count = HOSTS_MAX + 1;
+        assert_eq!(read(count), Err(InvalidPattern::TooManyHosts { count }));
+    }
+
+    #[test]
     fn malformed_patterns_say_what_to_write() {
         for (text, expected) in [
             ("cart", "namespace/service"),
@@ -311,6 +396,10 @@ mod tests {
             ("**/cart", "stands for a whole one"),
             ("*", "`*/cart` for one name in every namespace"),
             ("!*/*", "consume clear"),
+            ("db.example.net:5432", "--also db.example.net:5432"),
+            ("+db.example.net", "has no port"),
+            ("+10.0.0.1:80", "is an address"),
+            ("+shop/cart:80", "not a host's name"),
         ] {
             let error = text.parse::<Pattern>().expect_err(text).to_string();
             assert!(error.contains(expected), "{text}: {error}");

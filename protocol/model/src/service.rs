@@ -4,6 +4,8 @@ use std::{fmt, num::NonZeroU16, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::HostName;
+
 /// Longest DNS label (RFC 1123), which bounds namespaces and service names.
 const LABEL_MAX_BYTES: usize = 63;
 
@@ -258,39 +260,80 @@ impl From<ServicePort> for WrittenPort {
     }
 }
 
-/// Who is called: a Service, or one pod of a headless one.
+/// Who is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Callee {
-    pub service: ServiceRef,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod: Option<PodName>,
+#[serde(untagged)]
+pub enum Callee {
+    /// A Service, or one pod of a headless one.
+    InCluster {
+        service: ServiceRef,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pod: Option<PodName>,
+    },
+    /// A host that the cluster reaches and that is no part of it.
+    Outside { host: HostName },
 }
 
 impl Callee {
     #[must_use]
     pub const fn pod_of(service: ServiceRef, pod: PodName) -> Self {
-        Self { service, pod: Some(pod) }
+        Self::InCluster { service, pod: Some(pod) }
     }
 
-    /// Returns its name within its namespace: `db`, or `db-0.db`.
     #[must_use]
-    pub fn short_name(&self) -> String {
-        match &self.pod {
-            Some(pod) => format!("{pod}.{}", self.service.name),
-            None => self.service.name.to_string(),
+    pub const fn service(&self) -> Option<&ServiceRef> {
+        match self {
+            Self::InCluster { service, .. } => Some(service),
+            Self::Outside { .. } => None,
         }
+    }
+
+    #[must_use]
+    pub const fn is_pod(&self) -> bool {
+        matches!(self, Self::InCluster { pod: Some(_), .. })
+    }
+
+    /// Returns the shortest name that says who it is: `db.shop`, `db-0.db.shop`, or a host's own.
+    #[must_use]
+    pub fn dns_name(&self) -> String {
+        match self {
+            Self::InCluster { service, pod } => {
+                format!("{}.{}", within_namespace(service, pod.as_ref()), service.namespace)
+            }
+            Self::Outside { host } => host.to_string(),
+        }
+    }
+}
+
+/// Returns `db`, or `db-0.db`.
+fn within_namespace(service: &ServiceRef, pod: Option<&PodName>) -> String {
+    match pod {
+        Some(pod) => format!("{pod}.{}", service.name),
+        None => service.name.to_string(),
     }
 }
 
 impl From<ServiceRef> for Callee {
     fn from(service: ServiceRef) -> Self {
-        Self { service, pod: None }
+        Self::InCluster { service, pod: None }
+    }
+}
+
+impl From<HostName> for Callee {
+    fn from(host: HostName) -> Self {
+        Self::Outside { host }
     }
 }
 
 impl fmt::Display for Callee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}/{}", self.service.namespace, self.short_name()))
+        match self {
+            Self::InCluster { service, pod } => {
+                let name = within_namespace(service, pod.as_ref());
+                f.pad(&format!("{}/{name}", service.namespace))
+            }
+            Self::Outside { host } => f.pad(host.as_str()),
+        }
     }
 }
 
@@ -350,5 +393,22 @@ mod tests {
             (pod.to_string(), Callee::from(db).to_string()),
             ("shop/db-0.db".to_owned(), "shop/db".to_owned())
         );
+        assert_eq!(pod.dns_name(), "db-0.db.shop");
+    }
+
+    #[test]
+    fn whoever_is_called_is_read_as_they_were_written() {
+        let db: ServiceRef = "shop/db".parse().expect("valid");
+        let pod = Callee::pod_of(db.clone(), "db-0".parse().expect("valid"));
+        let host = Callee::from("db.example.net".parse::<HostName>().expect("valid"));
+        for (callee, text) in [
+            (db.into(), r#"{"service":{"namespace":"shop","name":"db"}}"#),
+            (pod, r#"{"service":{"namespace":"shop","name":"db"},"pod":"db-0"}"#),
+            (host, r#"{"host":"db.example.net"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&callee).expect("written"), text);
+            assert_eq!(serde_json::from_str::<Callee>(text).expect("read"), callee);
+        }
+        assert!(serde_json::from_str::<Callee>(r#"{"host":"localhost"}"#).is_err());
     }
 }

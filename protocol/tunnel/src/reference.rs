@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use fairlead_model::{
-    Callee, GrantId, OrgId, ServicePort, SessionId, SessionKind, TeamspaceId, Thumbprint, UserId,
+    Callee, GrantId, HostName, OrgId, ServicePort, SessionId, SessionKind, TeamspaceId, Thumbprint,
+    UserId,
     timers::{
         CARRIER_PING, CLOCK_SKEW, DEVICE_CERTIFICATE_LIFE, GRANT_LIFE, GRANT_RENEWAL,
         INTERCEPT_BEAT, LINK_DEAD, LINK_HEARTBEAT, PREFACE, REPLICA_CERTIFICATE_LIFE, TICKET_LIFE,
@@ -96,8 +97,12 @@ fn it_says_what_is_asked_inside_a_carrier_and_how_it_is_refused() {
     says(&format!("`POST {OPEN_MORE_PATH}`"));
     says(&format!("big-endian, at most {DATAGRAM_MAX_BYTES}"));
     says(&format!("nothing passes for {} s is ended", s(UDP_FLOW_IDLE)));
-    for name in wish.to_head().headers().keys() {
-        says(&format!("`{name}"));
+    let host: HostName = "db.example.net".parse().expect("valid");
+    let outside = OpenRequest { callee: host.into(), ..wish.clone() };
+    for wish in [&wish, &outside] {
+        for name in wish.to_head().headers().keys() {
+            says(&format!("`{name}"));
+        }
     }
     let name = "_sql._tcp.db.shop".parse().expect("valid");
     let question = ResolveRequest { session: wish.session, name, record: 33 };
@@ -132,6 +137,7 @@ fn it_says_each_claim_of_a_grant() {
         device: Thumbprint::from_bytes([7; 32]),
         action: SessionKind::Consume,
         services: Vec::new(),
+        hosts: vec!["db.example.net:5432".parse().expect("valid")],
         policy_version: 1,
         issued_at: now,
         expires_at: now + GRANT_LIFE,

@@ -9,8 +9,8 @@ use std::{
 };
 
 use fairlead_model::{
-    GrantId, OrgId, PodName, Port, Protocol, ServicePort, ServiceRef, SessionId, SessionKind,
-    TeamspaceId, Thumbprint, UserId, timers::CLOCK_SKEW,
+    Callee, ExternalHost, GrantId, OrgId, PodName, Port, Protocol, ServicePort, ServiceRef,
+    SessionId, SessionKind, TeamspaceId, Thumbprint, UserId, timers::CLOCK_SKEW,
 };
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, dangerous::insecure_decode_claims,
@@ -82,12 +82,26 @@ pub struct Grant {
     pub device: Thumbprint,
     pub action: SessionKind,
     pub services: Vec<GrantedService>,
+    /// Outside the cluster.
+    pub hosts: Vec<ExternalHost>,
     pub policy_version: u64,
     pub issued_at: SystemTime,
     pub expires_at: SystemTime,
 }
 
 impl Grant {
+    /// Says whether the grant covers this port of whoever is called. A pod is covered by its Service.
+    #[must_use]
+    pub fn covers(&self, callee: &Callee, port: ServicePort) -> bool {
+        match callee {
+            Callee::InCluster { service, .. } => self.allows(service, port),
+            Callee::Outside { host } => self
+                .hosts
+                .iter()
+                .any(|granted| granted.name == *host && ServicePort::tcp(granted.port) == port),
+        }
+    }
+
     /// Says whether the grant covers this port of this service.
     #[must_use]
     pub fn allows(&self, service: &ServiceRef, port: ServicePort) -> bool {
@@ -198,6 +212,7 @@ pub struct Unverified {
     /// Ids count up: of two grants of a session the later one has the greater.
     pub id: GrantId,
     pub services: Vec<GrantedService>,
+    pub hosts: Vec<ExternalHost>,
 }
 
 /// Reads a grant, whoever signed it and until whenever it is good.
@@ -209,7 +224,7 @@ pub fn unverified(jwt: &str) -> Result<Unverified, GrantRefused> {
     }
     let claims: Claims = insecure_decode_claims(jwt).map_err(|_| GrantRefused::Malformed)?;
     let services = claims.svc.into_iter().map(granted).collect::<Result<_, _>>()?;
-    Ok(Unverified { id: claims.jti, services })
+    Ok(Unverified { id: claims.jti, services, hosts: claims.ext })
 }
 
 /// A grant as it stands in the JWT.
@@ -224,6 +239,9 @@ struct Claims {
     cnf: Confirmation,
     act: SessionKind,
     svc: Vec<ServiceClaim>,
+    /// Hosts outside the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ext: Vec<ExternalHost>,
     pv: u64,
     iat: u64,
     nbf: u64,
@@ -260,6 +278,7 @@ impl From<&Grant> for Claims {
             cnf: Confirmation { jkt: grant.device },
             act: grant.action,
             svc: grant.services.iter().map(ServiceClaim::from).collect(),
+            ext: grant.hosts.clone(),
             pv: grant.policy_version,
             iat: seconds_of(grant.issued_at),
             nbf: seconds_of(grant.issued_at),
@@ -293,6 +312,7 @@ impl TryFrom<Claims> for Grant {
             device: claims.cnf.jkt,
             action: claims.act,
             services: claims.svc.into_iter().map(granted).collect::<Result<_, _>>()?,
+            hosts: claims.ext,
             policy_version: claims.pv,
             issued_at: time_of(claims.iat)?,
             expires_at: time_of(claims.exp)?,
@@ -325,7 +345,7 @@ fn time_of(seconds: u64) -> Result<SystemTime, GrantRefused> {
 #[cfg(test)]
 mod tests {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-    use fairlead_model::timers::GRANT_LIFE;
+    use fairlead_model::{HostName, timers::GRANT_LIFE};
     use serde_json::json;
 
     use super::*;
@@ -353,6 +373,7 @@ mod tests {
                     ports: vec![port(80), port(8080), udp(53)],
                     pods: vec!["cart-0".parse().expect("valid")],
                 }],
+                hosts: vec!["db.example.net:5432".parse().expect("valid")],
                 policy_version: 7,
                 issued_at,
                 expires_at: issued_at + GRANT_LIFE,
@@ -412,6 +433,18 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_covers_a_host_by_its_very_name_and_port() {
+        let grant = World::new().grant;
+        let allows =
+            |host: &str, port| grant.covers(&host.parse::<HostName>().expect("valid").into(), port);
+        assert!(allows("db.example.net", port(5432)));
+        assert!(!allows("db.example.net", port(5433)) && !allows("db.example.net", udp(5432)));
+        for other in ["example.net", "x.db.example.net", "db.example.net.evil.org"] {
+            assert!(!allows(other, port(5432)), "{other}");
+        }
+    }
+
+    #[test]
     fn a_grant_is_good_from_just_before_its_beginning_until_its_end() {
         let world = World::new();
         let (begin, end) = (world.grant.issued_at, world.grant.expires_at);
@@ -450,8 +483,8 @@ mod tests {
     #[test]
     fn whoever_cannot_verify_a_grant_reads_its_services_all_the_same() {
         let world = World::new();
-        let Grant { id, services, .. } = world.grant.clone();
-        assert_eq!(unverified(&world.jwt()), Ok(Unverified { id, services }));
+        let Grant { id, services, hosts, .. } = world.grant.clone();
+        assert_eq!(unverified(&world.jwt()), Ok(Unverified { id, services, hosts }));
         assert_eq!(unverified("no grant"), Err(GrantRefused::Malformed));
         let long = "a".repeat(GRANT_MAX_BYTES + 1);
         assert_eq!(unverified(&long), Err(GrantRefused::TooLong));

@@ -7,11 +7,13 @@
 
 use std::{fmt, time::Duration};
 
-use fairlead_model::{Callee, PodName, Port, Protocol, ServicePort, ServiceRef, SessionId};
+use fairlead_model::{
+    Callee, HostName, PodName, Port, Protocol, ServicePort, ServiceRef, SessionId,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 pub const OPEN_PATH: &str = "/v1/open";
-/// Where a wish goes that names a pod or UDP.
+/// Where a wish goes that names a pod, UDP or a host outside the cluster.
 pub const OPEN_MORE_PATH: &str = "/v2/open";
 pub const GRANT_PATH: &str = "/v1/grant";
 /// Longest grant that an agent reads, and that the hub signs. It holds the 6,000 services that a laptop takes at most,
@@ -23,6 +25,7 @@ const SESSION: HeaderName = HeaderName::from_static("fairlead-session");
 const SERVICE: HeaderName = HeaderName::from_static("fairlead-service");
 const PORT: HeaderName = HeaderName::from_static("fairlead-port");
 const POD: HeaderName = HeaderName::from_static("fairlead-pod");
+const HOST: HeaderName = HeaderName::from_static("fairlead-host");
 const PROTOCOL: HeaderName = HeaderName::from_static("fairlead-protocol");
 const UDP: &str = "udp";
 const PROBE: HeaderName = HeaderName::from_static("fairlead-probe");
@@ -42,7 +45,7 @@ pub enum InvalidOpen {
 pub struct OpenRequest {
     pub session: SessionId,
     pub callee: Callee,
-    /// The Service's port, in both directions.
+    /// The Service's port, in both directions, or the host's.
     pub port: ServicePort,
     /// Only to see whether the way is open: the far end connects, says so, and closes.
     pub probe: bool,
@@ -52,21 +55,27 @@ impl OpenRequest {
     /// Makes the wish for a connection to a TCP port of a Service.
     #[must_use]
     pub const fn tcp(session: SessionId, service: ServiceRef, port: Port) -> Self {
-        let callee = Callee { service, pod: None };
+        let callee = Callee::InCluster { service, pod: None };
         Self { session, callee, port: ServicePort::tcp(port), probe: false }
     }
 
     #[must_use]
     pub fn to_head(&self) -> Request<()> {
-        let is_plain = self.callee.pod.is_none() && self.port.protocol == Protocol::Tcp;
+        let is_service = matches!(self.callee, Callee::InCluster { pod: None, .. });
+        let is_plain = is_service && self.port.protocol == Protocol::Tcp;
         let mut head = post(if is_plain { OPEN_PATH } else { OPEN_MORE_PATH });
         let headers = head.headers_mut();
         headers.insert(SESSION, text(&self.session));
-        headers.insert(SERVICE, text(&self.callee.service));
-        headers.insert(PORT, text(&self.port.port));
-        if let Some(pod) = &self.callee.pod {
-            headers.insert(POD, text(pod));
+        match &self.callee {
+            Callee::InCluster { service, pod } => {
+                headers.insert(SERVICE, text(service));
+                pod.as_ref().map(|pod| headers.insert(POD, text(pod)));
+            }
+            Callee::Outside { host } => {
+                headers.insert(HOST, text(host));
+            }
         }
+        headers.insert(PORT, text(&self.port.port));
         if self.port.protocol == Protocol::Udp {
             headers.insert(PROTOCOL, HeaderValue::from_static(UDP));
         }
@@ -77,11 +86,6 @@ impl OpenRequest {
     }
 
     pub fn parse(headers: &HeaderMap) -> Result<Self, InvalidOpen> {
-        let pod = if headers.contains_key(POD) {
-            Some(the_one::<PodName>(headers, POD, "fairlead-pod")?)
-        } else {
-            None
-        };
         let protocol = match headers.get(PROTOCOL) {
             None => Protocol::Tcp,
             Some(value) if value == UDP => Protocol::Udp,
@@ -90,11 +94,28 @@ impl OpenRequest {
         let port = the_one(headers, PORT, "fairlead-port")?;
         Ok(Self {
             session: the_one(headers, SESSION, "fairlead-session")?,
-            callee: Callee { service: the_one(headers, SERVICE, "fairlead-service")?, pod },
+            callee: callee(headers)?,
             port: ServicePort { port, protocol },
             probe: headers.contains_key(PROBE),
         })
     }
+}
+
+/// Whoever names a host names neither a Service nor a pod.
+fn callee(headers: &HeaderMap) -> Result<Callee, InvalidOpen> {
+    if headers.contains_key(HOST) {
+        if headers.contains_key(SERVICE) || headers.contains_key(POD) {
+            return Err(InvalidOpen::Header("fairlead-host"));
+        }
+        return Ok(the_one::<HostName>(headers, HOST, "fairlead-host")?.into());
+    }
+    let service = the_one(headers, SERVICE, "fairlead-service")?;
+    let pod = if headers.contains_key(POD) {
+        Some(the_one::<PodName>(headers, POD, "fairlead-pod")?)
+    } else {
+        None
+    };
+    Ok(Callee::InCluster { service, pod })
 }
 
 /// The far end's agreement to open a stream.
@@ -266,10 +287,12 @@ mod tests {
     fn what_an_earlier_version_would_overlook_is_asked_elsewhere() {
         let plain = wish(false);
         let udp = OpenRequest { port: ServicePort::udp(plain.port.port), ..plain.clone() };
-        let pod = PodName::parse("db-0").expect("valid");
-        let pod =
-            OpenRequest { callee: Callee::pod_of(plain.callee.service.clone(), pod), ..plain };
-        for wish in [udp, pod] {
+        let service = plain.callee.service().expect("a service").clone();
+        let pod = Callee::pod_of(service, PodName::parse("db-0").expect("valid"));
+        let pod = OpenRequest { callee: pod, ..plain };
+        let host: HostName = "db.example.net".parse().expect("valid");
+        let host = OpenRequest { callee: host.into(), ..plain };
+        for wish in [udp, pod, host] {
             let head = wish.to_head();
             assert_eq!(head.uri().path(), OPEN_MORE_PATH);
             assert_eq!(OpenRequest::parse(head.headers()), Ok(wish));
@@ -289,6 +312,17 @@ mod tests {
             [(missing, "fairlead-port"), (doubled, "fairlead-service"), (wrong, "fairlead-session")]
         {
             assert_eq!(OpenRequest::parse(&headers), Err(InvalidOpen::Header(name)));
+        }
+    }
+
+    #[test]
+    fn whoever_names_a_host_and_a_service_names_nobody() {
+        for (name, value) in [(SERVICE, "shop/cart"), (POD, "db-0")] {
+            let host: HostName = "db.example.net".parse().expect("valid");
+            let wish = OpenRequest { callee: host.into(), ..wish(false) };
+            let mut headers = wish.to_head().headers().clone();
+            headers.insert(name, HeaderValue::from_static(value));
+            assert_eq!(OpenRequest::parse(&headers), Err(InvalidOpen::Header("fairlead-host")));
         }
     }
 
@@ -325,10 +359,12 @@ mod tests {
         #[test]
         fn no_headers_make_the_parser_panic(
             session in any::<Vec<u8>>(), service in any::<Vec<u8>>(), port in any::<Vec<u8>>(),
-            pod in any::<Vec<u8>>(), protocol in any::<Vec<u8>>()
+            pod in any::<Vec<u8>>(), protocol in any::<Vec<u8>>(), host in any::<Vec<u8>>()
         ) {
             let mut headers = HeaderMap::new();
-            let named = [(SESSION, session), (SERVICE, service), (PORT, port), (POD, pod), (PROTOCOL, protocol)];
+            let named = [
+                (SESSION, session), (SERVICE, service), (PORT, port), (POD, pod), (PROTOCOL, protocol), (HOST, host),
+            ];
             for (name, value) in named {
                 if let Ok(value) = HeaderValue::from_bytes(&value) {
                     headers.insert(name, value);

@@ -20,6 +20,7 @@ mod jobs;
 mod laptop_lost;
 mod lifecycle;
 mod live_sessions;
+mod outside;
 mod owners;
 mod pen;
 mod refused;
@@ -40,6 +41,7 @@ fn stories() -> Vec<Story> {
     let of = [
         developer::stories(),
         consuming::stories(),
+        outside::stories(),
         // Before there is a second organization, when whoever signs in is asked for an address first.
         in_one_mode(console::stories()),
         in_one_mode(jobs::stories()),

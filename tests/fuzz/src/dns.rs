@@ -17,8 +17,9 @@ const DB_0: Ipv4Addr = Ipv4Addr::new(127, 72, 1, 3);
 const DB_OF_PROD: Ipv4Addr = Ipv4Addr::new(127, 72, 1, 4);
 
 static ZONE: LazyLock<Zone> = LazyLock::new(|| {
-    let db = Callee::from("shop/db".parse::<ServiceRef>().expect("valid"));
-    let pod = Callee::pod_of(db.service.clone(), "db-0".parse().expect("valid"));
+    let service: ServiceRef = "shop/db".parse().expect("valid");
+    let db = Callee::from(service.clone());
+    let pod = Callee::pod_of(service, "db-0".parse().expect("valid"));
     let reached = |callee: &Callee, beside: Option<&str>| Reached {
         teamspace: TeamspaceId::generate(),
         callee: callee.clone(),

@@ -63,6 +63,7 @@ fn grant() -> Grant {
         user: UserId::generate(),
         device: Thumbprint::of_spki(b"a laptop"),
         action: SessionKind::Consume,
+        hosts: vec!["db.example.net:5432".parse().expect("valid")],
         services: vec![GrantedService {
             service: "shop/cart".parse().expect("valid"),
             ports: ["80", "53/udp"].map(|port| port.parse().expect("valid")).into(),

@@ -710,7 +710,10 @@ export interface components {
         };
         /** @description All the words that a consume is about from here on. */
         ConsumePatterns: {
-            /** @description `shop/cart`, `shop/cart:8080`, `shop/*`, `*\/cart`, `*\/*:80`, `!shop/payment` */
+            /**
+             * @description `shop/cart`, `shop/cart:8080`, `shop/*`, `*\/cart`, `*\/*:80`, `!shop/payment`; and outside the cluster
+             *     `+db.example.net:5432`
+             */
             patterns: string[];
         };
         Device: {
@@ -893,7 +896,10 @@ export interface components {
             device_id: string;
             /** @enum {string} */
             kind: "consume";
-            /** @description `shop/cart`, `shop/cart:8080`, `shop/*`, `*\/cart`, `*\/*:80`, `!shop/payment` */
+            /**
+             * @description `shop/cart`, `shop/cart:8080`, `shop/*`, `*\/cart`, `*\/*:80`, `!shop/payment`; and outside the cluster
+             *     `+db.example.net:5432`
+             */
             patterns: string[];
             /** Format: uuid */
             teamspace_id: string;
@@ -956,6 +962,7 @@ export interface components {
         RefusedService: {
             policies: string[];
             reason: string;
+            /** @description `shop/payment`, or a host outside the cluster: `db.example.net:5432` */
             service: string;
         };
         Replica: {
@@ -1057,6 +1064,8 @@ export interface components {
         SessionBegun: {
             /** @description A JWT; the laptop presents it inside its carriers. */
             grant: string;
+            /** @description Outside the cluster: `db.example.net:5432` */
+            hosts: string[];
             refused: components["schemas"]["RefusedService"][];
             services: components["schemas"]["GrantedService"][];
             session: components["schemas"]["Session"];

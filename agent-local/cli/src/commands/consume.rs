@@ -1,6 +1,6 @@
 //! `fairlead consume PATTERN…|list|clear`.
 
-use fairlead_model::{Pattern, Patterns, ServicePort, SessionKind};
+use fairlead_model::{Callee, Pattern, Patterns, ServicePort, SessionKind};
 use laptop_ipc::{
     FailureKind,
     daemon::{Reached, Request, Session, Teamspace},
@@ -23,7 +23,10 @@ impl Shown for Consumed {
         let rows = self.0.iter().map(|reached| {
             let ports = reached.ports.iter().map(|port| here(reached, *port)).collect::<Vec<_>>();
             [
-                reached.callee.service.to_string(),
+                reached
+                    .callee
+                    .service()
+                    .map_or_else(|| reached.callee.to_string(), ToString::to_string),
                 reached.name.clone(),
                 ports.join(","),
                 reached.address.to_string(),
@@ -71,7 +74,7 @@ pub(super) async fn begin(
     if proven.is_ok() {
         context.output.say(format!(
             "{} of teamspace `{}` can be reached by name.",
-            counted(session.services.iter().filter(|reached| reached.callee.pod.is_none()).count()),
+            counted(&session.services),
             session.teamspace.name
         ));
     }
@@ -85,10 +88,19 @@ pub(super) async fn begin(
     proven
 }
 
-fn counted(services: usize) -> String {
-    match services {
+/// Counts services, and hosts outside where there are any.
+fn counted(all: &[Reached]) -> String {
+    let services =
+        all.iter().filter(|reached| matches!(reached.callee, Callee::InCluster { pod: None, .. }));
+    let hosts = all.iter().filter(|reached| matches!(reached.callee, Callee::Outside { .. }));
+    let services = match services.count() {
         1 => "1 service".to_owned(),
         n => format!("{n} services"),
+    };
+    match hosts.count() {
+        0 => services,
+        1 => format!("{services} and 1 host outside"),
+        n => format!("{services} and {n} hosts outside"),
     }
 }
 

@@ -28,7 +28,7 @@ use laptop_ipc::RunFolder;
 use login::Way;
 
 use crate::{
-    args::{Args, ConsumeVerb, DaemonVerb, InterceptVerb, TeamspaceVerb, Verb},
+    args::{Args, ConsumeVerb, DaemonVerb, InterceptVerb, TeamspaceVerb, Verb, with_hosts},
     config::Folders,
     errors::CliError,
     output::Output,
@@ -92,8 +92,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Verb::Consume { verb: Some(ConsumeVerb::Clear { teamspace }), .. } => {
             consume::clear(context, teamspace).await
         }
-        Verb::Consume { verb: None, patterns, remap, of } => {
-            consume::begin(context, patterns, remap, of).await
+        Verb::Consume { verb: None, patterns, also, remap, of } => {
+            consume::begin(context, with_hosts(patterns, also), remap, of).await
         }
         Verb::Run(run) => run::run(context, run).await,
         Verb::Intercept { verb: Some(InterceptVerb::List), .. } => list::intercepts(context).await,

@@ -12,6 +12,7 @@ use laptop_footprint::{NETWORK, entry_of, with_entries_first};
 use laptop_ipc::{
     FailureKind,
     daemon::{Moved, Request, RunName, Session},
+    supervisor::cluster_names,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::process::Command;
@@ -22,7 +23,12 @@ use super::{
     proof::{self, Running},
     teamspace,
 };
-use crate::{args::Run, config, errors::CliError, inside::HOSTS};
+use crate::{
+    args::{Run, with_hosts},
+    config,
+    errors::CliError,
+    inside::HOSTS,
+};
 
 pub(super) async fn run(context: &Context<'_>, run: Run) -> Result<(), CliError> {
     can_have_names().await?;
@@ -31,7 +37,7 @@ pub(super) async fn run(context: &Context<'_>, run: Run) -> Result<(), CliError>
     if context.accounts.keep_proxies(&config::proxies()?)? {
         tell_daemon(context).await?;
     }
-    let patterns = Patterns::new(run.patterns).map_err(|error| {
+    let patterns = Patterns::new(with_hosts(run.patterns, run.also)).map_err(|error| {
         let hint = "for example: fairlead run --consume 'shop/*' -- npm test";
         CliError::new(FailureKind::Input, error.to_string(), hint)
     })?;
@@ -80,7 +86,7 @@ fn must_be_proven(session: &Session, seconds: u64) -> Result<(), CliError> {
 }
 
 fn where_it_is(name: &RunName) -> Vec<String> {
-    let host = format!("{}.{}", name.callee.short_name(), name.callee.service.namespace);
+    let host = name.callee.dns_name();
     let said = |&Moved { from, to }: &Moved| {
         format!("{host}:{from} is {host}:{}", ServicePort { port: to, ..from })
     };
@@ -103,9 +109,9 @@ fn become_program(names: &[RunName], program: &[std::ffi::OsString]) -> CliError
     let mut command = std::process::Command::new(ourselves);
     command.arg("inside").arg("--hosts").arg(hosts.as_raw_fd().to_string());
     if let Some(RunName { callee, address, .. }) = names.first() {
-        let (name, namespace) = (callee.short_name(), &callee.service.namespace);
-        let name = format!("{name}.{namespace}.svc.cluster.local");
-        command.arg("--proof").arg(name).arg(address.to_string());
+        // The last one is nobody else's.
+        let name = cluster_names(callee, false).pop();
+        command.arg("--proof").args(name).arg(address.to_string());
     }
     command.arg("--").args(program).envs(config::past_proxies(&exceptions(names)));
     // Whatever a test runs could read it.
@@ -126,8 +132,11 @@ fn hosts_for(names: &[RunName]) -> std::io::Result<fs::File> {
 fn exceptions(names: &[RunName]) -> Vec<String> {
     let mut except: BTreeSet<String> = BTreeSet::new();
     for RunName { callee, is_home, .. } in names {
-        except.insert(format!(".{}", callee.service.namespace));
-        except.extend(is_home.then(|| callee.short_name()));
+        match callee.service() {
+            Some(service) => except.insert(format!(".{}", service.namespace)),
+            None => except.insert(callee.dns_name()),
+        };
+        except.extend(is_home.then(|| cluster_names(callee, true).swap_remove(0)));
     }
     except.extend([".svc".to_owned(), ".cluster.local".to_owned(), format!("{NETWORK}/14")]);
     except.into_iter().collect()

@@ -1,4 +1,4 @@
-//! `fairlead trace URL|NAMESPACE/SERVICE`: one connection, followed from this laptop to the service and back.
+//! `fairlead trace URL|NAMESPACE/SERVICE|HOST:PORT`: one connection, followed from this laptop to the service and back.
 //!
 //! The hops between the redirect and the service are the daemon's to try. Of a service that has no session here, the hub
 //! says whether it could have one.
@@ -74,7 +74,7 @@ pub(super) async fn run(
             Some(here) => followed_here(here).await?,
             None => followed_elsewhere(context, traced, of).await?,
         };
-    let service = format!("{}:{}", wish.service, wish.port);
+    let service = format!("{}:{}", wish.callee, wish.port);
     let mut hops = vec![name];
     hops.extend(of_the_daemon(context, wish).await?);
     if let Traced::Url(url) = traced {
@@ -89,7 +89,7 @@ pub(super) async fn run(
 }
 
 async fn followed_here(here: Here) -> Result<Followed, CliError> {
-    let Here { teamspace, service, port, ports, name } = here;
+    let Here { teamspace, callee, port, ports, name } = here;
     let (name, address) = match name {
         Some((name, address)) => (hops::name(&name, address).await, Some(address)),
         None => (Hop::not_tried(Place::Name, "you intercept it, so it has no name here"), None),
@@ -97,10 +97,10 @@ async fn followed_here(here: Here) -> Result<Followed, CliError> {
     let port = port.unwrap_or(HTTP);
     if address.is_some() && !ports.contains(&port) {
         let listed = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let message = format!("you do not reach port {port} of {service}");
+        let message = format!("you do not reach port {port} of {callee}");
         return Err(CliError::new(FailureKind::NotFound, message, format!("you reach {listed}")));
     }
-    let wish = Wish { teamspace: teamspace.id, service, port };
+    let wish = Wish { teamspace: teamspace.id, callee, port };
     Ok(Followed { wish, teamspace, name, address })
 }
 
@@ -109,6 +109,11 @@ async fn followed_elsewhere(
     traced: &Traced,
     of: OfTeamspace,
 ) -> Result<Followed, CliError> {
+    if let Traced::Host(host) = traced {
+        let message = format!("you do not reach {host}");
+        let hint = format!("reach it: fairlead consume --also {host}");
+        return Err(CliError::new(FailureKind::NotFound, message, hint));
+    }
     let Some(words) = traced.words() else {
         let message = "no service that you reach has this name";
         let hint =
@@ -121,7 +126,7 @@ async fn followed_elsewhere(
     let services = hub.services(teamspace.id).await?;
     let name = not_reached(&words, &services, &teamspace.name);
     let port = words.port.or_else(|| first_port(&words, &services)).unwrap_or(HTTP);
-    let wish = Wish { teamspace: teamspace.id, service: words.service, port };
+    let wish = Wish { teamspace: teamspace.id, callee: words.service.into(), port };
     Ok(Followed { wish, teamspace, name, address: None })
 }
 

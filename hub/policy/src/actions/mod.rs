@@ -5,6 +5,7 @@ mod join_tokens;
 mod organization;
 mod people;
 mod policies;
+mod reach;
 mod service_accounts;
 mod services;
 mod sessions;
@@ -17,6 +18,7 @@ pub use join_tokens::{CreateJoinToken, DeleteJoinToken, ListJoinTokens};
 pub use organization::ManageOrganization;
 pub use people::{ListMembers, RemoveDevice, RemoveMember, RestoreMember, RoleHolder, SetRoles};
 pub use policies::{ListPolicies, PublishPolicies};
+pub use reach::{Reach, ReachExternal};
 pub use service_accounts::{
     CreateApiToken, CreateServiceAccount, DeleteServiceAccount, ListServiceAccounts, RevokeApiToken,
 };

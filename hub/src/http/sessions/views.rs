@@ -1,7 +1,7 @@
 //! Sessions as they are asked for and shown.
 
 use fairlead_model::{Protocol, ServicePort};
-use hub_store::{Granted, Wanted};
+use hub_store::Wanted;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -22,7 +22,8 @@ pub(super) enum NewSession {
     Consume {
         teamspace_id: Uuid,
         device_id: Uuid,
-        /// `shop/cart`, `shop/cart:8080`, `shop/*`, `*/cart`, `*/*:80`, `!shop/payment`
+        /// `shop/cart`, `shop/cart:8080`, `shop/*`, `*/cart`, `*/*:80`, `!shop/payment`; and outside the cluster
+        /// `+db.example.net:5432`
         patterns: Vec<String>,
     },
     Intercept {
@@ -39,7 +40,8 @@ pub(super) enum NewSession {
 /// All the words that a consume is about from here on.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct ConsumePatterns {
-    /// `shop/cart`, `shop/cart:8080`, `shop/*`, `*/cart`, `*/*:80`, `!shop/payment`
+    /// `shop/cart`, `shop/cart:8080`, `shop/*`, `*/cart`, `*/*:80`, `!shop/payment`; and outside the cluster
+    /// `+db.example.net:5432`
     pub(super) patterns: Vec<String>,
 }
 
@@ -57,6 +59,8 @@ pub(super) struct SessionBegun {
     /// A JWT; the laptop presents it inside its carriers.
     grant: String,
     services: Vec<GrantedService>,
+    /// Outside the cluster: `db.example.net:5432`
+    hosts: Vec<String>,
     refused: Vec<RefusedService>,
     /// Consumes: the words that brought nothing.
     unmatched: Vec<UnmatchedPattern>,
@@ -75,6 +79,7 @@ pub(super) struct GrantedService {
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct RefusedService {
+    /// `shop/payment`, or a host outside the cluster: `db.example.net:5432`
     service: String,
     reason: String,
     policies: Vec<String>,
@@ -216,8 +221,8 @@ impl From<SessionSeen> for Session {
     }
 }
 
-impl From<Granted> for GrantedService {
-    fn from(granted: Granted) -> Self {
+impl From<hub_store::GrantedService> for GrantedService {
+    fn from(granted: hub_store::GrantedService) -> Self {
         Self {
             namespace: granted.service.namespace.into(),
             name: granted.service.name.into(),
@@ -235,8 +240,8 @@ fn ports_of(ports: &[ServicePort], protocol: Protocol) -> Vec<u16> {
 
 impl From<ConsumeBegun> for SessionBegun {
     fn from(begun: ConsumeBegun) -> Self {
-        let refused = |refused: hub_policy::Refused<hub_policy::actions::Consume>| RefusedService {
-            service: refused.action.target.service.to_string(),
+        let refused = |refused: hub_policy::Refused<hub_policy::actions::Reach>| RefusedService {
+            service: refused.action.name(),
             reason: refused.denied.reason,
             policies: refused.denied.policies,
         };
@@ -248,7 +253,8 @@ impl From<ConsumeBegun> for SessionBegun {
         Self {
             session: SessionSeen { session: begun.session, may_end: true }.into(),
             grant: begun.grant,
-            services: begun.services.into_iter().map(GrantedService::from).collect(),
+            services: begun.granted.services.into_iter().map(GrantedService::from).collect(),
+            hosts: begun.granted.hosts.into_iter().map(String::from).collect(),
             refused: begun.refused.into_iter().map(refused).collect(),
             unmatched: begun.unmatched.into_iter().map(unmatched).collect(),
         }
@@ -260,7 +266,8 @@ impl From<InterceptBegun> for SessionBegun {
         Self {
             session: SessionSeen { session: begun.session, may_end: true }.into(),
             grant: begun.grant,
-            services: begun.services.into_iter().map(GrantedService::from).collect(),
+            services: begun.granted.services.into_iter().map(GrantedService::from).collect(),
+            hosts: Vec::new(),
             refused: Vec::new(),
             unmatched: Vec::new(),
         }

@@ -206,11 +206,12 @@ pub struct InterceptPort {
     #[prost(uint32, tag = "2")]
     pub laptop_port: u32,
 }
-/// One service of one session got its first connection: an audit fact.
+/// One service or host of one session got its first connection: an audit fact.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FirstUse {
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
+    /// None where it is a host outside the cluster.
     #[prost(message, optional, tag = "2")]
     pub service: ::core::option::Option<ServiceRef>,
     #[prost(uint32, tag = "3")]
@@ -218,6 +219,9 @@ pub struct FirstUse {
     /// "UDP"; empty for TCP.
     #[prost(string, tag = "4")]
     pub protocol: ::prost::alloc::string::String,
+    /// Outside the cluster: its name; empty for a service.
+    #[prost(string, tag = "5")]
+    pub host: ::prost::alloc::string::String,
 }
 /// This replica wants one more carrier of an intercept, beside those it has: each of them has bulk. The hub answers with a
 /// CarrierOffer to both ends, or not at all; the replica goes on with what it has.

@@ -1,0 +1,141 @@
+//! Hosts outside the cluster, as they were decided for a session: which it may reach, and which a grant may still name.
+
+use fairlead_model::{ExternalHost, SessionId};
+use hub_policy::{Permit, Refused, actions::Reach};
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use serde::Serialize;
+use sqlx::{PgConnection, types::Json};
+
+use crate::{Scoped, Session, StoreError, sessions::damaged};
+
+impl Scoped<'_> {
+    pub(crate) async fn granted_hosts(
+        &self,
+        id: SessionId,
+    ) -> Result<Vec<ExternalHost>, StoreError> {
+        let rows = sqlx::query!(
+            "select host, port from session_hosts
+             where org_id = $1 and session_id = $2 and allowed and not taken_out
+             order by host, port",
+            self.org.as_uuid(),
+            id.as_uuid()
+        )
+        .fetch_all(self.pool)
+        .await?;
+        rows.iter().map(|row| read(&row.host, row.port)).collect()
+    }
+
+    /// Lists the hosts that a grant may name which was minted after `since`: those that the session may reach, and those
+    /// that were taken out of it later than that.
+    pub async fn hosts_named_since(
+        &self,
+        id: SessionId,
+        since: Timestamp,
+    ) -> Result<Vec<ExternalHost>, StoreError> {
+        let rows = sqlx::query!(
+            "select host, port from session_hosts
+             where org_id = $1 and session_id = $2 and allowed
+               and (not taken_out or decided_at >= $3)",
+            self.org.as_uuid(),
+            id.as_uuid(),
+            since.to_sqlx() as _,
+        )
+        .fetch_all(self.pool)
+        .await?;
+        rows.iter().map(|row| read(&row.host, row.port)).collect()
+    }
+}
+
+fn read(host: &str, port: i32) -> Result<ExternalHost, StoreError> {
+    format!("{host}:{port}").parse().map_err(damaged)
+}
+
+/// One decision as it is remembered.
+#[derive(Debug, Serialize)]
+pub(crate) struct DecidedHost<'d> {
+    host: &'d str,
+    port: u16,
+    allowed: bool,
+    policies: &'d [String],
+    policy_version: u64,
+}
+
+impl<'d> DecidedHost<'d> {
+    /// Returns the decision, unless it is about a service.
+    pub(crate) fn yes(permit: &'d Permit<Reach>) -> Option<Self> {
+        let Reach::Host(reach) = permit.action() else { return None };
+        let decision = permit.decision();
+        Some(Self {
+            host: reach.target.host.name.as_str(),
+            port: reach.target.host.port.get(),
+            allowed: true,
+            policies: &decision.policies,
+            policy_version: decision.policy_version,
+        })
+    }
+
+    /// Returns the decision, unless it is about a service.
+    pub(crate) fn no(Refused { action, denied }: &'d Refused<Reach>) -> Option<Self> {
+        let Reach::Host(reach) = action else { return None };
+        Some(Self {
+            host: reach.target.host.name.as_str(),
+            port: reach.target.host.port.get(),
+            allowed: false,
+            policies: &denied.policies,
+            policy_version: denied.policy_version,
+        })
+    }
+}
+
+pub(crate) async fn remember(
+    connection: &mut PgConnection,
+    org: fairlead_model::OrgId,
+    session: SessionId,
+    decided: &[DecidedHost<'_>],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if decided.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "insert into session_hosts (org_id, session_id, host, port, allowed, policies, policy_version, decided_at)
+         select $1, $2, host, port, allowed, policies, policy_version, $4
+         from jsonb_to_recordset($3) as
+             new (host text, port integer, allowed boolean, policies text[], policy_version bigint)
+         on conflict (org_id, session_id, host, port)
+         do update set allowed = excluded.allowed, taken_out = false, policies = excluded.policies,
+                       policy_version = excluded.policy_version, decided_at = excluded.decided_at",
+        org.as_uuid(),
+        session.as_uuid(),
+        Json(decided) as _,
+        now.to_sqlx() as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes every host out of what a session may reach that is not among `stay`. That they were in it is remembered.
+pub(crate) async fn keep_only(
+    connection: &mut PgConnection,
+    session: &Session,
+    stay: &[DecidedHost<'_>],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let hosts: Vec<_> = stay.iter().map(|decided| decided.host.to_owned()).collect();
+    let ports: Vec<_> = stay.iter().map(|decided| i32::from(decided.port)).collect();
+    sqlx::query!(
+        "update session_hosts set taken_out = true, decided_at = $5
+         where org_id = $1 and session_id = $2 and allowed and not taken_out
+           and (host, port) not in (select * from unnest($3::text[], $4::integer[]))",
+        session.org.as_uuid(),
+        session.id.as_uuid(),
+        &hosts,
+        &ports,
+        now.to_sqlx() as _,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
