@@ -302,10 +302,8 @@ impl Stage {
             }
             "echo" => {
                 link.say(laptop_up::Message::Echo(Echo { number: 7 })).await;
-                match link.next().await {
-                    Ok(laptop_down::Message::Echo(Echo { number: 7 })) => "taken",
-                    other => panic!("not its echo: {other:?}"),
-                }
+                assert_eq!(link.echo().await, 7);
+                "taken"
             }
             "observed" => {
                 let message = observed(&session, Phase::Active, "");

@@ -291,6 +291,14 @@ impl LaptopLink {
     }
 
     /// Waits for the answer to a request for a carrier.
+    pub(crate) async fn echo(&mut self) -> u64 {
+        loop {
+            if let laptop_down::Message::Echo(echo) = self.next().await.expect("connected") {
+                return echo.number;
+            }
+        }
+    }
+
     pub(crate) async fn carrier(&mut self) -> Result<CarrierOffer, String> {
         loop {
             match self.next().await.expect("connected") {
