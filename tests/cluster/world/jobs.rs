@@ -11,9 +11,9 @@ use crate::intercepting::PATIENCE;
 const ACCOUNTS: &str = "/api/v1/service-accounts";
 /// Exit code of the command.
 const SIGNED_OUT: i32 = 31;
-/// Says what it sees of its environment, and asks until it is not answered any more.
-const PROGRAM: &str = "env; touch job-runs; \
-    while curl --silent --fail --max-time 5 http://frontend.shop:8080/; do sleep 0.1; done; echo cut";
+/// Says what it sees of its environment, and asks until it is not answered any more. That it was is seen from outside.
+const PROGRAM: &str = "env; while curl --silent --fail --max-time 5 http://frontend.shop:8080/; \
+    do touch job-runs; sleep 0.1; done; echo cut";
 
 pub(crate) fn stories() -> Vec<Story> {
     vec![Story::new("a job runs its program with a token, and is cut off with it", a_job)]
@@ -44,8 +44,8 @@ fn a_job(world: &World) -> anyhow::Result<()> {
     };
     let running = fairlead_tests::begin(job())?;
     let ran = ada.home().join("job-runs");
-    within(PATIENCE, "the job's program runs", || {
-        ensure!(ran.exists(), "it has not begun");
+    within(PATIENCE, "the job's program is answered", || {
+        ensure!(ran.exists(), "it has not been");
         Ok(())
     })?;
     let revoked = format!("/api/v1/api-tokens/{}", made["id"].as_str().context("an id")?);
