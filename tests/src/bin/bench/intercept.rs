@@ -32,11 +32,11 @@ pub(crate) fn bench(proxy_mode: ProxyMode, rounds: Option<u32>) -> anyhow::Resul
     })?;
     let sample = |of: fn(&Round) -> f64| seen.iter().map(of).collect::<Vec<_>>();
     Ok(vec![
-        Figure::p95("first request at the laptop (p95)", "ms", 1000.0, sample(|r| r.first_there)),
+        Figure::p95("first request at the laptop (p95)", "ms", 500.0, sample(|r| r.first_there)),
         Figure::p95(
             "every new connection at the laptop (p95)",
             "ms",
-            2000.0,
+            1500.0,
             sample(|r| r.all_there),
         ),
         Figure::p95(

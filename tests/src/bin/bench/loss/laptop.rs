@@ -16,7 +16,7 @@ pub(super) fn events() -> Vec<Event> {
             happens: killed,
             samples: vec![
                 Sample::of("laptop killed: pods alone answer after", "ms", 100.0),
-                Sample::of("laptop killed: restored after the grace and", "ms", 2000.0),
+                Sample::of("laptop killed: restored after the grace and", "ms", 1500.0),
             ],
         },
         Event {
@@ -24,7 +24,7 @@ pub(super) fn events() -> Vec<Event> {
             happens: silent,
             samples: vec![
                 Sample::of("laptop silent: pods alone answer after", "ms", 3500.0),
-                Sample::of("laptop silent: restored after the grace and", "ms", 2000.0),
+                Sample::of("laptop silent: restored after the grace and", "ms", 1500.0),
             ],
         },
     ]
