@@ -178,7 +178,8 @@ impl Inner {
             .filter(|(at, object)| is_listed(at) && selected(object))
             .map(|(_, object)| object.clone())
             .collect();
-        (200, json!({"metadata": {}, "items": items}))
+        let metadata = json!({"resourceVersion": self.version.to_string()});
+        (200, json!({"metadata": metadata, "items": items}))
     }
 
     fn patch(&mut self, path: &str, query: &str, body: Value) -> (u16, Value) {

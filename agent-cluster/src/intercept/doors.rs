@@ -1,5 +1,6 @@
 //! The listeners of each intercepted Service on this replica. A replica is listed in the slice only once it says that it
-//! listens where it was assigned to.
+//! listens where it was assigned to, and it says so only once it knows the pods, to whom it may have to lead the very
+//! first connection.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,6 +57,8 @@ pub(crate) struct Doors {
 struct Door {
     service: Arc<ServiceSeen>,
     pods: watch::Receiver<PodsSeen>,
+    /// They were listed once. Those of another selector are waited for by the connections themselves.
+    knows_pods: bool,
     /// Counts the pods; ends with the door.
     counting: AbortOnDropHandle<()>,
     listeners: BTreeMap<u16, Listener>,
@@ -87,9 +90,10 @@ impl Doors {
         let door = self
             .doors
             .entry(assignment.service.clone())
-            .or_insert_with(|| Door::of(client, service, counts));
+            .or_insert_with(|| Door::of(client, service, counts, &self.news));
         door.unassigned_since = None;
         door.follow_owner(client, service, counts);
+        door.knows_pods |= door.pods.borrow().synced;
         if let Some(session) = assignment.session {
             door.try_pods(session, service, &self.me, &self.news);
         }
@@ -147,11 +151,13 @@ impl Doors {
 
     pub(crate) fn listening(&self) -> Vec<(ServiceRef, BTreeSet<u16>)> {
         let ports = |door: &Door| door.listeners.keys().copied().collect();
-        self.doors.iter().map(|(service, door)| (service.clone(), ports(door))).collect()
+        let open = self.doors.iter().filter(|(_, door)| door.knows_pods);
+        open.map(|(service, door)| (service.clone(), ports(door))).collect()
     }
 
     pub(crate) fn listens(&self, service: &ServiceRef, ports: &BTreeSet<u16>) -> bool {
-        self.doors.get(service).is_some_and(|d| ports.iter().all(|p| d.listeners.contains_key(p)))
+        let listens = |door: &Door| ports.iter().all(|port| door.listeners.contains_key(port));
+        self.doors.get(service).is_some_and(|door| door.knows_pods && listens(door))
     }
 
     /// Returns the pods behind a Service whose door is open, once they are known.
@@ -172,10 +178,22 @@ impl Doors {
 }
 
 impl Door {
-    fn of(client: &Client, service: &Arc<ServiceSeen>, counts: &watch::Sender<Counts>) -> Self {
+    fn of(
+        client: &Client,
+        service: &Arc<ServiceSeen>,
+        counts: &watch::Sender<Counts>,
+        news: &Arc<Notify>,
+    ) -> Self {
         info!(service = %service.service, "Listening for {}", service.service);
         let pods = pods_behind(client, service);
+        let (mut listed, news) = (pods.clone(), Arc::clone(news));
+        tokio::spawn(async move {
+            if listed.wait_for(|pods| pods.synced).await.is_ok() {
+                news.notify_one();
+            }
+        });
         Self {
+            knows_pods: false,
             service: Arc::clone(service),
             counting: counting(service, &pods, counts),
             pods,

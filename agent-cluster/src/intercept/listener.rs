@@ -14,6 +14,7 @@ use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -31,6 +32,9 @@ use crate::{
 const CONNECTIONS_MAX: usize = 16_384;
 /// Idle connections to pods are probed after this long, so that a pod that vanished is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The pods behind another selector are listed within this time; then there are none.
+const PODS_LISTED: Duration = Duration::from_secs(2);
 
 /// Limits what all listeners of this process carry at once.
 pub(crate) fn connection_slots() -> Arc<Semaphore> {
@@ -150,8 +154,11 @@ async fn to_laptop(stream: TcpStream, taken: Taken) {
 
 async fn to_original(mut stream: TcpStream, client: IpAddr, route: &Route) {
     let ipv6 = route.service.cluster_ip.is_some_and(|ip| ip.is_ipv6());
+    let mut pods = route.pods.clone();
+    let known = timeout(PODS_LISTED, pods.wait_for(|pods| pods.synced)).await;
+    drop(known);
     let addresses = originals::addresses(
-        &route.pods.borrow(),
+        &pods.borrow(),
         &route.port,
         route.service.publish_not_ready,
         ipv6,
@@ -178,5 +185,46 @@ async fn to_original(mut stream: TcpStream, client: IpAddr, route: &Route) {
                 let _reset = socket.set_linger(Some(Duration::ZERO));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::{
+        made_up::{self, listed},
+        seen::Target,
+    };
+
+    #[tokio::test]
+    async fn a_connection_waits_until_the_pods_are_listed() {
+        let bound = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (pod, door) = (bound().await, bound().await);
+        let port = PortSeen {
+            name: String::new(),
+            port: 80,
+            protocol: "TCP".into(),
+            target: Target::Number(pod.local_addr().expect("bound").port()),
+            app_protocol: None,
+        };
+        let (pods_tx, pods) = watch::channel(PodsSeen::default());
+        let service = Arc::new(made_up::cart(json!({})));
+        let route = Route { service, port, hold: None, pods, agents: Arc::default() };
+
+        let mut client = TcpStream::connect(door.local_addr().expect("bound")).await.expect("open");
+        let (stream, peer) = door.accept().await.expect("it came");
+        let serving = tokio::spawn(async move { to_original(stream, peer.ip(), &route).await });
+        tokio::task::yield_now().await;
+        assert!(!serving.is_finished(), "who is behind the Service is not known yet");
+        pods_tx.send_replace(listed([made_up::pod("a", "127.0.0.1")]));
+        let (mut reached, _) = pod.accept().await.expect("the pod is reached");
+        reached.write_all(b"pod").await.expect("it listens");
+        drop(reached);
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).await.expect("answered");
+        assert_eq!(heard, "pod");
     }
 }

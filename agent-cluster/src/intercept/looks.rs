@@ -281,3 +281,14 @@ async fn a_replica_that_has_let_go_writes_nothing_more() {
     assert!(world.intercepts.cases.is_empty(), "somebody else is");
     assert!(world.observed.borrow().is_empty());
 }
+
+#[tokio::test]
+async fn a_replica_says_that_it_listens_once_it_knows_the_pods() {
+    let mut world = world();
+    world.cart_is(true, |_| {});
+    world.sees();
+    assert_eq!(world.state.borrow().listening, [], "nobody has listed them yet");
+    world.intercepts.doors.changed().await;
+    world.sees();
+    assert_eq!(world.state.borrow().listening.len(), 1);
+}
