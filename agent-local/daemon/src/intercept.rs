@@ -104,7 +104,7 @@ pub(crate) async fn take_carrier(keeper: Arc<Keeper>, offer: CarrierOffer) {
     let Some(turn) = keeper.sessions().live_mut(id).map(|s| s.next_turn(&replica)) else { return };
     let mut offer = Some(offer);
     let mut attempts = Attempts::default();
-    let mut moves = keeper.moves.clone();
+    let mut moves = keeper.moves.anew();
     while !attempts.are_used_up() {
         if let Some(offer) = offer.take() {
             match serve_carrier(&keeper, id, offer).await {
@@ -170,7 +170,7 @@ async fn serve_carrier(
     info!(session = %id, replica, path = %half.path, "Carrier is up");
     let room = Arc::new(Semaphore::new(STREAMS_MAX));
     let _looked_after =
-        Task(tokio::spawn(end_if_left_behind(acceptor.handle().clone(), keeper.moves.clone())));
+        Task(tokio::spawn(end_if_left_behind(acceptor.handle().clone(), keeper.moves.anew())));
     while let Some(incoming) = acceptor.next().await {
         match incoming {
             Incoming::Grant(grant) => grant.refuse("a laptop takes no grants"),

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fairlead_model::timers::{LAPTOP_BEAT_ANSWER, LINK_DEAD, LINK_HEARTBEAT};
+use fairlead_model::timers::{LAPTOP_MOVED_ANSWER, LINK_DEAD, LINK_HEARTBEAT};
 use fairlead_tunnel::{
     Backoff,
     connect::{Connector, HubError, HubTrust, TrustError, dial_hub, is_decision},
@@ -320,9 +320,9 @@ impl Patience {
         Self { ends: Instant::now() + LINK_DEAD, is_short: false }
     }
 
-    /// Of a laptop that moved, the hub may not hear anything any more.
+    /// Of a laptop that moved, the hub may not hear anything any more. To begin anew for nothing costs little.
     fn becomes_short(&mut self) {
-        let ends = self.ends.min(Instant::now() + LAPTOP_BEAT_ANSWER);
+        let ends = self.ends.min(Instant::now() + LAPTOP_MOVED_ANSWER);
         *self = Self { ends, is_short: true };
     }
 }
@@ -407,7 +407,7 @@ mod tests {
         let mut patience = Patience::begin();
         let begun = Instant::now();
         patience.becomes_short();
-        assert!(patience.is_short && patience.ends == begun + LAPTOP_BEAT_ANSWER);
+        assert!(patience.is_short && patience.ends == begun + LAPTOP_MOVED_ANSWER);
 
         let mut patience = Patience::begin();
         tokio::time::advance(LINK_DEAD).await;

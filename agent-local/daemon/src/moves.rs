@@ -24,10 +24,10 @@ const ADDRESS_CHANGES: u32 = 0x10 | 0x100;
 const LOOK: Duration = Duration::from_secs(1);
 /// Two clocks that are read one after the other differ by much less.
 const SLEPT_MIN: Duration = Duration::from_millis(500);
-/// Addresses that come and go count as one move within this time.
-const QUIET: Duration = Duration::from_secs(1);
+/// Addresses that come and go count as one move within this time. Whoever waits for a connection waits for this, too.
+const QUIET: Duration = Duration::from_millis(250);
 
-/// A look-out for moves. Each clone sees each of them.
+/// A look-out for moves. Each clone sees each of them that it has not seen yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Moves(watch::Receiver<u64>);
 
@@ -44,6 +44,13 @@ impl Moves {
     pub(crate) fn staged() -> (watch::Sender<u64>, Self) {
         let (moves_tx, moves_rx) = watch::channel(0);
         (moves_tx, Self(moves_rx))
+    }
+
+    /// Returns one that sees those that are still to come: for what begins where the laptop is now.
+    pub(crate) fn anew(&self) -> Self {
+        let mut moves = self.0.clone();
+        moves.mark_unchanged();
+        Self(moves)
     }
 
     /// Waits for a move that nobody has waited for here.
@@ -193,7 +200,10 @@ mod tests {
         assert!(moves.or_after(long).await);
         assert_eq!(begun.elapsed(), Duration::ZERO);
         assert!(!moves.or_after(long).await, "it counts once");
+        moves_tx.send_modify(|moves| *moves += 1);
+        assert!(!moves.anew().or_after(long).await, "it was before");
         drop(moves_tx);
+        assert!(moves.or_after(long).await);
         assert!(!moves.or_after(long).await);
     }
 

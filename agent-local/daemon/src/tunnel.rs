@@ -4,11 +4,11 @@
 //! Each carrier is shown the session's grant before streams use it, and each renewed one. A carrier that is lost takes
 //! its streams along and nothing else: the session is what it was while another one lives.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, pin::pin, sync::Arc};
 
 use fairlead_model::{
     Phase, SessionId, SessionKind,
-    timers::{LAPTOP_BEAT, LAPTOP_BEAT_ANSWER},
+    timers::{LAPTOP_BEAT, LAPTOP_BEAT_ANSWER, LAPTOP_MOVED_ANSWER},
 };
 use fairlead_tunnel::{
     OpenFailed, Opener,
@@ -18,7 +18,7 @@ use fairlead_wire::open::Refused;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{interval, sleep},
+    time::{interval, sleep, timeout},
 };
 use tracing::{debug, info, warn};
 
@@ -27,6 +27,7 @@ use crate::{
     carriers::{CarrierError, dial, give_up},
     keeper::Keeper,
     link::with_causes,
+    offers::NoOffer,
     probe,
     session::Task,
 };
@@ -43,7 +44,7 @@ pub(crate) fn begin(keeper: &Arc<Keeper>, id: SessionId) {
 /// Keeps the tunnel for as long as the session lives.
 async fn keep(keeper: Arc<Keeper>, id: SessionId) {
     let mut attempts = Attempts::default();
-    let mut moves = keeper.moves.clone();
+    let mut moves = keeper.moves.anew();
     loop {
         if !keeper.link.is_connected() {
             let reason = "the hub is not connected: fairlead status says why".to_owned();
@@ -64,6 +65,8 @@ async fn keep(keeper: Arc<Keeper>, id: SessionId) {
                 carry(&keeper, id, shown, || grown(&keeper, id, &replica)).await;
                 keeper.observe(id, Phase::Preparing, Some("the carrier was lost".to_owned()));
             }
+            // The next link is waited for above.
+            Err(CarrierError::NotOffered(NoOffer::NotConnected)) => continue,
             Err(error) if attempts.failed(error.tries()) => return give_up(keeper, id, error),
             Err(error) => keeper.observe(id, Phase::Preparing, Some(with_causes(&error))),
         }
@@ -222,12 +225,14 @@ async fn look_after(
     mut grant_rx: watch::Receiver<String>,
 ) {
     let mut beat = interval(LAPTOP_BEAT);
-    let mut moves = keeper.moves.clone();
+    let mut moves = keeper.moves.anew();
     let mut refused = None::<String>;
     loop {
         let is_owed = tokio::select! {
             () = moves.next() => {
-                beat.reset_immediately();
+                if !is_found_again(keeper, id, opener).await {
+                    return info!(session = %id, "Carrier does not answer after a move");
+                }
                 false
             }
             end = opener.closed() => return info!(session = %id, "Carrier lost: {end}"),
@@ -264,6 +269,18 @@ async fn look_after(
     }
 }
 
+/// Says whether a carrier still answers after a move. Until it does it is offered to no new connection: those wait for
+/// it, or for another one if that takes too long. What is open on it is given as much time as always.
+async fn is_found_again(keeper: &Keeper, id: SessionId, opener: &Opener) -> bool {
+    leave_out(keeper, id, |other| other.handle().is_same(opener.handle()));
+    let mut answer = pin!(opener.beat(LAPTOP_BEAT_ANSWER));
+    if let Ok(answer) = timeout(LAPTOP_MOVED_ANSWER, &mut answer).await {
+        return answer.is_ok() && publish(keeper, id, opener);
+    }
+    opener.handle().drain();
+    answer.await.is_ok()
+}
+
 /// Returns when a further carrier has had no bulk for a while and what was open on it has ended.
 async fn spare(keeper: &Keeper, id: SessionId, opener: &Opener) {
     let Some(mut openers_rx) = openers_of(keeper, id) else { return };
@@ -287,6 +304,8 @@ fn retired(keeper: &Keeper, id: SessionId, opener: &Opener) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use fairlead_model::TeamspaceId;
     use fairlead_tunnel::pool::FURTHER_QUIET;
     use fairlead_wire::open::Refusal;
@@ -301,13 +320,14 @@ mod tests {
         keeper: Arc<Keeper>,
         id: SessionId,
         agent: Agent,
+        moves_tx: watch::Sender<u64>,
         grown_tx: mpsc::Sender<Shown>,
         carrying: JoinHandle<()>,
     }
 
     impl Grows {
         async fn from(first: impl AsyncFnOnce(&Agent) -> Opener) -> Self {
-            let (_folder, keeper) = stage::keeper();
+            let (_folder, keeper, moves_tx) = stage::keeper_that_moves();
             let id = stage::consume(&keeper, TeamspaceId::generate());
             let agent = Agent::which_refuses(Refusal::Unreachable, "not of interest");
             let (grown_tx, grown_rx) = mpsc::channel(1);
@@ -317,7 +337,11 @@ mod tests {
                 let grown = || async { grown_rx.lock().await.recv().await.expect("it grows") };
                 carry(&held, id, first, grown).await;
             });
-            Self { _folder, keeper, id, agent, grown_tx, carrying }
+            Self { _folder, keeper, id, agent, moves_tx, grown_tx, carrying }
+        }
+
+        fn moves(&self) {
+            self.moves_tx.send_modify(|moves| *moves += 1);
         }
 
         async fn grows(&self) -> Opener {
@@ -428,7 +452,28 @@ mod tests {
             Instant::now()
         };
         let (moved, ended) = tokio::join!(story, ended);
-        assert_eq!(ended - moved, LAPTOP_BEAT_ANSWER);
+        assert_eq!(ended - moved, LAPTOP_BEAT_ANSWER, "what is open on it is given time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_move_new_connections_take_no_carrier_that_has_not_answered() {
+        let mut first = None;
+        let grows = Grows::from(async |agent| first.insert(agent.opener().await).clone()).await;
+        grows.has(1).await;
+        let first = first.take().expect("made");
+        let mut openers_rx = openers_of(&grows.keeper, grows.id).expect("lives");
+        grows.moves();
+        openers_rx.changed().await.expect("lives");
+        grows.has(1).await;
+        assert!(first.takes_streams(), "it answers");
+        grows.agent.hangs();
+        sleep(LAPTOP_BEAT / 5).await;
+        grows.moves();
+        let moved = Instant::now();
+        grows.has(0).await;
+        assert_eq!(moved.elapsed(), Duration::ZERO);
+        grows.carrying.await.expect("no panic");
+        assert_eq!(moved.elapsed(), LAPTOP_MOVED_ANSWER, "another one is asked for");
     }
 
     #[tokio::test(start_paused = true)]

@@ -95,6 +95,9 @@ pub const LAPTOP_OFFER: Duration = s(15);
 pub const LAPTOP_BEAT: Duration = s(5);
 /// A beat of the laptop is answered within this time.
 pub const LAPTOP_BEAT_ANSWER: Duration = s(3);
+/// After a move, link and carriers that have not answered within this time are not waited for any more: whatever begins
+/// takes new ones. Short enough for both to be made before a new connection has waited in vain.
+pub const LAPTOP_MOVED_ANSWER: Duration = s(1);
 /// A session this young may be missing from a welcome that was written before it began.
 pub const LAPTOP_SESSION_YOUNG: Duration = s(10);
 /// By then the agent knows that an intercept is over, and opens no more streams.
@@ -111,6 +114,7 @@ pub const DAEMON_END: Duration = s(5);
 // Who would cut first is not left to whoever changes a number.
 const _: () =
     assert!(AGENT_HEARS.as_millis() + LEAVE_FINISH.as_millis() <= LEAVE_WAY_OPEN.as_millis());
+const _: () = assert!(LAPTOP_MOVED_ANSWER.as_millis() * 2 < LAPTOP_QUEUE.as_millis());
 const _: () = assert!(DAEMON_FAREWELL.as_millis() < DAEMON_END.as_millis());
 
 /// Names and redirects are proven this often.

@@ -25,6 +25,7 @@ mod owners;
 mod pen;
 mod refused;
 mod replica_lost;
+mod roaming;
 mod start_and_restore;
 mod stray_agent;
 
@@ -52,6 +53,7 @@ fn stories() -> Vec<Story> {
         hard::stories(),
         owners::stories(),
         laptop_lost::stories(),
+        in_one_mode(roaming::stories()),
         deaths::stories(),
         chaos::stories(),
         replica_lost::stories(),
