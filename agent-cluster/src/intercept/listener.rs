@@ -157,12 +157,8 @@ async fn to_original(mut stream: TcpStream, client: IpAddr, route: &Route) {
     let mut pods = route.pods.clone();
     let known = timeout(PODS_LISTED, pods.wait_for(|pods| pods.synced)).await;
     drop(known);
-    let addresses = originals::addresses(
-        &pods.borrow(),
-        &route.port,
-        route.service.publish_not_ready,
-        ipv6,
-    );
+    let addresses =
+        originals::addresses(&pods.borrow(), &route.port, route.service.publish_not_ready, ipv6);
     let addresses = originals::preferred_by(client, addresses);
     let mut pod = match originals::connect(&addresses).await {
         Ok(pod) => pod,
