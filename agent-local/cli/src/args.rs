@@ -1,12 +1,20 @@
-//! The command line: every verb, its arguments, and the help that teaches it.
+//! The command line: every verb, its arguments, and the help that teaches it. Second words are in `second.rs`, and what
+//! `run` takes in `run.rs`.
 
-use std::{ffi::OsString, os::fd::RawFd, path::PathBuf};
+mod run;
+mod second;
+
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueHint};
-use fairlead_model::{ExternalHost, Pattern, ServiceRef};
+use fairlead_model::{ExternalHost, Pattern};
 use laptop_account::HubUrl;
 use laptop_ipc::RunFolder;
 
+pub(crate) use self::{
+    run::{Inside, Job, Run},
+    second::{ConsumeVerb, DaemonVerb, InterceptVerb, ServiceAccountVerb, TeamspaceVerb},
+};
 use crate::{errors::EXIT_CODES, output::Format, target::Target, traced::Traced};
 
 const HELP_WIDTH: usize = 100;
@@ -323,154 +331,15 @@ Examples:
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Run {
-    /// What to reach
-    #[arg(long = "consume", required_unless_present = "also", num_args = 1.., value_name = "PATTERN")]
-    pub(crate) patterns: Vec<Pattern>,
-    /// Also reach this host outside the cluster, through it and by its own name; can be repeated
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) also: Vec<ExternalHost>,
-    /// How many seconds to wait until a service has answered
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=45))]
-    pub(crate) timeout: u64,
-    /// Take other ports where a service's own cannot be had, and say which
-    #[arg(long)]
-    pub(crate) remap: bool,
-    #[command(flatten)]
-    pub(crate) of: OfTeamspace,
-    #[command(flatten)]
-    pub(crate) job: Job,
-    /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "PROGRAM")]
-    pub(crate) program: Vec<OsString>,
-}
-
-/// How a CI job says who it is, without a sign-in before.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Job {
-    /// Sign in first as a service account, with the token in this file, in place of the one in FAIRLEAD_TOKEN
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) token_file: Option<PathBuf>,
-    /// With a token: the hub, in place of the one in FAIRLEAD_HUB or the one used last
-    #[arg(long, value_name = "URL")]
-    pub(crate) hub: Option<HubUrl>,
-    /// With a token: trust this authority (PEM) to sign the hub's certificate
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) ca_file: Option<PathBuf>,
-}
-
-/// What the second process of `run` is told.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Inside {
-    /// Descriptor of the hosts file that the program shall see; without it, only see whether that can be done
-    #[arg(long)]
-    pub(crate) hosts: Option<RawFd>,
-    /// A name of it, and where it must lead
-    #[arg(long, num_args = 2, value_names = ["NAME", "ADDRESS"])]
-    pub(crate) proof: Vec<String>,
-    #[arg(last = true)]
-    pub(crate) program: Vec<OsString>,
-}
-
-#[derive(Debug, clap::Args)]
 pub(crate) struct OfTeamspace {
     /// Teamspace, in place of the chosen one
     #[arg(short, long, value_name = "NAME")]
     pub(crate) teamspace: Option<String>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum TeamspaceVerb {
-    /// List the teamspaces you may see
-    List,
-    /// Choose the teamspace that commands mean, and whose services have the cluster's names
-    Use {
-        /// Name of the teamspace
-        name: String,
-    },
-    /// Accept another key of a teamspace, after comparing it with the one in the agent's log
-    Trust {
-        /// Name of the teamspace
-        name: String,
-        /// The key's thumbprint, `SHA256:…`
-        thumbprint: fairlead_model::Thumbprint,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ServiceAccountVerb {
-    /// List the service accounts and their tokens
-    List,
-    /// Make a service account
-    Create {
-        /// Lower-case letters, digits and `-`
-        name: String,
-        /// What it may do: developer consumes and intercepts, viewer looks
-        #[arg(long = "role", value_name = "ROLE", default_value = "developer")]
-        roles: Vec<String>,
-        /// Only in this teamspace (several times: in each of them); everywhere when none is named
-        #[arg(short, long = "teamspace", value_name = "NAME")]
-        teamspaces: Vec<String>,
-    },
-    /// Delete a service account; its tokens and everything that lives by them end
-    Delete {
-        /// Name of the service account
-        name: String,
-    },
-    /// Make a token and print it
-    Token {
-        /// Name of the service account
-        name: String,
-        /// What it is for, which the list shows
-        #[arg(long = "for", value_name = "PURPOSE")]
-        purpose: String,
-        /// How long it lives: 30 when it is not said, and at most 90
-        #[arg(long, value_name = "DAYS")]
-        days: Option<u16>,
-    },
-    /// Revoke a token; whatever signed in with it is out
-    Revoke {
-        /// Its id, as listed
-        token: String,
-    },
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub(crate) enum ConsumeVerb {
-    /// List what is reached, and where
-    List,
-    /// Reach nothing any more, or nothing of one teamspace
-    Clear {
-        /// Only this teamspace
-        #[arg(short, long, value_name = "NAME")]
-        teamspace: Option<String>,
-    },
-}
-
-#[derive(Debug, Clone, Copy, Subcommand)]
-pub(crate) enum DaemonVerb {
-    /// Run it until Ctrl-C, and log to this terminal
-    Run {
-        /// What it does in any case
-        #[arg(long)]
-        foreground: bool,
-    },
-}
-
-#[derive(Debug, Clone, Copy, Subcommand)]
-pub(crate) enum InterceptVerb {
-    /// List the intercepts of this laptop
-    List,
-}
-
 /// Returns all the words of a consume: a host is one that says so.
 pub(crate) fn with_hosts(patterns: Vec<Pattern>, also: Vec<ExternalHost>) -> Vec<Pattern> {
     patterns.into_iter().chain(also.into_iter().map(Pattern::from)).collect()
-}
-
-/// What `leave` was given.
-pub(crate) fn as_service(word: &str) -> Option<ServiceRef> {
-    word.parse().ok()
 }
 
 #[cfg(test)]
@@ -513,17 +382,6 @@ mod tests {
         assert_eq!(words, ["+db.example.net:5432", "+a.b:1"]);
         let args = Args::try_parse_from(["fairlead", "consume", "list"]).expect("valid");
         assert!(matches!(args.verb, Verb::Consume { verb: Some(ConsumeVerb::List), .. }));
-    }
-
-    #[test]
-    fn what_the_program_is_told_is_not_taken_for_ours() {
-        let words = ["fairlead", "run", "--consume", "shop/*", "!shop/pay", "--", "ls", "--remap"];
-        let args = Args::try_parse_from(words).expect("valid");
-        let Verb::Run(run) = args.verb else { panic!("{args:?}") };
-        assert_eq!((run.patterns.len(), run.remap), (2, false));
-        assert_eq!(run.program, ["ls", "--remap"]);
-        Args::try_parse_from(["fairlead", "run", "--", "ls"]).expect_err("nothing to reach");
-        Args::try_parse_from(["fairlead", "run", "--consume", "shop/*"]).expect_err("no program");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! `fairlead leave ID|SERVICE|--all`.
 
-use fairlead_model::Phase;
+use fairlead_model::{Phase, ServiceRef};
 use laptop_ipc::{
     FailureKind,
     daemon::{Answer, Request, Session},
 };
 
 use super::Context;
-use crate::{args::as_service, errors::CliError, parts::unexpected};
+use crate::{errors::CliError, parts::unexpected};
 
 pub(super) async fn run(context: &Context<'_>, session: Option<&str>) -> Result<(), CliError> {
     let request = match session {
@@ -51,6 +51,11 @@ fn found<'a>(word: &str, sessions: &'a [Session]) -> Result<&'a Session, CliErro
             "write more of the id: fairlead list",
         )),
     }
+}
+
+/// What `leave` was given.
+fn as_service(word: &str) -> Option<ServiceRef> {
+    word.parse().ok()
 }
 
 #[cfg(test)]
