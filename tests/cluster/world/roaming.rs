@@ -18,7 +18,7 @@ pub(crate) fn stories() -> Vec<Story> {
 fn moves(world: &World) -> anyhow::Result<()> {
     while_intercepting(world, |scene| {
         scene.ada.fairlead(&["consume", "shop/*"])?.ok()?;
-        scene.ada.asks("http://frontend.shop")?;
+        scene.ada.asks("http://catalog.shop")?;
         let session = session(scene)?;
         let mut elsewhere = None;
         resumes(scene, || {
@@ -41,7 +41,7 @@ fn resumes(scene: &Scene<'_>, goes: impl FnOnce() -> anyhow::Result<()>) -> anyh
     let moved = Instant::now();
     while moved.elapsed() < SETTLED {
         let at = moved.elapsed();
-        let asked = scene.ada.asks("http://frontend.shop");
+        let asked = scene.ada.asks("http://catalog.shop");
         asked.with_context(|| format!("{} ms after the move", at.as_millis()))?;
     }
     scene.intercept_goes_on()?;
