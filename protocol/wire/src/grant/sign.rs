@@ -37,7 +37,6 @@ impl fmt::Debug for GrantSigner {
 
 #[cfg(test)]
 mod tests {
-
     use super::super::{
         GrantedService,
         world::{World, port},
