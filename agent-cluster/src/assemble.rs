@@ -19,7 +19,12 @@ use crate::{
     enrol::{self, Enrolled},
     grants::Grants,
     health::{self, Ready},
-    intercept::{Intercepts, Wires, holds::Holds, originals::Counts},
+    intercept::{
+        Intercepts, Wires,
+        holds::Holds,
+        originals::Counts,
+        traffic::{Traffic, falls_quiet},
+    },
     janitor,
     link::Link,
     listen::dual_stack,
@@ -36,13 +41,13 @@ use crate::{
 const ASKED_QUEUE: usize = 256;
 /// Sessions for which the hub is to be asked for a further carrier. Who finds it full asks again.
 const FURTHER_QUEUE: usize = 64;
-/// kube-proxy sends new connections for so long after an endpoint has left.
+/// Where no connection has come for so long after an endpoint has left, kube-proxy of no node sends any more.
 const PROXIES_FOLLOW: Duration = Duration::from_millis(1500);
 const NO_API: &str = "the cluster's API cannot be reached: is this a pod with a service account?";
 const API_CONNECT: Duration = Duration::from_secs(5);
 /// No answer is awaited for longer, watches included: they say something at least every `WATCH_SECONDS`.
 const API_SILENT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
-/// Connections under way may finish; the pod's grace period is 60 s.
+/// From then on; connections under way may finish. The pod's grace period is 60 s.
 const CONNECTIONS_FINISH: Duration = Duration::from_secs(20);
 
 /// Runs the agent until it is told to stop, then takes it out of the cluster's way.
@@ -86,8 +91,8 @@ struct Parts {
     drained: oneshot::Receiver<()>,
     peers_stopping: CancellationToken,
     leaving: CancellationToken,
-    /// How many connections of intercepts are open.
-    open: watch::Receiver<usize>,
+    /// The connections of intercepts.
+    traffic: watch::Receiver<Traffic>,
     consumes: TaskTracker,
 }
 
@@ -171,22 +176,23 @@ impl Parts {
             stopping: stopping.clone(),
         };
         let (drained_tx, drained) = oneshot::channel();
-        let (open_tx, open) = watch::channel(0);
-        tokio::spawn(Intercepts::new(client, run, wires, open_tx).run(drained_tx));
-        Ok(Self { inventory, stopping, drained, peers_stopping, leaving, open, consumes })
+        let (traffic_tx, traffic) = watch::channel(Traffic::default());
+        tokio::spawn(Intercepts::new(client, run, wires, traffic_tx).run(drained_tx));
+        Ok(Self { inventory, stopping, drained, peers_stopping, leaving, traffic, consumes })
     }
 
     /// Endpoints leave, then the Lease and the hub, so that laptops find another replica; then what is still open may
     /// finish.
-    async fn end(mut self) {
+    async fn end(self) {
         self.stopping.cancel();
         let _task_gone = self.drained.await;
         self.peers_stopping.cancel();
         self.leaving.cancel();
-        tokio::time::sleep(PROXIES_FOLLOW).await;
-        self.consumes.close();
-        let finished =
-            async { tokio::join!(self.open.wait_for(|open| *open == 0), self.consumes.wait()) };
+        let finished = async {
+            falls_quiet(self.traffic, PROXIES_FOLLOW).await;
+            self.consumes.close();
+            self.consumes.wait().await;
+        };
         let in_time = tokio::time::timeout(CONNECTIONS_FINISH, finished).await.is_ok();
         info!(in_time, "Stopped");
     }

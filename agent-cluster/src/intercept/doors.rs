@@ -12,16 +12,17 @@ use std::{
 use fairlead_model::{InterceptPort, ServiceRef, SessionId};
 use kube::Client;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::{
     assignment::Assignment,
     hold::Hold,
-    listener::{Listener, Route, connection_slots},
+    listener::{Listener, Route},
     originals::{self, Counts},
     preflight,
+    traffic::{Connections, Traffic},
 };
 use crate::{
     seen::{PodsSeen, ServiceSeen},
@@ -45,7 +46,7 @@ pub(crate) struct Doors {
     client: Client,
     /// This replica, as a person would look for it.
     me: String,
-    slots: Arc<Semaphore>,
+    connections: Connections,
     doors: BTreeMap<ServiceRef, Door>,
     /// Rung when a door has learned something.
     news: Arc<Notify>,
@@ -70,7 +71,7 @@ struct Door {
 impl Doors {
     pub(crate) fn new(client: Client, me: String, counts: watch::Sender<Counts>) -> Self {
         let (doors, news) = (BTreeMap::new(), Arc::new(Notify::new()));
-        Self { client, me, slots: connection_slots(), doors, news, counts }
+        Self { client, me, connections: Connections::none(), doors, news, counts }
     }
 
     /// Waits until a door has learned something.
@@ -110,7 +111,7 @@ impl Doors {
                 pods: door.pods.clone(),
                 agents: Arc::clone(agents),
             };
-            door.listen(assigned.listen, route, &self.slots);
+            door.listen(assigned.listen, route, &self.connections);
         }
         let wanted = assignment.listens_on();
         door.listeners.retain(|listen, _| wanted.contains(listen));
@@ -172,8 +173,8 @@ impl Doors {
         others.flat_map(|(_, door)| door.listeners.keys().copied()).collect()
     }
 
-    pub(crate) fn connections(&self) -> usize {
-        super::listener::connections(&self.slots)
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.connections.traffic()
     }
 }
 
@@ -247,12 +248,12 @@ impl Door {
         self.trial = Some((session, reach_rx));
     }
 
-    fn listen(&mut self, listen: u16, route: Route, slots: &Arc<Semaphore>) {
+    fn listen(&mut self, listen: u16, route: Route, connections: &Connections) {
         if let Some(listener) = self.listeners.get(&listen) {
             listener.turn(route);
             return;
         }
-        match Listener::open(listen, route, Arc::clone(slots)) {
+        match Listener::open(listen, route, connections.clone()) {
             Ok(listener) => {
                 self.listeners.insert(listen, listener);
             }

@@ -13,7 +13,7 @@ use fairlead_tunnel::copy;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,29 +22,18 @@ use tracing::{debug, warn};
 use super::{
     hold::{Hold, Taken},
     originals, probe,
+    traffic::Connections,
 };
 use crate::{
     listen::dual_stack,
     seen::{PodsSeen, PortSeen, ServiceSeen},
 };
 
-/// Connections of all intercepts together; beyond it new ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 16_384;
 /// Idle connections to pods are probed after this long, so that a pod that vanished is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The pods behind another selector are listed within this time; then there are none.
 const PODS_LISTED: Duration = Duration::from_secs(2);
-
-/// Limits what all listeners of this process carry at once.
-pub(crate) fn connection_slots() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(CONNECTIONS_MAX))
-}
-
-/// Counts the connections of all listeners.
-pub(crate) fn connections(slots: &Semaphore) -> usize {
-    CONNECTIONS_MAX.saturating_sub(slots.available_permits())
-}
 
 /// What a listener needs to know for the next connection; replaced while it listens.
 #[derive(Clone, Debug)]
@@ -67,11 +56,15 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Opens `listen` on every address of the pod.
-    pub(crate) fn open(listen: u16, route: Route, slots: Arc<Semaphore>) -> std::io::Result<Self> {
+    pub(crate) fn open(
+        listen: u16,
+        route: Route,
+        connections: Connections,
+    ) -> std::io::Result<Self> {
         let socket = dual_stack(listen)?;
         let (route_tx, route_rx) = watch::channel(Arc::new(route));
         let ends = CancellationToken::new();
-        tokio::spawn(accept(socket, route_rx, slots, ends.clone()));
+        tokio::spawn(accept(socket, route_rx, connections, ends.clone()));
         Ok(Self { route: route_tx, ends })
     }
 
@@ -95,7 +88,7 @@ impl Drop for Listener {
 async fn accept(
     listener: TcpListener,
     route: watch::Receiver<Arc<Route>>,
-    slots: Arc<Semaphore>,
+    connections: Connections,
     ends: CancellationToken,
 ) {
     loop {
@@ -105,7 +98,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let slot = Arc::clone(&slots).acquire_owned().await.expect("never closed");
+                let slot = connections.arrived().await;
                 let route = Arc::clone(&route.borrow());
                 let ends = ends.clone();
                 tokio::spawn(async move {

@@ -72,7 +72,7 @@ fn world() -> World {
     };
     let client = FakeCluster::default().client();
     let world = World {
-        intercepts: Intercepts::new(client, run, wires, watch::Sender::new(0)),
+        intercepts: Intercepts::new(client, run, wires, watch::Sender::default()),
         session,
         inventory: inventory_tx,
         peers: peers_tx,

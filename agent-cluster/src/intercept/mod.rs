@@ -22,6 +22,7 @@ pub(crate) mod plan;
 mod plans;
 pub(crate) mod preflight;
 mod probe;
+pub(crate) mod traffic;
 mod work;
 mod writing;
 
@@ -41,7 +42,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::{assignment::Assignment, case::Case, doors::Doors, holds::Holds, work::Done};
+use self::{
+    assignment::Assignment, case::Case, doors::Doors, holds::Holds, traffic::Traffic, work::Done,
+};
 use crate::{
     config::Run,
     names::Owner,
@@ -89,8 +92,8 @@ pub(crate) struct Intercepts {
     ended: BTreeMap<SessionId, EndedSession>,
     works: JoinSet<Done>,
     knocks: JoinSet<()>,
-    /// How many connections go through this replica.
-    open: watch::Sender<usize>,
+    /// The connections that go through this replica.
+    traffic: watch::Sender<Traffic>,
     started_at: Instant,
     stopping_since: Option<Instant>,
     /// Nothing leads here any more. What was last seen of the Lease says nothing about who writes from now on.
@@ -131,7 +134,7 @@ impl Intercepts {
         client: Client,
         run: Arc<Run>,
         wires: Wires,
-        open: watch::Sender<usize>,
+        traffic: watch::Sender<Traffic>,
     ) -> Self {
         let me = AgentEndpoint {
             pod: run.pod_name.clone(),
@@ -152,7 +155,7 @@ impl Intercepts {
             ended: BTreeMap::new(),
             works: JoinSet::new(),
             knocks: JoinSet::new(),
-            open,
+            traffic,
             started_at: Instant::now(),
             stopping_since: None,
             has_let_go: false,
@@ -182,7 +185,7 @@ impl Intercepts {
                 }
             }
             self.look();
-            self.open.send_replace(self.doors.connections());
+            self.traffic.send_replace(self.doors.traffic());
             if self.is_drained()
                 && let Some(drained) = drained.take()
             {
