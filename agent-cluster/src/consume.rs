@@ -6,8 +6,6 @@
 mod carry;
 mod destination;
 mod streams;
-#[cfg(test)]
-mod world;
 
 use std::sync::Arc;
 
@@ -128,6 +126,9 @@ async fn run_out(grant: Option<&Held>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod world;
 
 #[cfg(test)]
 mod tests {
