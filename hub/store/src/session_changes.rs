@@ -21,7 +21,7 @@ pub struct ConsumeChange<'c> {
     pub permits: &'c Permits<Reach>,
     pub refused: &'c [Refused<Reach>],
     pub patterns: &'c Patterns,
-    /// Services that it had and is no longer about. Of hosts it keeps what `permits` name.
+    /// Services that it gives up. Of hosts it keeps what `permits` name.
     pub gone: &'c [ServiceRef],
     pub begun_from: Option<&'c str>,
 }
