@@ -313,23 +313,95 @@ fn on_one_line(code: &str) -> String {
     code.split_whitespace().collect::<Vec<_>>().join(" ").replace(" .", ".").replace("( ", "(")
 }
 
-/// Shows every source file, by its path below `folder`, without its tests.
+/// Shows every source file, by its path below `folder`, without what only tests compile.
 fn visit(folder: &Path, show: &mut impl FnMut(&str, &str)) {
-    visit_below(folder, "", show);
+    let mut files = BTreeMap::new();
+    read_below(folder, "", &mut files);
+    let mut of_tests = BTreeSet::new();
+    for (file, code) in &mut files {
+        let (kept, modules) = without_tests(code);
+        of_tests.extend(modules.iter().map(|module| module_below(file, module)));
+        *code = kept;
+    }
+    for (file, code) in files.iter().filter(|(file, _)| !of_tests.contains(*file)) {
+        show(file, code);
+    }
 }
 
-fn visit_below(folder: &Path, above: &str, show: &mut impl FnMut(&str, &str)) {
+fn read_below(folder: &Path, above: &str, files: &mut BTreeMap<String, String>) {
     for entry in fs::read_dir(folder).expect("readable") {
         let path = entry.expect("readable").path();
         let name = path.file_name().expect("a name").to_string_lossy();
         if path.is_dir() {
-            visit_below(&path, &format!("{above}{name}/"), show);
-        } else if !["fake.rs", "pair.rs"].contains(&&*name) {
-            let code = fs::read_to_string(&path).expect("readable");
-            let code = code.split("#[cfg(test)]\nmod ").next().expect("at least one part");
-            show(&format!("{above}{name}"), code);
+            read_below(&path, &format!("{above}{name}/"), files);
+        } else {
+            files.insert(format!("{above}{name}"), fs::read_to_string(&path).expect("readable"));
         }
     }
+}
+
+/// Returns where the module lies that `file` declares.
+fn module_below(file: &str, module: &str) -> String {
+    let own = file.trim_end_matches(".rs");
+    let (folder, name) = own.split_at(own.rfind('/').map_or(0, |at| at + 1));
+    match name {
+        "main" | "mod" => format!("{folder}{module}.rs"),
+        _ => format!("{own}/{module}.rs"),
+    }
+}
+
+/// Takes each item out that only tests compile, up to where formatting ends it, and returns what is left, and the
+/// modules among those items that are files of their own.
+fn without_tests(code: &str) -> (String, Vec<&str>) {
+    let (mut kept, mut modules) = (String::new(), vec![]);
+    let mut lines = code.split_inclusive('\n');
+    while let Some(line) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            kept += line;
+            continue;
+        }
+        let indent = line.split('#').next().expect("at least one part");
+        let first = lines.by_ref().find(|line| !line.trim_start().starts_with("#["));
+        let first = first.expect("an item follows its attributes").trim_end();
+        let last = format!("{indent}}}");
+        let ends = first.ends_with([';', ',', '}'])
+            || lines.any(|line| line.trim_end().trim_end_matches(';') == last);
+        assert!(ends, "where does this end? {first}");
+        let module = first.strip_suffix(';').filter(|item| item.contains("mod "));
+        modules.extend(module.map(last_word));
+    }
+    (kept, modules)
+}
+
+#[test]
+fn what_only_tests_compile_is_left_out_wherever_it_stands() {
+    let code = "
+mod one;
+#[cfg(test)]
+pub(crate) mod fake;
+mod two;
+impl Two {
+    #[cfg(test)]
+    #[expect(dead_code)]
+    fn three(
+        &self,
+    ) {
+        if here {}
+    }
+    fn four() {}
+}
+#[cfg(test)]
+mod tests {
+    mod five;
+}
+fn six() {}
+";
+    let (kept, modules) = without_tests(code);
+    assert_eq!(kept, "\nmod one;\nmod two;\nimpl Two {\n    fn four() {}\n}\nfn six() {}\n");
+    assert_eq!(modules, ["fake"]);
+    assert_eq!(module_below("main.rs", "fake"), "fake.rs");
+    assert_eq!(module_below("apply/mod.rs", "fake"), "apply/fake.rs");
+    assert_eq!(module_below("apply/slices.rs", "fake"), "apply/slices/fake.rs");
 }
 
 #[test]
