@@ -41,6 +41,12 @@ impl TestDatabase {
         self.shared.postgres.url(&self.name)
     }
 
+    /// Takes it away from whoever is connected, and makes it anew under the same name: empty.
+    pub fn make_anew(&self) -> Result<(), PostgresError> {
+        self.shared.postgres.drop_database(&self.name)?;
+        self.shared.postgres.ensure_database(&self.name)
+    }
+
     /// Runs a file of SQL in it.
     pub fn run_file(&self, file: &std::path::Path) -> Result<(), PostgresError> {
         self.shared.postgres.run_file(&self.name, file)

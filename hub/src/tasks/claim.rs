@@ -2,7 +2,7 @@
 
 use std::{sync::PoisonError, time::Duration};
 
-use hub_store::{Claim, Claimed, Store, StoreError};
+use hub_store::{Claim, Claimed, Incarnation, Store, StoreError};
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
@@ -27,6 +27,11 @@ pub enum NoClaim {
          give this one a database of its own"
     )]
     Theirs { other: String },
+    #[error(
+        "the database is not the one any more that this hub has served: it was emptied, restored, or made anew. Start the \
+         hub again: it serves what is there, and on an empty database it prints a setup link"
+    )]
+    Replaced,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -66,7 +71,7 @@ impl Kept {
         Self { task, lost_rx }
     }
 
-    /// Ends when another hub has the database: this one must stop then.
+    /// Ends when another hub has the database, or it is another database: this hub must stop then.
     pub(crate) async fn lost(&mut self) -> anyhow::Error {
         match (&mut self.lost_rx).await {
             Ok(lost) => lost.into(),
@@ -82,25 +87,32 @@ impl Kept {
 }
 
 /// Keeps the claim, and takes it again when its connection was lost. Ends, and says so, when another hub was faster: it
-/// has taken our links for lost.
+/// has taken our links for lost. Likewise when the database is another one: what this hub knows by heart (keys, policies,
+/// links) is of the one before, and an empty one has no tables.
 async fn keep(
     store: Store,
     replica: String,
     mut claim: Option<Claim>,
     lost_tx: oneshot::Sender<NoClaim>,
 ) {
+    let mut served = None;
     let mut beat = time::interval(BEAT);
     beat.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        match seen_to(&store, &replica, claim.take()).await {
-            Whose::Ours(held) => claim = Some(held),
-            Whose::Nobodys => {}
-            Whose::Theirs(other) => {
-                // Nobody waits for it any more where the hub stops.
-                let _stopping = lost_tx.send(NoClaim::Theirs { other });
-                return;
+        let lost = match seen_to(&store, &replica, claim.take()).await {
+            Whose::Ours(held, database) => {
+                claim = Some(held);
+                (*served.get_or_insert_with(|| database.clone()) != database)
+                    .then_some(NoClaim::Replaced)
             }
+            Whose::Nobodys => None,
+            Whose::Theirs(other) => Some(NoClaim::Theirs { other }),
+        };
+        if let Some(lost) = lost {
+            // Nobody waits for it any more where the hub stops.
+            let _stopping = lost_tx.send(lost);
+            return;
         }
     }
 }
@@ -118,7 +130,7 @@ async fn seen_to(store: &Store, replica: &str, claim: Option<Claim>) -> Whose {
 /// Who has the database.
 #[derive(Debug)]
 enum Whose {
-    Ours(Claim),
+    Ours(Claim, Incarnation),
     /// As far as is known.
     Nobodys,
     Theirs(String),
@@ -126,17 +138,17 @@ enum Whose {
 
 /// Looks whether the claim is still ours, however long Postgres takes to say so.
 async fn look(store: &Store, replica: &str, mut held: Claim) -> Whose {
-    let lost = tokio::select! {
-        answer = held.is_held() => match answer {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::warn!(%error, "The claim on the database was lost; it will be taken again");
-                Some(Whose::Nobodys)
-            }
-        },
-        lost = lost_elsewhere(store, replica) => Some(lost),
+    let answer = tokio::select! {
+        answer = held.is_held() => answer,
+        lost = lost_elsewhere(store, replica) => return lost,
     };
-    lost.unwrap_or(Whose::Ours(held))
+    match answer {
+        Ok(database) => Whose::Ours(held, database),
+        Err(error) => {
+            tracing::warn!(%error, "The claim on the database was lost; it will be taken again");
+            Whose::Nobodys
+        }
+    }
 }
 
 /// Asks over other connections until one says that the claim is not ours. Postgres notices a connection that is half
@@ -160,18 +172,26 @@ async fn lost_elsewhere(store: &Store, replica: &str) -> Whose {
 }
 
 async fn claim_again(store: &Store, replica: &str) -> Whose {
-    match time::timeout(ANSWER, store.claim(replica)).await {
-        Ok(Ok(Claimed::Ours(claim))) => {
-            tracing::info!("The claim on the database is ours again");
-            return Whose::Ours(claim);
-        }
-        // The one that was lost: Postgres has not seen its end yet.
-        Ok(Ok(Claimed::Theirs(other))) if other == replica => {}
-        Ok(Ok(Claimed::Theirs(other))) => return Whose::Theirs(other),
+    match time::timeout(ANSWER, claimed(store, replica)).await {
+        Ok(Ok(whose)) => return whose,
         Ok(Err(error)) => tracing::warn!(%error, "The database cannot be claimed again yet"),
         Err(_) => tracing::warn!("Postgres does not answer; the database will be claimed again"),
     }
     Whose::Nobodys
+}
+
+/// Takes the claim if it can be had, and looks of which database it is.
+async fn claimed(store: &Store, replica: &str) -> Result<Whose, StoreError> {
+    Ok(match store.claim(replica).await? {
+        Claimed::Ours(mut claim) => {
+            let database = claim.is_held().await?;
+            tracing::info!("The claim on the database is ours again");
+            Whose::Ours(claim, database)
+        }
+        // The one that was lost: Postgres has not seen its end yet.
+        Claimed::Theirs(other) if other == replica => Whose::Nobodys,
+        Claimed::Theirs(other) => Whose::Theirs(other),
+    })
 }
 
 #[cfg(test)]
@@ -189,7 +209,7 @@ mod tests {
         let Claimed::Ours(claim) = claimed else { panic!("{claimed:?}") };
         end_connection_of("hub-1", &database);
         let whose = seen_to(&store, "hub-1", Some(claim)).await;
-        assert!(matches!(whose, Whose::Ours(_)), "{whose:?}");
+        assert!(matches!(whose, Whose::Ours(..)), "{whose:?}");
     }
 
     /// Returns when it is no more, and its locks with it.

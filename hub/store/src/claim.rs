@@ -3,7 +3,7 @@
 
 use sqlx::{Connection, postgres::PgConnection};
 
-use crate::{Store, StoreError};
+use crate::{Incarnation, Store, StoreError};
 
 /// Names the lock among those that others might take in the same database: "hub" and the number of the claim.
 const LOCK: (i32, i32) = (0x0068_7562, 1);
@@ -73,8 +73,9 @@ async fn holder(connection: &mut PgConnection) -> Result<Option<String>, StoreEr
 }
 
 impl Claim {
-    /// Fails when the connection, and with it the claim, is lost. Does not end while Postgres does not answer.
-    pub async fn is_held(&mut self) -> Result<(), StoreError> {
-        Ok(self.connection.ping().await?)
+    /// Says of which database it is the claim. Fails when the connection, and with it the claim, is lost; does not end
+    /// while Postgres does not answer.
+    pub async fn is_held(&mut self) -> Result<Incarnation, StoreError> {
+        Incarnation::of(&mut self.connection).await
     }
 }

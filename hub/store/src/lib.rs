@@ -60,7 +60,7 @@ pub use oidc_connections::{
 pub use organization_keys::{KeyPurpose, SealedKey};
 pub use organizations::Organization;
 pub use replicas::Replica;
-pub use schema::OtherSchema;
+pub use schema::{Incarnation, OtherSchema};
 pub use scope::{Scoped, Unscoped};
 pub use service_accounts::{ApiToken, ServiceAccount, TOO_MANY};
 pub use services::{PortOfService, Service};

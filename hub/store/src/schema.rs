@@ -1,6 +1,7 @@
-//! Which schema the database has, compared with the one that this hub was built with.
+//! Which schema the database has, compared with the one that this hub was built with; and whether the database is still
+//! the same.
 
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgConnection, PgPool};
 
 use crate::{MIGRATIONS, Store, StoreError};
 
@@ -35,6 +36,22 @@ impl Store {
     /// Refuses a database whose schema is not the one that our statements were written for.
     pub async fn must_have_our_schema(&self) -> Result<(), StoreError> {
         Ok(compare(applied(&self.pool).await?, ours())?)
+    }
+}
+
+/// One life of a database: another one after it was emptied, dropped and made anew, or restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incarnation(String);
+
+impl Incarnation {
+    /// Reads it off what Postgres numbers anew whenever it makes it: its own data, the database, the table of migrations.
+    pub(crate) async fn of(connection: &mut PgConnection) -> Result<Self, StoreError> {
+        let text = sqlx::query_scalar(
+            "select concat_ws('/', (select system_identifier from pg_control_system()),
+                 (select oid from pg_database where datname = current_database()),
+                 to_regclass('_sqlx_migrations')::oid)",
+        );
+        Ok(Self(text.fetch_one(connection).await?))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod claim;
+mod lost_database;
 mod place;
 mod proxy;
 mod refusals;
