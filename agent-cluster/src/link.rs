@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use fairlead_model::{SessionId, timers};
 use fairlead_tunnel::{
     Backoff,
-    connect::{Ways, dial_hub, is_decision},
+    connect::{Ways, dial_hub, is_decision, is_unknown},
 };
 use fairlead_wire::{
     challenge,
@@ -96,7 +96,9 @@ impl Link {
         let mut said = String::new();
         loop {
             let opened = self.open().await;
-            let is_decided = opened.as_ref().is_err_and(|error| error.is::<Decided>());
+            let decided = opened.as_ref().err().and_then(|error| error.downcast_ref::<Decided>());
+            let is_decided = decided.is_some();
+            let is_unknown = decided.is_some_and(|decided| decided.is_unknown);
             match opened {
                 Ok(mut open) => {
                     info!(hub = self.run.hub_url, "Linked to the hub");
@@ -118,19 +120,23 @@ impl Link {
                     }
                 }
             }
-            self.forget_when_grants_are_over(lost_at);
+            // What was wanted holds while the hub is away, but no longer than a grant would.
+            if is_unknown {
+                self.forget("The hub does not know this cluster");
+            } else if lost_at.elapsed() > timers::GRANT_LIFE {
+                self.forget("The hub has been away for too long");
+            }
             let wait = if is_decided { backoff.next_delay() } else { backoff.next_look() };
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// What was wanted holds while the hub is away, but no longer than a grant would.
-    fn forget_when_grants_are_over(&self, lost_at: Instant) {
-        let known =
-            self.wanted.borrow().as_ref().is_some_and(|wanted| **wanted != Wanted::default());
-        if known && lost_at.elapsed() > timers::GRANT_LIFE {
-            warn!("The hub has been away for too long: every session ends");
-            self.wanted.send_replace(Some(Arc::new(Wanted::default())));
+    /// Wants nothing any more: what is intercepted is given back.
+    fn forget(&self, why: &str) {
+        let nothing = Some(Arc::new(Wanted::default()));
+        if *self.wanted.borrow() != nothing {
+            warn!("{why}: every session ends");
+            self.wanted.send_replace(nothing);
         }
     }
 
@@ -194,20 +200,30 @@ async fn hear(down: &mut impl Words, until: Instant) -> anyhow::Result<Down> {
 
 /// A hub that would say the same again in a moment.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Decided(String);
+#[error("{said}")]
+struct Decided {
+    said: String,
+    /// It does not know this cluster, so that nothing of it lives there.
+    is_unknown: bool,
+}
 
 fn refused(status: &Status) -> anyhow::Error {
-    match status.code() {
-        Code::Unimplemented => Decided(format!(
+    let (code, message) = (status.code(), status.message());
+    let is_unknown = is_unknown(code);
+    let said = match code {
+        Code::Unimplemented => format!(
             "the hub does not know this agent's kind of link (agent {}): update whichever is older; if that is neither, \
              whatever is between them has to let gRPC pass",
             env!("CARGO_PKG_VERSION")
-        ))
-        .into(),
-        code if is_decision(code) => Decided(format!("the hub said: {}", status.message())).into(),
-        _ => anyhow!("the hub said: {}", status.message()),
-    }
+        ),
+        _ if is_unknown => format!(
+            "the hub said: {message}. If this cluster shall join it again, remove the chart's release and install it with \
+             a new join token"
+        ),
+        code if is_decision(code) => format!("the hub said: {message}"),
+        _ => return anyhow!("the hub said: {message}"),
+    };
+    Decided { said, is_unknown }.into()
 }
 
 /// A link that was welcomed, and what the hub has been told on it.
@@ -415,6 +431,31 @@ mod tests {
         assert!(newer.is::<Decided>() && clock.is::<Decided>());
         let starting = Status::unavailable("the hub cannot reach its database");
         assert!(!refused(&starting).is::<Decided>());
+    }
+
+    #[test]
+    fn only_a_hub_that_does_not_know_this_cluster_is_believed_to_want_nothing() {
+        let is_unknown = |status| {
+            let error = refused(&status);
+            error.downcast_ref::<Decided>().is_some_and(|decided| decided.is_unknown)
+        };
+        assert!(is_unknown(Status::not_found("the hub does not know this teamspace key")));
+        for other in [
+            Status::unauthenticated("the clock of the cluster is 3600 s behind"),
+            Status::permission_denied("the teamspace is locked"),
+            Status::unavailable("the hub cannot reach its database"),
+        ] {
+            assert!(!is_unknown(other.clone()), "{other}");
+        }
+    }
+
+    /// A replica that has just started has not heard yet what is wanted, and may find redirects of before.
+    #[tokio::test]
+    async fn what_is_forgotten_is_given_back_though_it_was_never_heard_of() {
+        let link = link();
+        assert!(link.wanted.borrow().is_none());
+        link.forget("a test");
+        assert_eq!(*link.wanted.borrow(), Some(Arc::new(Wanted::default())));
     }
 
     /// Its key stands, so the cluster publishes nothing for it.

@@ -1,6 +1,7 @@
 //! The real hub, as `fairlead-hub dev` runs it, on the host *hub* or on another that has its address.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Stdio},
@@ -47,9 +48,7 @@ impl Hub {
             .arg(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(
-                std::fs::File::options().create(true).append(true).open(folder.join("hub.log"))?,
-            );
+            .stderr(fs::File::options().create(true).append(true).open(folder.join("hub.log"))?);
         let mut child = command.spawn().context("cannot start the hub")?;
         let lines_rx = follow(child.stdout.take().expect("piped above"));
         let mut hub = Self { host, folder: folder.to_owned(), child, lines_rx };
@@ -94,6 +93,38 @@ impl Hub {
         postgres.into_iter().map(Process::hold).collect()
     }
 
+    /// Kills the hub and starts it again on an empty database: the one it had is put aside.
+    pub fn loses_database(&mut self, lab: &Lab) -> anyhow::Result<()> {
+        self.kill_with_its_database()?;
+        let [database, aside] = self.database();
+        fs::rename(database, aside)?;
+        self.start_again(lab)
+    }
+
+    /// Kills the hub and starts it again on the database that it had lost.
+    pub fn finds_database(&mut self, lab: &Lab) -> anyhow::Result<()> {
+        self.kill_with_its_database()?;
+        let [database, aside] = self.database();
+        fs::remove_dir_all(&database)?;
+        fs::rename(aside, database)?;
+        self.start_again(lab)
+    }
+
+    fn kill_with_its_database(&mut self) -> anyhow::Result<()> {
+        self.kill()?;
+        let runs = self.database()[0].join("data/postmaster.pid");
+        within(READY_WITHIN, "its Postgres has ended, too", || {
+            ensure!(!runs.exists(), "{} is there", runs.display());
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Returns where its database is, and where one that it lost is kept.
+    fn database(&self) -> [PathBuf; 2] {
+        ["postgres", "postgres-aside"].map(|name| self.folder.join(name))
+    }
+
     /// Kills the hub with SIGKILL and returns when it is gone.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.process()?.kill()?;
@@ -117,7 +148,7 @@ impl Hub {
     #[must_use]
     pub fn last_words(&mut self) -> String {
         const LINES: usize = 30;
-        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let ended = self.child.try_wait().ok().flatten();
         let ended = ended.map_or_else(|| "it runs".to_owned(), |status| status.to_string());

@@ -21,20 +21,21 @@ pub(crate) async fn follow_link(keeper: Arc<Keeper>, mut said_rx: mpsc::Receiver
                 keeper.ways.forget();
                 let live: Vec<_> =
                     welcome.live_sessions.iter().filter_map(|id| id.parse().ok()).collect();
-                end_all_but(&keeper, &live).await;
+                let why = "it ended at the hub while this laptop was away";
+                end_all_but(&keeper, &live, why).await;
                 orphans.are_among(live);
             }
             Said::Message(message) => hear(&keeper, &orphans, message).await,
+            Said::NothingLives(why) => end_all_but(&keeper, &[], &why).await,
         }
     }
 }
 
 /// The hub says what lives; the rest has ended while we were away.
-async fn end_all_but(keeper: &Keeper, live: &[SessionId]) {
+async fn end_all_but(keeper: &Keeper, live: &[SessionId], why: &str) {
     let over = keeper.sessions().missing_from(live);
     for id in over {
-        let detail = "it ended at the hub while this laptop was away".to_owned();
-        keeper.end_here(id, Phase::Ended, Some(detail)).await;
+        keeper.end_here(id, Phase::Ended, Some(why.to_owned())).await;
     }
 }
 
@@ -105,6 +106,22 @@ mod tests {
 
     use super::*;
     use crate::{session::Origin, sessions, stage};
+
+    #[tokio::test]
+    async fn what_is_held_for_a_hub_that_knows_this_laptop_no_more_is_over() {
+        let (_folder, keeper) = stage::keeper();
+        let desired = sessions::tests::intercept(TeamspaceId::generate()).desired;
+        let id = desired.id;
+        keeper.keep(desired, Origin::Restored);
+        let (said_tx, said_rx) = mpsc::channel(1);
+        let why = "the hub does not know this device";
+        said_tx.send(Said::NothingLives(why.to_owned())).await.expect("heard");
+        drop(said_tx);
+        follow_link(Arc::clone(&keeper), said_rx).await;
+        let seen = keeper.sessions().view_of(id).expect("shown");
+        assert_eq!((seen.phase, seen.detail.as_deref()), (Phase::Ended, Some(why)));
+        assert_eq!(keeper.before(), [], "a daemon that comes after this one does not try again");
+    }
 
     #[tokio::test]
     async fn an_intercept_that_is_refused_before_its_answer_has_come_is_refused() {

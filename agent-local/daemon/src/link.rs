@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use fairlead_model::timers::{LAPTOP_MOVED_ANSWER, LINK_DEAD, LINK_HEARTBEAT};
 use fairlead_tunnel::{
     Backoff,
-    connect::{Connector, HubError, HubTrust, TrustError, dial_hub, is_decision},
+    connect::{Connector, HubError, HubTrust, TrustError, dial_hub, is_decision, is_unknown},
 };
 use fairlead_wire::{
     challenge,
@@ -38,6 +38,8 @@ const WELCOME_MAX: Duration = Duration::from_secs(10);
 pub(crate) enum Said {
     Welcome(LaptopWelcome),
     Message(Down),
+    /// Nothing of this laptop lives at its hub any more, and why.
+    NothingLives(String),
 }
 
 /// A hold on the link.
@@ -144,6 +146,15 @@ enum LinkLost {
 }
 
 impl LinkLost {
+    /// Says whether the hub has answered that it knows neither this laptop nor its sign-in.
+    fn means_that_nothing_lives(&self) -> bool {
+        match self {
+            Self::Refused(status) => is_unknown(status.code()),
+            Self::Account(error) => matches!(error, AccountError::SignInEnded { .. }),
+            _ => false,
+        }
+    }
+
     /// Says whether the hub was not there, as while it restarts. What it decided, it would decide again.
     fn is_absence(&self) -> bool {
         match self {
@@ -159,12 +170,18 @@ impl LinkLost {
 
 impl LinkTask {
     async fn run(mut self, mut moves: Moves) {
+        let mut was_signed_in = false;
         loop {
             let Ok(account) = self.accounts.current() else {
                 self.state_tx.send_replace(Link::SignedOut);
+                // A command may have heard first that the sign-in has ended.
+                if std::mem::take(&mut was_signed_in) {
+                    self.say(Said::NothingLives("nobody is signed in any more".to_owned())).await;
+                }
                 self.account_changed.notified().await;
                 continue;
             };
+            was_signed_in = true;
             let hub = account.hub().to_string();
             self.state_tx.send_if_modified(|state| become_connecting(state, &hub));
             let changed = Arc::clone(&self.account_changed);
@@ -181,6 +198,9 @@ impl LinkTask {
             // While a hub restarts, every look would say the same.
             if self.state_tx.send_replace(connecting.clone()) != connecting {
                 warn!("Link lost: {lost}");
+            }
+            if lost.means_that_nothing_lives() {
+                self.say(Said::NothingLives(lost.to_string())).await;
             }
             if matches!(lost, LinkLost::Moved) {
                 self.backoff.reset();
@@ -250,11 +270,15 @@ impl LinkTask {
         info!(replica = welcome.hub_replica, "Link to {address} is up");
         let replica = welcome.hub_replica.clone();
         self.state_tx.send_replace(Link::Connected { hub: address, replica });
-        // The keeper's queue is drained as long as the daemon lives.
-        drop(self.said_tx.send(Said::Welcome(welcome)).await);
+        self.say(Said::Welcome(welcome)).await;
         self.up_tx.send_replace(Some(up_tx.clone()));
         self.backoff = Backoff::default();
         Ok((down, up_tx))
+    }
+
+    /// Tells the keeper, who listens for as long as the daemon lives.
+    async fn say(&self, said: Said) {
+        drop(self.said_tx.send(said).await);
     }
 
     async fn follow(
@@ -289,7 +313,7 @@ impl LinkTask {
                     Ok(Ok(Some(message))) => {
                         patience = Patience::begin();
                         if !matches!(message, Down::Heartbeat(_)) {
-                            drop(self.said_tx.send(Said::Message(message)).await);
+                            self.say(Said::Message(message)).await;
                         }
                     }
                 },
@@ -402,6 +426,21 @@ mod tests {
             assert!(!lost.is_absence(), "{lost}");
         }
     }
+
+    #[test]
+    fn only_a_hub_that_does_not_know_this_laptop_says_that_nothing_lives() {
+        let hub = "https://hub.test".parse().expect("valid");
+        let unknown = tonic::Status::not_found("the hub does not know this device");
+        for lost in [LinkLost::Refused(unknown), AccountError::SignInEnded { hub }.into()] {
+            assert!(lost.means_that_nothing_lives() && !lost.is_absence(), "{lost}");
+        }
+        let clock = tonic::Status::unauthenticated("the clock of the laptop is 3600 s behind");
+        let starting = tonic::Status::unavailable("the hub cannot reach its database");
+        for lost in [LinkLost::Refused(clock), LinkLost::Refused(starting), LinkLost::Silent] {
+            assert!(!lost.means_that_nothing_lives(), "{lost}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_hub_must_say_something_soon_after_a_move_and_no_later_than_before() {
         let mut patience = Patience::begin();

@@ -21,7 +21,7 @@ use super::{
     conversation::{self, DownTx, Peer, tell},
     doorway::Doorway,
     enrol,
-    handshake::{self, ReplicaProven, unavailable},
+    handshake::{self, ReplicaProven, unavailable, without_keys},
     registry::Registered,
     words,
 };
@@ -105,8 +105,7 @@ impl Peer for ClusterLink {
         down_tx: &DownTx<Self>,
     ) -> Result<Self, Status> {
         let teamspace = &proven.teamspace;
-        let keys = hub.keys.organization(teamspace.org).await;
-        let keys = keys.map_err(|_| Status::internal("the organization's keys cannot be read"))?;
+        let keys = hub.keys.organization(teamspace.org).await.map_err(without_keys)?;
         let welcome = ClusterWelcome {
             hub_replica: hub.replica.clone(),
             grant_key: keys.grant_public.to_vec(),

@@ -1,4 +1,7 @@
 //! How a peer proves who it is: it shows its certificates and signs what the hub has drawn.
+//!
+//! Whom the hub does not know it tells so by NOT_FOUND, and by nothing else: it means that nothing of theirs lives here,
+//! so that they give back what they hold.
 
 use std::time::SystemTime;
 
@@ -8,11 +11,11 @@ use fairlead_wire::{
     identity::{DeviceIdentity, ReplicaIdentity, thumbprint_of},
     link::v1::Hello,
 };
-use hub_store::Teamspace;
+use hub_store::{StoreError, Teamspace};
 use rustls_pki_types::CertificateDer;
 use tonic::Status;
 
-use crate::Hub;
+use crate::{Hub, keys::KeysError};
 
 /// A leaf, its authority, and no more than that.
 const CHAIN_MAX: usize = 4;
@@ -47,8 +50,9 @@ pub(super) async fn replica(
     let store = hub.store.unscoped("a link comes before its organization is known");
     let teamspace = store.teamspace_by_key(&key).await.map_err(unavailable)?;
     let teamspace = teamspace.ok_or_else(|| {
-        Status::unauthenticated(
-            "the hub does not know this teamspace key: the teamspace was deleted, or the cluster joined another hub",
+        Status::not_found(
+            "the hub does not know this teamspace key: the teamspace was deleted, its enrolment was reset, or the hub's \
+             database is another one",
         )
     })?;
     if let Some(reason) = &teamspace.lock_reason {
@@ -73,7 +77,10 @@ pub(super) async fn laptop(
     let chain = read_chain(hello)?;
     // What the leaf says of itself only chooses the authority it is then held against.
     let claimed = DeviceIdentity::of(chain.first().ok_or_else(no_certificate)?).map_err(refused)?;
-    let keys = hub.keys.organization(claimed.organization).await.map_err(|_| unknown_device())?;
+    let keys = hub.keys.organization(claimed.organization).await.map_err(|error| match error {
+        KeysError::Store(StoreError::NotFound { .. }) => unknown_device(),
+        error => without_keys(error),
+    })?;
     let now = SystemTime::from(hub.clock.now());
     let identity = chain::verified_device(&chain, &keys.certificate, now).map_err(refused)?;
     proves_its_key(hub, &chain[0], hello, nonce)?;
@@ -83,7 +90,7 @@ pub(super) async fn laptop(
         .filter(|d| d.user_id == identity.user && d.thumbprint == identity.thumbprint)
         .ok_or_else(unknown_device)?;
     if !scope.is_signed_in(&device, hub.clock.now()).await.map_err(unavailable)? {
-        return Err(Status::unauthenticated(
+        return Err(Status::not_found(
             "the sign-in of this device has ended: sign in again with `fairlead login`",
         ));
     }
@@ -117,16 +124,24 @@ fn no_certificate() -> Status {
 }
 
 fn unknown_device() -> Status {
-    Status::unauthenticated(
-        "the hub does not know this device: sign in again with `fairlead login`",
-    )
+    Status::not_found("the hub does not know this device: sign in again with `fairlead login`")
 }
 
 fn refused(error: impl std::error::Error) -> Status {
     Status::unauthenticated(error.to_string())
 }
 
-pub(super) fn unavailable(error: hub_store::StoreError) -> Status {
+pub(super) fn without_keys(error: KeysError) -> Status {
+    match error {
+        KeysError::Store(error) => unavailable(error),
+        error => {
+            tracing::error!(%error, "A link could not be answered");
+            Status::internal("the organization's keys cannot be read")
+        }
+    }
+}
+
+pub(super) fn unavailable(error: StoreError) -> Status {
     tracing::error!(%error, "A link could not be answered");
     Status::unavailable("the hub cannot reach its database")
 }

@@ -6,6 +6,7 @@ mod catalogue;
 mod hosts;
 mod http;
 mod links;
+mod lost_database;
 mod members;
 mod peers;
 mod people;

@@ -23,7 +23,7 @@ async fn whoever_signs_out_loses_their_sessions_and_their_link() {
     laptop.revoked().await;
     laptop.is_ended().await;
     let refused = ada.laptop.connect(&world).await.err().expect("its certificate is not enough");
-    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert_eq!(refused.code(), Code::NotFound);
     assert!(refused.message().contains("sign-in of this device has ended"), "{refused}");
 }
 

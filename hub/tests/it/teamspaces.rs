@@ -91,7 +91,7 @@ async fn a_deleted_teamspace_keeps_no_link() {
     olga.delete(&world, &format!("/api/v1/teamspaces/{}", staging.id)).await.with(204);
     staging.agent.is_ended().await;
     let refused = staging.cluster.connect(&world).await.err().expect("the key is unknown");
-    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert_eq!(refused.code(), Code::NotFound);
 }
 
 async fn refusal(world: &World, request: EnrolRequest) -> String {
@@ -255,7 +255,7 @@ async fn a_teamspace_whose_enrolment_was_reset_takes_another_cluster() {
     assert_eq!(laptop.revoked().await.reason, "the teamspace's enrolment was reset");
     staging.agent.is_ended().await;
     let refused = staging.cluster.connect(&world).await.err().expect("the key is unknown");
-    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert_eq!(refused.code(), Code::NotFound);
     let path = format!("/api/v1/teamspaces/{}", staging.id);
     let shown = olga.get(&world, &path).await.with(200);
     assert_eq!((&shown["status"], &shown["services"]), (&json!("waiting"), &json!(0)));

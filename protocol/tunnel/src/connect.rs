@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use hub::{HubChannel, HubError, dial_hub, is_decision};
+pub use hub::{HubChannel, HubError, dial_hub, is_decision, is_unknown};
 pub use proxy::ProxyError;
 pub use relay::{NoWay, RelayError, dial_relay};
 pub use trust::{HubTrust, TrustError, why_not_trusted};

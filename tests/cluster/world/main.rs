@@ -20,6 +20,7 @@ mod jobs;
 mod laptop_lost;
 mod lifecycle;
 mod live_sessions;
+mod lost_database;
 mod outside;
 mod owners;
 mod pen;
@@ -57,6 +58,7 @@ fn stories() -> Vec<Story> {
         deaths::stories(),
         chaos::stories(),
         replica_lost::stories(),
+        in_one_mode(lost_database::stories()),
         lifecycle::stories(),
     ];
     of.into_iter().flatten().collect()

@@ -66,12 +66,19 @@ pub fn is_decision(code: tonic::Code) -> bool {
     use tonic::Code as C;
     matches!(
         code,
-        C::Unauthenticated
+        C::NotFound
+            | C::Unauthenticated
             | C::PermissionDenied
             | C::FailedPrecondition
             | C::InvalidArgument
             | C::Unimplemented
     )
+}
+
+/// Says whether a hub ended a link because it does not know who we are: then nothing of ours lives there.
+#[must_use]
+pub fn is_unknown(code: tonic::Code) -> bool {
+    code == tonic::Code::NotFound
 }
 
 fn listed(names: &[String]) -> String {
