@@ -43,7 +43,7 @@ pub use browser::{Answer, Browser};
 pub use cable::Cut;
 pub use caller::{Caller, end_callers};
 pub use calls::{Call, Calls, Moved, Trouble};
-pub use chaos::{Dice, Rounds};
+pub use chaos::{Blow, Dice, Rounds, Storm, blows_told};
 pub use command::{Running, Said, begin, say};
 pub use conversation::Conversation;
 pub use crowd::Crowd;

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use fairlead_tests::Dice;
+use fairlead_tests::{Dice, Storm, blows_told};
 
 /// One command of ada.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,21 +49,13 @@ pub(super) enum How {
     Slowed,
 }
 
-/// Who is struck, when in the round, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Blow {
-    pub(super) at: Duration,
-    pub(super) victim: Victim,
-    pub(super) how: How,
-    pub(super) lasts: Duration,
-}
+pub(super) type Blow = fairlead_tests::Blow<Victim, How>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
     /// She had a consume when the machine was switched off.
     pub(super) has_consumed: bool,
     pub(super) steps: Vec<Step>,
-    /// In the order in which they fall; one may last when the next one falls.
     pub(super) blows: Vec<Blow>,
 }
 
@@ -91,9 +83,9 @@ impl Plan {
         let further = (0..dice.between(1, 4)).map(|_| step(&mut dice)).collect::<Vec<_>>();
         let steps: Vec<_> = [start].into_iter().chain(further).collect();
         // About as long as the steps take together.
-        let end = 500 * steps.len() as u64;
-        let mut blows: Vec<_> = (0..dice.between(1, 3)).map(|_| blow(&mut dice, end)).collect();
-        blows.sort_by_key(|blow| blow.at);
+        let length_ms = 500 * steps.len() as u64;
+        let storm = Storm { faults: FAULTS, length_ms, each_lasts_ms: 50..=1500 };
+        let blows = storm.blows(&mut dice);
         Self { has_consumed, steps, blows }
     }
 }
@@ -113,12 +105,6 @@ fn step(dice: &mut Dice) -> Step {
     Step { act, cut: is_cut.then_some((cut, after)) }
 }
 
-fn blow(dice: &mut Dice, end_ms: u64) -> Blow {
-    let at = ms(dice.between(0, end_ms));
-    let (victim, how) = dice.among(FAULTS);
-    Blow { at, victim, how, lasts: ms(dice.between(50, 1500)) }
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.has_consumed {
@@ -131,11 +117,7 @@ impl fmt::Display for Plan {
             }
             f.write_str(", ")?;
         }
-        let blows = self.blows.iter().map(|blow| {
-            let Blow { at, victim, how, lasts } = blow;
-            format!("{victim:?} {how:?} at {} ms for {} ms", at.as_millis(), lasts.as_millis())
-        });
-        write!(f, "[{}]", blows.collect::<Vec<_>>().join("; "))
+        f.write_str(&blows_told(&self.blows))
     }
 }
 

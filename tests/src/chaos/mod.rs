@@ -1,8 +1,10 @@
 //! Chaos: rounds in which somebody works while processes and links are struck. A seed determines what happens in each
 //! round, so that one that failed can be played again; when exactly a blow meets what it strikes is the machine's doing.
 //!
-//! Here is what is the same wherever rounds are played: their numbers, the dice, and what is said of those that fail.
+//! Here is what is the same wherever rounds are played: their numbers, the dice, how blows are drawn with them, and what is
+//! said of rounds that fail.
 
+mod blows;
 mod dice;
 
 use std::{
@@ -19,6 +21,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 
+pub use blows::{Blow, Storm, blows_told};
 pub use dice::Dice;
 
 /// After so many failures nothing new is learned.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use fairlead_tests::Dice;
+use fairlead_tests::{Dice, Storm, blows_told};
 
 /// One command of ada.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +41,7 @@ pub(super) enum How {
     Slowed,
 }
 
-/// Who is struck, when in the round, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Blow {
-    pub(super) at: Duration,
-    pub(super) victim: Victim,
-    pub(super) how: How,
-    pub(super) lasts: Duration,
-}
+pub(super) type Blow = fairlead_tests::Blow<Victim, How>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -57,7 +50,6 @@ pub(super) struct Plan {
     pub(super) intercepts: bool,
     /// What she does meanwhile, and after how long.
     pub(super) steps: Vec<(Duration, Act)>,
-    /// In the order in which they fall; one may last when the next one falls.
     pub(super) blows: Vec<Blow>,
 }
 
@@ -84,6 +76,8 @@ const FAULTS: &[((Victim, How), u64)] = &[
 const STORM_MS: u64 = 5000;
 /// Of all blows together: a laptop that is away for as long as the grace has rightly lost its intercept.
 const BLOW_MAX_MS: u64 = 3000;
+const STORM: Storm<'_, Victim, How> =
+    Storm { faults: FAULTS, length_ms: STORM_MS, each_lasts_ms: 200..=BLOW_MAX_MS };
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -95,8 +89,7 @@ impl Plan {
         let intercepts = dice.among(&[(true, 3), (false, 1)]);
         let mut steps: Vec<_> = (0..dice.between(0, 3)).map(|_| step(&mut dice)).collect();
         steps.sort_by_key(|(after, _)| *after);
-        let mut blows: Vec<_> = (0..dice.between(1, 3)).map(|_| blow(&mut dice)).collect();
-        blows.sort_by_key(|blow| blow.at);
+        let blows = STORM.blows(&mut dice);
         Self { consumes, intercepts, steps, blows }
     }
 }
@@ -111,16 +104,6 @@ fn step(dice: &mut Dice) -> (Duration, Act) {
     (ms(dice.between(0, STORM_MS)), act)
 }
 
-fn blow(dice: &mut Dice) -> Blow {
-    let (victim, how) = dice.among(FAULTS);
-    Blow {
-        at: ms(dice.between(0, STORM_MS)),
-        victim,
-        how,
-        lasts: ms(dice.between(200, BLOW_MAX_MS)),
-    }
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (has, what) in [(self.consumes, "consuming, "), (self.intercepts, "intercepting, ")] {
@@ -129,10 +112,6 @@ impl fmt::Display for Plan {
         for (after, act) in &self.steps {
             write!(f, "{act:?} at {} ms, ", after.as_millis())?;
         }
-        let blows = self.blows.iter().map(|blow| {
-            let Blow { at, victim, how, lasts } = blow;
-            format!("{victim:?} {how:?} at {} ms for {} ms", at.as_millis(), lasts.as_millis())
-        });
-        write!(f, "[{}]", blows.collect::<Vec<_>>().join("; "))
+        f.write_str(&blows_told(&self.blows))
     }
 }
