@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
 use fairlead_lab::Host;
 use fairlead_model::timers::{INTERCEPT_GRACE, RECONNECT_MAX};
 use fairlead_tests::{Caller, Cut, Watch, end_callers};
@@ -31,31 +32,39 @@ pub(super) fn events() -> Vec<Event> {
 }
 
 fn killed(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
-    stage.ada_intercepts()?;
-    let slices = our_slices(stage)?;
-    let callers = stage.cart.callers()?;
-    let mut laptop = stage.world.laptop();
-    laptop.kill_supervisor(stage.world.lab())?;
-    let killed = stage.ada.loses_the_daemon()?;
-    let alone = pods_alone(stage, callers, killed)?;
-    let over_grace = restored_after_grace(&slices, killed)?;
-    laptop.start_supervisor(stage.world.lab())?;
-    stage.ada.fairlead(&["start"])?.ok()?;
-    stage.ada.has_lost(CART, RECONNECT_MAX + PATIENCE)?;
-    Ok(vec![alone, over_grace])
+    let (world, ada) = (stage.world, &stage.ada);
+    let values = given_back_after(stage, || {
+        world.laptop().kill_supervisor(world.lab())?;
+        ada.loses_the_daemon()
+    })?;
+    world.laptop().start_supervisor(world.lab())?;
+    ada.fairlead(&["start"])?.ok()?;
+    ada.has_lost(CART, RECONNECT_MAX + PATIENCE)?;
+    Ok(values)
 }
 
 fn silent(stage: &Stage<'_>, _: u32) -> anyhow::Result<Vec<f64>> {
+    let mut cut = None;
+    let values = given_back_after(stage, || {
+        let off = cut.insert(Cut::off(stage.world.lab(), Host::Laptop)?);
+        Ok(off.since())
+    })?;
+    cut.context("a cut way")?.mend()?;
+    stage.ada.has_lost(CART, RECONNECT_MAX + PATIENCE)?;
+    Ok(values)
+}
+
+/// Has ada's laptop lost while she intercepts; returns how long after it pods alone answered, and how long after the grace
+/// the Service was given back.
+fn given_back_after(
+    stage: &Stage<'_>,
+    lose: impl FnOnce() -> anyhow::Result<Instant>,
+) -> anyhow::Result<Vec<f64>> {
     stage.ada_intercepts()?;
     let slices = our_slices(stage)?;
     let callers = stage.cart.callers()?;
-    let cut = Cut::off(stage.world.lab(), Host::Laptop)?;
-    let since = cut.since();
-    let alone = pods_alone(stage, callers, since)?;
-    let over_grace = restored_after_grace(&slices, since)?;
-    cut.mend()?;
-    stage.ada.has_lost(CART, RECONNECT_MAX + PATIENCE)?;
-    Ok(vec![alone, over_grace])
+    let lost = lose()?;
+    Ok(vec![pods_alone(stage, callers, lost)?, restored_after_grace(&slices, lost)?])
 }
 
 /// Returns how long after the loss a caller of either node was last failed, kept waiting or answered by the laptop, in
