@@ -9,16 +9,18 @@ use std::{
     net::{
         Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener, UdpSocket as StdUdpSocket,
     },
+    os::fd::AsFd,
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
-use fairlead_model::{Callee, Port, Protocol, ServicePort, TeamspaceId};
+use fairlead_model::{Callee, Protocol, ServicePort, TeamspaceId};
 use fairlead_tunnel::socket::abort_on_close;
 use laptop_footprint::{AddressError, Addresses};
 use laptop_ipc::{Failure, FailureKind, sockets::user_of_connection, supervisor::PORTS_MAX};
 use nix::unistd::Uid;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
     sync::Semaphore,
@@ -160,10 +162,7 @@ impl Places {
         if let Some(there) = all.get(&key).and_then(Weak::upgrade).filter(fits) {
             return Ok(there);
         }
-        let (address, task) = match port.protocol {
-            Protocol::Tcp => self.listen(keeper, key.clone(), address, remap)?,
-            Protocol::Udp => self.receive(keeper, key.clone(), address, remap)?,
-        };
+        let (address, task) = self.serve(keeper, key.clone(), address, remap)?;
         let (task, closing) = (Some(task), Arc::clone(&self.closing));
         let listening = Arc::new(Listening { port, address, task, closing });
         all.retain(|_, listening| listening.strong_count() > 0);
@@ -171,52 +170,48 @@ impl Places {
         Ok(listening)
     }
 
-    fn listen(
+    /// Serves the port at `address`, or another one where that will do, and says which.
+    fn serve(
         &self,
         keeper: &Arc<Keeper>,
         key: Key,
         address: Ipv4Addr,
         remap: bool,
     ) -> io::Result<(SocketAddrV4, JoinHandle<()>)> {
-        let listener = bind(key.2.port, remap, |port| StdListener::bind((address, port)))?;
-        listener.set_nonblocking(true)?;
-        let on = of_ipv4(listener.local_addr()?)?;
-        let listener = TcpListener::from_std(listener)?;
-        let room = Arc::clone(&self.room);
-        Ok((on, tokio::spawn(accept_each(Arc::clone(keeper), room, listener, on, key))))
-    }
-
-    fn receive(
-        &self,
-        keeper: &Arc<Keeper>,
-        key: Key,
-        address: Ipv4Addr,
-        remap: bool,
-    ) -> io::Result<(SocketAddrV4, JoinHandle<()>)> {
-        let socket = bind(key.2.port, remap, |port| StdUdpSocket::bind((address, port)))?;
-        socket.set_nonblocking(true)?;
-        let on = of_ipv4(socket.local_addr()?)?;
-        let socket = UdpSocket::from_std(socket)?;
-        let leads = Arc::new(move |keeper: &Keeper| route(keeper, &key));
-        let flows = self.flows.clone();
-        Ok((on, tokio::spawn(datagrams::receive(Arc::clone(keeper), flows, on, socket, leads))))
-    }
-}
-
-fn bind<S>(port: Port, remap: bool, at: impl Fn(u16) -> io::Result<S>) -> io::Result<S> {
-    match at(port.get()) {
-        Err(error) if remap && trouble_of(&error).is_some() => {
-            elsewhere(port).find_map(|port| at(port).ok()).ok_or(error)
+        let (keeper, at) = (Arc::clone(keeper), SocketAddrV4::new(address, key.2.port.get()));
+        match key.2.protocol {
+            Protocol::Tcp => {
+                let (listener, on) = bind(at, remap, StdListener::bind)?;
+                let (listener, room) = (TcpListener::from_std(listener)?, Arc::clone(&self.room));
+                Ok((on, tokio::spawn(accept_each(keeper, room, listener, on, key))))
+            }
+            Protocol::Udp => {
+                let (socket, on) = bind(at, remap, StdUdpSocket::bind)?;
+                let (socket, flows) = (UdpSocket::from_std(socket)?, self.flows.clone());
+                let leads = Arc::new(move |keeper: &Keeper| route(keeper, &key));
+                Ok((on, tokio::spawn(datagrams::receive(keeper, flows, on, socket, leads))))
+            }
         }
-        own => own,
     }
 }
 
-fn of_ipv4(address: SocketAddr) -> io::Result<SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
-    }
+/// Binds a socket that nobody waits for, at its own port or elsewhere, and says where.
+fn bind<S: AsFd>(
+    own: SocketAddrV4,
+    remap: bool,
+    at: impl Fn(SocketAddrV4) -> io::Result<S>,
+) -> io::Result<(S, SocketAddrV4)> {
+    let socket = match at(own) {
+        Err(error) if remap && trouble_of(&error).is_some() => {
+            let others = elsewhere(own.port()).map(|port| SocketAddrV4::new(*own.ip(), port));
+            others.map(&at).find_map(Result::ok).ok_or(error)?
+        }
+        bound => bound?,
+    };
+    let bound = SockRef::from(&socket);
+    bound.set_nonblocking(true)?;
+    let on = bound.local_addr()?.as_socket_ipv4().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((socket, on))
 }
 
 fn route(keeper: &Keeper, (teamspace, callee, port): &Key) -> Option<Route> {
@@ -224,9 +219,9 @@ fn route(keeper: &Keeper, (teamspace, callee, port): &Key) -> Option<Route> {
 }
 
 /// Returns where else a port may be: 80 at 8080, 443 at 8443, others 10,000 further on, and at last anywhere.
-fn elsewhere(port: Port) -> impl Iterator<Item = u16> {
-    let further = if port.get() < 1024 { 8_000 } else { 10_000 };
-    port.get().checked_add(further).into_iter().chain([0])
+fn elsewhere(port: u16) -> impl Iterator<Item = u16> {
+    let further = if port < 1024 { 8_000 } else { 10_000 };
+    port.checked_add(further).into_iter().chain([0])
 }
 
 fn trouble_of(error: &io::Error) -> Option<Trouble> {
@@ -308,7 +303,7 @@ async fn receive(keeper: &Keeper, tcp: TcpStream, from: SocketAddr, to: SocketAd
 
 #[cfg(test)]
 mod tests {
-    use fairlead_model::{Phase, ServiceRef};
+    use fairlead_model::{Phase, Port, ServiceRef};
     use fairlead_wire::open::Refusal;
     use tokio::time::timeout;
 
@@ -340,19 +335,20 @@ mod tests {
     #[test]
     fn a_port_that_is_taken_is_elsewhere_only_when_that_will_do() {
         let (_holder, port) = taken();
-        let at = |port| StdListener::bind((ADDRESS, port));
-        let error = bind(port, false, at).expect_err("taken");
+        let own = SocketAddrV4::new(ADDRESS, port.get());
+        let error = bind(own, false, StdListener::bind).expect_err("taken");
         assert_eq!(trouble_of(&error), Some(Trouble::Taken));
-        let moved = bind(port, true, at).expect("another port");
-        assert_ne!(moved.local_addr().expect("bound").port(), port.get());
+        let (moved, on) = bind(own, true, StdListener::bind).expect("another port");
+        assert_ne!(on.port(), port.get());
+        assert_eq!(moved.local_addr().expect("bound"), on.into());
     }
 
     #[test]
     fn a_low_port_goes_where_people_look_for_it() {
-        assert_eq!(elsewhere(port(80)).next(), Some(8080));
-        assert_eq!(elsewhere(port(443)).next(), Some(8443));
-        assert_eq!(elsewhere(port(5432)).next(), Some(15432));
-        assert_eq!(elsewhere(port(65_000)).collect::<Vec<_>>(), [0]);
+        assert_eq!(elsewhere(80).next(), Some(8080));
+        assert_eq!(elsewhere(443).next(), Some(8443));
+        assert_eq!(elsewhere(5432).next(), Some(15432));
+        assert_eq!(elsewhere(65_000).collect::<Vec<_>>(), [0]);
     }
 
     #[test]
