@@ -7,7 +7,7 @@ use jiff_sqlx::ToSqlx;
 use serde::Serialize;
 use sqlx::{PgConnection, types::Json};
 
-use crate::{Scoped, Session, StoreError, sessions::damaged};
+use crate::{Scoped, Session, StoreError, session_services::Outcome, sessions::damaged};
 
 impl Scoped<'_> {
     pub(crate) async fn granted_hosts(
@@ -51,40 +51,30 @@ fn read(host: &str, port: i32) -> Result<ExternalHost, StoreError> {
     format!("{host}:{port}").parse().map_err(damaged)
 }
 
-/// One decision as it is remembered.
+/// One decision about a host as it is remembered.
 #[derive(Debug, Serialize)]
 pub(crate) struct DecidedHost<'d> {
     host: &'d str,
     port: u16,
-    allowed: bool,
-    policies: &'d [String],
-    policy_version: u64,
+    #[serde(flatten)]
+    outcome: Outcome<'d>,
 }
 
 impl<'d> DecidedHost<'d> {
     /// Returns the decision, unless it is about a service.
-    pub(crate) fn yes(permit: &'d Permit<Reach>) -> Option<Self> {
-        let Reach::Host(reach) = permit.action() else { return None };
-        let decision = permit.decision();
-        Some(Self {
-            host: reach.target.host.name.as_str(),
-            port: reach.target.host.port.get(),
-            allowed: true,
-            policies: &decision.policies,
-            policy_version: decision.policy_version,
-        })
+    pub(crate) fn permitted(permit: &'d Permit<Reach>) -> Option<Self> {
+        Self::of(permit.action(), permit.decision().into())
     }
 
     /// Returns the decision, unless it is about a service.
-    pub(crate) fn no(Refused { action, denied }: &'d Refused<Reach>) -> Option<Self> {
-        let Reach::Host(reach) = action else { return None };
-        Some(Self {
-            host: reach.target.host.name.as_str(),
-            port: reach.target.host.port.get(),
-            allowed: false,
-            policies: &denied.policies,
-            policy_version: denied.policy_version,
-        })
+    pub(crate) fn refused(Refused { action, denied }: &'d Refused<Reach>) -> Option<Self> {
+        Self::of(action, denied.into())
+    }
+
+    fn of(reach: &'d Reach, outcome: Outcome<'d>) -> Option<Self> {
+        let Reach::Host(reach) = reach else { return None };
+        let ExternalHost { name, port } = &reach.target.host;
+        Some(Self { host: name.as_str(), port: port.get(), outcome })
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a session may reach, and what it was refused: the services it was decided about, with who decided it. A host
-//! outside the cluster is `session_hosts.rs`.
+//! outside the cluster is `session_hosts.rs`; how either was decided is remembered in the same words.
 
 use fairlead_model::{Port, Protocol, ServicePort, ServiceRef, SessionId};
 use hub_policy::{
-    Decision, Permit, Refused,
+    Decision, Denied, Permit, Refused,
     actions::{Consume, Reach},
 };
 use jiff::Timestamp;
@@ -29,8 +29,8 @@ impl<'d> Decisions<'d> {
     ) -> Self {
         let yes = permits.clone().into_iter().filter_map(Decided::permitted);
         let no = refused.iter().filter_map(Decided::refused);
-        let hosts_yes = permits.into_iter().filter_map(DecidedHost::yes);
-        let hosts_no = refused.iter().filter_map(DecidedHost::no);
+        let hosts_yes = permits.into_iter().filter_map(DecidedHost::permitted);
+        let hosts_no = refused.iter().filter_map(DecidedHost::refused);
         Self { services: yes.chain(no).collect(), hosts: hosts_yes.chain(hosts_no).collect() }
     }
 
@@ -66,6 +66,26 @@ impl Names {
     }
 }
 
+/// How something was decided, and by what.
+#[derive(Debug, Serialize)]
+pub(crate) struct Outcome<'d> {
+    allowed: bool,
+    policies: &'d [String],
+    policy_version: u64,
+}
+
+impl<'d> From<&'d Decision> for Outcome<'d> {
+    fn from(Decision { policies, policy_version }: &'d Decision) -> Self {
+        Self { allowed: true, policies, policy_version: *policy_version }
+    }
+}
+
+impl<'d> From<&'d Denied> for Outcome<'d> {
+    fn from(Denied { policies, policy_version, .. }: &'d Denied) -> Self {
+        Self { allowed: false, policies, policy_version: *policy_version }
+    }
+}
+
 /// One decision about a service as it is remembered.
 #[derive(Serialize)]
 pub(crate) struct Decided<'d> {
@@ -74,9 +94,8 @@ pub(crate) struct Decided<'d> {
     /// Of TCP.
     ports: Vec<Port>,
     udp_ports: Vec<Port>,
-    allowed: bool,
-    policies: &'d [String],
-    policy_version: u64,
+    #[serde(flatten)]
+    outcome: Outcome<'d>,
 }
 
 impl<'d> Decided<'d> {
@@ -85,7 +104,6 @@ impl<'d> Decided<'d> {
         ports: &'d [ServicePort],
         decision: &'d Decision,
     ) -> Self {
-        let Decision { policy_version, policies } = decision;
         let ServiceRef { namespace, name } = service;
         let numbers = |protocol| {
             let ports = ports.iter().filter(|port| port.protocol == protocol);
@@ -96,9 +114,7 @@ impl<'d> Decided<'d> {
             name: name.as_str(),
             ports: numbers(Protocol::Tcp),
             udp_ports: numbers(Protocol::Udp),
-            allowed: true,
-            policies,
-            policy_version: *policy_version,
+            outcome: decision.into(),
         }
     }
 
@@ -117,9 +133,7 @@ impl<'d> Decided<'d> {
             name: name.as_str(),
             ports: Vec::new(),
             udp_ports: Vec::new(),
-            allowed: false,
-            policies: &denied.policies,
-            policy_version: denied.policy_version,
+            outcome: denied.into(),
         })
     }
 }
