@@ -198,9 +198,9 @@ fn needed_by_janitor() -> Rights {
         if JANITORS.contains(&file) || file == "lease.rs" {
             ask(&mut needed, code);
             own += code;
-        } else if let Some(module) = WRITING.iter().find(|m| file == format!("apply/{m}.rs")) {
-            let functions = code.split("fn ").skip(1).map(str::to_owned).collect();
-            writing.insert((*module).to_owned(), functions);
+        } else if let Some(module) = WRITING.iter().find(|module| is_of(file, module)) {
+            let functions = code.split("fn ").skip(1).map(str::to_owned);
+            writing.entry((*module).to_owned()).or_insert_with(Vec::new).extend(functions);
         }
     });
     for functions in reached_from(&own, &writing).values() {
@@ -208,6 +208,12 @@ fn needed_by_janitor() -> Rights {
         ask(&mut needed, &functions.concat());
     }
     needed
+}
+
+/// Says whether a file is this module of `apply`, or below it.
+fn is_of(file: &str, module: &str) -> bool {
+    let below = file.strip_prefix("apply/").and_then(|file| file.strip_prefix(module));
+    below.is_some_and(|below| below == ".rs" || below.starts_with('/'))
 }
 
 /// Functions by module.
