@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     keepalive::{BEATS_MAX, Beat, Keepalive},
-    load::{Load, StreamCount},
+    load::{Counter, Load, StreamCount},
+    turn::after_the_streams,
 };
 
 /// Twice the bandwidth-delay product of 200 Mbit/s at 50 ms, per stream.
@@ -146,7 +147,7 @@ pub struct CarrierHandle {
     close: CancellationToken,
     drain: CancellationToken,
     path: Arc<OnceLock<CarrierPath>>,
-    load: watch::Sender<Load>,
+    load: Arc<Counter>,
 }
 
 impl CarrierHandle {
@@ -216,12 +217,17 @@ impl CarrierHandle {
     /// Returns what the carrier carries at this moment.
     #[must_use]
     pub fn load(&self) -> Load {
-        *self.load.borrow()
+        self.load.now()
     }
 
-    /// Returns what tells when a stream has become bulk or was, and when the last stream has ended.
-    pub(crate) fn load_changes(&self) -> watch::Receiver<Load> {
-        self.load.subscribe()
+    /// Returns what tells when a stream has become bulk, or one that was has ended.
+    pub(crate) fn bulk_changes(&self) -> watch::Receiver<Load> {
+        self.load.bulk_changes()
+    }
+
+    /// Waits until no stream is open.
+    pub async fn unused(&self) {
+        self.load.empty().await;
     }
 
     /// Asks the other end for a sign of life and returns how long it took.
@@ -246,6 +252,7 @@ pub(crate) struct Controls {
     end: watch::Sender<Option<CarrierEnd>>,
     close: CancellationToken,
     pub(crate) drain: CancellationToken,
+    load: Arc<Counter>,
 }
 
 impl Controls {
@@ -253,15 +260,16 @@ impl Controls {
         let (beats_tx, beats_rx) = mpsc::channel(BEATS_MAX);
         let (end_tx, end_rx) = watch::channel(None);
         let (close, drain) = (CancellationToken::new(), CancellationToken::new());
+        let load = Arc::<Counter>::default();
         let handle = CarrierHandle {
             beats: beats_tx,
             end: end_rx,
             close: close.clone(),
             drain: drain.clone(),
             path: Arc::default(),
-            load: watch::Sender::new(Load::default()),
+            load: Arc::clone(&load),
         };
-        (Self { beats: beats_rx, end: end_tx, close, drain }, handle)
+        (Self { beats: beats_rx, end: end_tx, close, drain, load }, handle)
     }
 
     /// Runs `engine` (an `h2` connection) until it ends, is closed from here, or its peer falls silent.
@@ -270,6 +278,7 @@ impl Controls {
         engine: impl Future<Output = CarrierEnd>,
         keepalive: Keepalive,
     ) -> CarrierEnd {
+        let engine = after_the_streams(engine, || self.load.now().streams > 1);
         let end = tokio::select! {
             end = engine => end,
             () = keepalive.until_silent(self.beats) => CarrierEnd::Silent,

@@ -6,8 +6,11 @@
 //! aborted after a while, because an application that forgot it will never end it.
 
 use std::{
-    io,
-    sync::atomic::{AtomicU64, Ordering},
+    future::poll_fn,
+    io::{self, Read as _},
+    pin::Pin,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    task::Poll,
     time::Duration,
 };
 
@@ -17,10 +20,11 @@ use fairlead_wire::open::Refused;
 use socket2::SockRef;
 use tokio::{
     io::Interest,
-    net::TcpStream,
+    net::{TcpStream, tcp::ReadHalf},
     task::consume_budget,
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::io::poll_read_buf;
 
 use crate::{
     carrier::FRAME_BYTES,
@@ -34,6 +38,9 @@ use crate::{
 const BUFFER_BYTES: usize = FRAME_BYTES as usize;
 /// Less room than this in a buffer, and a new one is cheaper than the calls it takes to fill the rest.
 const BUFFER_USEFUL_BYTES: usize = 8 << 10;
+
+/// Many a request fits.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// Bytes moved so far.
 #[derive(Debug, Default)]
@@ -90,7 +97,7 @@ pub fn both_ways(mut stream: Stream, tcp: TcpStream) -> impl Future<Output = Cop
     let mut application = Application { tcp, ended: false };
     async move {
         let moved = Moved::default();
-        let ending = until_an_end(&mut stream, &application.tcp, &moved).await;
+        let ending = until_an_end(&mut stream, &mut application.tcp, &moved).await;
         application.ended = matches!(ending, Ending::Clean);
         if !application.ended {
             stream.abort();
@@ -114,14 +121,18 @@ impl Drop for Application {
     }
 }
 
-async fn until_an_end(stream: &mut Stream, tcp: &TcpStream, moved: &Moved) -> Ending {
+async fn until_an_end(stream: &mut Stream, tcp: &mut TcpStream, moved: &Moved) -> Ending {
     let unread = stream.take_unread();
     let Stream { receiver, sender, count, .. } = stream;
-    let up = copy_up(tcp, sender, |bytes| {
+    let (reads, writes) = tcp.split();
+    let tcp: &TcpStream = writes.as_ref();
+    // While the direction down listens, it hears of an abort; when it does not, the other one has to.
+    let is_deaf = AtomicBool::new(false);
+    let up = copy_up(reads, sender, &is_deaf, |bytes| {
         moved.up.fetch_add(bytes as u64, Ordering::Relaxed);
         count.sent(bytes);
     });
-    let down = copy_down(unread, receiver, tcp, |bytes| {
+    let down = copy_down(unread, receiver, tcp, &is_deaf, |bytes| {
         moved.down.fetch_add(bytes as u64, Ordering::Relaxed);
         count.received(bytes);
     });
@@ -140,64 +151,111 @@ async fn until_an_end(stream: &mut Stream, tcp: &TcpStream, moved: &Moved) -> En
         };
         match step {
             Err(ending) => return ending,
+            // The close that follows says that it was the end.
             Ok(()) if ended_up.is_some() && ended_down => return Ending::Clean,
             Ok(()) => linger.begin_again(),
+        }
+        if ended_down && let Err(error) = say_the_end(tcp) {
+            return Ending::SocketAborted(error);
         }
     }
 }
 
 /// Moves what the application writes into the stream, and its end. Gives the sender back, to be watched for an abort.
+///
+/// Does not wait for an abort without need: `h2` wakes whoever does when he sends himself, and a task that wakes itself is
+/// run twice, and a second processor with it.
 async fn copy_up<'s>(
-    tcp: &TcpStream,
+    mut tcp: ReadHalf<'_>,
     sender: &'s mut Sender,
+    is_deaf: &AtomicBool,
     moved: impl Fn(usize),
 ) -> Result<&'s mut Sender, Ending> {
+    copy_what_came_first(tcp.as_ref(), sender, &moved)?;
     loop {
         tokio::select! {
             readable = tcp.readable() => readable.map_err(Ending::SocketAborted)?,
-            error = sender.aborted() => return Err(Ending::StreamAborted(error)),
+            error = sender.aborted(), if is_deaf.load(Ordering::Relaxed) => {
+                return Err(Ending::StreamAborted(error));
+            }
         }
         // What it needs beside its buffer goes with it, too.
-        if Box::pin(copy_what_is_there(tcp, sender, &moved)).await? {
+        if Box::pin(copy_what_is_there(&mut tcp, sender, &moved)).await? {
             return Ok(sender);
         }
+    }
+}
+
+/// Moves what an application has said by the time its connection was taken, before the runtime knows of it: most speak at
+/// once, and what they say travels together with the wish for the stream. It is little: nobody has to make room first.
+fn copy_what_came_first(
+    tcp: &TcpStream,
+    sender: &mut Sender,
+    moved: impl Fn(usize),
+) -> Result<(), Ending> {
+    let said = said_already(tcp).map_err(Ending::SocketAborted)?;
+    if !said.is_empty() {
+        let bytes = said.len();
+        sender.send_now(said).map_err(Ending::StreamAborted)?;
+        moved(bytes);
+    }
+    Ok(())
+}
+
+/// Reads once without asking the runtime, which finds the rest, and the end.
+fn said_already(tcp: &TcpStream) -> io::Result<Bytes> {
+    let mut room = [0; FIRST_BYTES];
+    match (&*SockRef::from(tcp)).read(&mut room) {
+        Ok(read) => Ok(Bytes::copy_from_slice(&room[..read])),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
+        Err(error) => Err(error),
     }
 }
 
 /// Moves bytes until the socket has none, and says whether that was the end. The buffer lives no longer than this, so
 /// that an idle connection costs none.
 async fn copy_what_is_there(
-    tcp: &TcpStream,
+    tcp: &mut ReadHalf<'_>,
     sender: &mut Sender,
     moved: impl Fn(usize),
 ) -> Result<bool, Ending> {
     let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
     loop {
-        match tcp.try_read_buf(&mut buffer) {
-            Ok(0) => {
+        consume_budget().await;
+        match read_now(tcp, &mut buffer).await.map_err(Ending::SocketAborted)? {
+            None => return Ok(false),
+            Some(0) => {
                 sender.end().map_err(Ending::StreamAborted)?;
                 return Ok(true);
             }
-            Ok(read) => {
+            Some(read) => {
                 sender.send_all(buffer.split().freeze()).await.map_err(Ending::StreamAborted)?;
                 moved(read);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(Ending::SocketAborted(error)),
         }
         if buffer.capacity() < BUFFER_USEFUL_BYTES {
             buffer = BytesMut::with_capacity(BUFFER_BYTES);
         }
-        consume_budget().await;
     }
 }
 
-/// Moves what the other end sends to the application, and its end. Window is given back when the application's socket
+/// Reads what the socket has; `None` when that is nothing. After a read that left room in the buffer it is known that
+/// nothing is left, so that the next one makes no system call: of `try_read`, each last one would.
+async fn read_now(tcp: &mut ReadHalf<'_>, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+    poll_fn(|cx| match poll_read_buf(Pin::new(tcp), cx, buffer) {
+        Poll::Ready(read) => Poll::Ready(read.map(Some)),
+        Poll::Pending => Poll::Ready(Ok(None)),
+    })
+    .await
+}
+
+/// Moves what the other end sends to the application. Window is given back when the application's socket
 /// has taken the bytes, and not before.
 async fn copy_down(
     unread: Bytes,
     receiver: &mut Receiver,
     tcp: &TcpStream,
+    is_deaf: &AtomicBool,
     moved: impl Fn(usize),
 ) -> Result<(), Ending> {
     let mut next = (!unread.is_empty()).then_some(Ok(unread));
@@ -208,15 +266,21 @@ async fn copy_down(
         };
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(stream_ending)?;
+        is_deaf.store(true, Ordering::Relaxed);
         write_all(tcp, &chunk, receiver, &moved).await.map_err(Ending::SocketAborted)?;
+        is_deaf.store(false, Ordering::Relaxed);
         receiver.release(chunk.len());
         consume_budget().await;
     }
+    is_deaf.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Ends the direction to the application, which may go on writing.
+fn say_the_end(tcp: &TcpStream) -> io::Result<()> {
     match SockRef::from(tcp).shutdown(std::net::Shutdown::Write) {
         // The application has closed already; what it did not read is lost to it by its own choice.
-        Err(error) if error.kind() != io::ErrorKind::NotConnected => {
-            Err(Ending::SocketAborted(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
         _ => Ok(()),
     }
 }
@@ -318,6 +382,21 @@ mod tests {
             size_of::<F>()
         }
         let bytes = size_of_what_it_returns(both_ways);
-        assert!(bytes <= 1280, "{bytes} bytes, and a laptop has thousands of them");
+        assert!(bytes <= 1296, "{bytes} bytes, and a laptop has thousands of them");
+    }
+
+    #[tokio::test]
+    async fn what_an_application_said_is_there_before_the_runtime_knows() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let mut application = std::net::TcpStream::connect(address).expect("connected");
+        let (tcp, _) = listener.accept().expect("accepted");
+        tcp.set_nonblocking(true).expect("set");
+        let tcp = TcpStream::from_std(tcp).expect("registered");
+        assert!(said_already(&tcp).expect("open").is_empty());
+        std::io::Write::write_all(&mut application, b"hello").expect("taken");
+        assert_eq!(said_already(&tcp).expect("open"), "hello");
+        drop(application);
+        assert!(said_already(&tcp).expect("ended").is_empty());
     }
 }

@@ -168,7 +168,7 @@ impl Sender {
         }
     }
 
-    /// Sends bytes for which there is room.
+    /// Sends bytes for which there is room; a few may wait for it.
     pub(crate) fn send_now(&mut self, bytes: Bytes) -> io::Result<()> {
         self.send.send_data(bytes, false).map_err(|_| aborted())
     }

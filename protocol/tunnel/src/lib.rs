@@ -25,6 +25,7 @@ mod secure;
 pub mod socket;
 pub mod stream;
 pub mod tls;
+mod turn;
 pub mod unread;
 pub mod websocket;
 

@@ -1,8 +1,14 @@
 //! What a carrier carries at this moment: how many streams, and how many of them are bulk.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// A stream that has moved more than this in one direction is bulk: whoever shares its carrier waits behind what it has
 /// in flight. Ordinary requests and answers stay below it.
@@ -15,24 +21,54 @@ pub struct Load {
     pub streams: usize,
 }
 
+/// The load of one carrier. Who waits for more or less bulk is not woken by small streams, which may come by the thousand.
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    load: watch::Sender<Load>,
+    emptied: Notify,
+}
+
+impl Counter {
+    pub(crate) fn now(&self) -> Load {
+        *self.load.borrow()
+    }
+
+    /// Returns what tells when a stream has become bulk, or one that was has ended.
+    pub(crate) fn bulk_changes(&self) -> watch::Receiver<Load> {
+        self.load.subscribe()
+    }
+
+    /// Waits until no stream is open.
+    pub(crate) async fn empty(&self) {
+        loop {
+            let mut emptied = pin!(self.emptied.notified());
+            // From here on: the last stream may end between the look and the wait.
+            emptied.as_mut().enable();
+            if self.now().streams == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
 /// One open stream, as long as it lives.
 #[derive(Debug)]
 pub(crate) struct StreamCount {
-    load: watch::Sender<Load>,
+    carrier: Arc<Counter>,
     sent: AtomicU64,
     received: AtomicU64,
     is_bulk: AtomicBool,
 }
 
 impl StreamCount {
-    pub(crate) fn begin(load: &watch::Sender<Load>) -> Self {
-        load.send_if_modified(|load| {
+    pub(crate) fn begin(carrier: &Arc<Counter>) -> Self {
+        carrier.load.send_if_modified(|load| {
             load.streams += 1;
-            // Nobody waits for more streams, and connections may come by the thousand.
             false
         });
         Self {
-            load: load.clone(),
+            carrier: Arc::clone(carrier),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             is_bulk: AtomicBool::new(false),
@@ -51,7 +87,7 @@ impl StreamCount {
         let bytes = bytes as u64;
         let all = so_far.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if all > BULK_BYTES && !self.is_bulk.swap(true, Ordering::Relaxed) {
-            self.load.send_modify(|load| load.bulk += 1);
+            self.carrier.load.send_modify(|load| load.bulk += 1);
         }
     }
 }
@@ -59,11 +95,16 @@ impl StreamCount {
 impl Drop for StreamCount {
     fn drop(&mut self) {
         let was_bulk = *self.is_bulk.get_mut();
-        self.load.send_if_modified(|load| {
+        let mut is_last = false;
+        self.carrier.load.send_if_modified(|load| {
             load.streams -= 1;
             load.bulk -= usize::from(was_bulk);
-            was_bulk || load.streams == 0
+            is_last = load.streams == 0;
+            was_bulk
         });
+        if is_last {
+            self.carrier.emptied.notify_waiters();
+        }
     }
 }
 
@@ -73,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_stream_is_bulk_after_256_kb_in_one_direction_until_it_ends() {
-        let load = watch::Sender::new(Load::default());
-        let now = || *load.borrow();
+        let load = Arc::new(Counter::default());
+        let now = || load.now();
         let (small, large) = (StreamCount::begin(&load), StreamCount::begin(&load));
         let all = usize::try_from(BULK_BYTES).expect("fits");
         small.sent(all);
@@ -88,5 +129,30 @@ mod tests {
         assert_eq!(now(), Load { bulk: 0, streams: 1 });
         drop(small);
         assert_eq!(now(), Load::default());
+    }
+
+    #[tokio::test]
+    async fn small_streams_wake_only_who_waits_for_the_last_one() {
+        let load = Arc::new(Counter::default());
+        let bulk = load.bulk_changes();
+        let (one, other) = (StreamCount::begin(&load), StreamCount::begin(&load));
+        let mut empty = pin!(load.empty());
+        drop(one);
+        assert!(poll_immediate(empty.as_mut()).await.is_none(), "one is open");
+        drop(other);
+        empty.await;
+        load.empty().await;
+        assert!(!bulk.has_changed().expect("it is there"));
+        let large = StreamCount::begin(&load);
+        large.sent(usize::try_from(BULK_BYTES).expect("fits") + 1);
+        assert!(bulk.has_changed().expect("it is there"));
+    }
+
+    async fn poll_immediate<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        })
+        .await
     }
 }

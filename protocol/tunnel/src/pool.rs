@@ -45,7 +45,7 @@ pub fn place<'c, T: OnCarrier>(carriers: impl IntoIterator<Item = &'c T>) -> Opt
 pub async fn full<T: OnCarrier>(carriers: &mut watch::Receiver<Vec<T>>) {
     loop {
         let handles = taking(&carriers.borrow_and_update());
-        let mut changes: Vec<_> = handles.iter().map(CarrierHandle::load_changes).collect();
+        let mut changes: Vec<_> = handles.iter().map(CarrierHandle::bulk_changes).collect();
         let loads: Vec<Load> = handles.iter().map(CarrierHandle::load).collect();
         if wants_another(&loads) {
             return;
@@ -91,7 +91,7 @@ async fn any_of(changes: &mut [watch::Receiver<Load>]) {
 impl CarrierHandle {
     /// Waits until no stream has been bulk for [`FURTHER_QUIET`].
     pub async fn quiet(&self) {
-        let mut load = self.load_changes();
+        let mut load = self.bulk_changes();
         loop {
             // Whoever waits holds the carrier, and so the sender of its load.
             drop(load.wait_for(|load| load.bulk == 0).await);
@@ -99,11 +99,6 @@ impl CarrierHandle {
                 return;
             }
         }
-    }
-
-    /// Waits until no stream is open.
-    pub async fn unused(&self) {
-        drop(self.load_changes().wait_for(|load| load.streams == 0).await);
     }
 }
 
