@@ -54,7 +54,6 @@ async fn carry(offer: StreamOffered, destination: Destination, callee: &Callee) 
             return offer.refuse(Refusal::Unreachable, reason);
         }
     };
-    let _best_effort = pod.set_nodelay(true);
     match offer.accept_after(begun.elapsed()) {
         Ok(stream) => {
             let copied = copy::both_ways(stream, pod).await;

@@ -119,7 +119,6 @@ async fn accept(
 
 /// Takes one connection to the laptop, or to a pod when the laptop is not there.
 async fn serve(stream: TcpStream, peer: SocketAddr, route: &Route) {
-    let _best_effort = stream.set_nodelay(true);
     let probe = probe::is_probe(peer, &route.agents);
     if let Some(taken) = taken_by_laptop(route, probe).await {
         if !probe {
@@ -161,8 +160,8 @@ async fn to_original(mut stream: TcpStream, client: IpAddr, route: &Route) {
             return;
         }
     };
-    let _best_effort = pod.set_nodelay(true);
     for socket in [SockRef::from(&stream), SockRef::from(&pod)] {
+        let _best_effort = socket.set_tcp_nodelay(true);
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
         let _best_effort = socket.set_tcp_keepalive(&keepalive);
     }

@@ -4,14 +4,22 @@
 //! neither a pipe nor a buffer.
 
 use std::{
+    future::poll_fn,
     io,
+    mem::MaybeUninit,
     net::Shutdown,
     pin::{Pin, pin},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::BytesMut;
-use tokio::{net::TcpStream, task::consume_budget, time::sleep};
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead as _, ReadBuf},
+    net::{TcpStream, tcp::ReadHalf},
+    task::consume_budget,
+    time::sleep,
+};
 
 use crate::half::{BUFFER_BYTES, Half, Source, Target};
 #[cfg(target_os = "linux")]
@@ -19,11 +27,15 @@ use crate::pipe::{Pipe, Pipes};
 
 /// TLS ends both directions together: a half that is still open after this belongs to a peer that is gone.
 const HALF_OPEN: Duration = Duration::from_secs(10);
+/// What small requests and answers need together, and a stack has.
+const SIP_BYTES: usize = 16 << 10;
 
 /// Splices until both directions have ended or one of them fails.
 pub(crate) async fn splice(laptop: &mut Half, cluster: &mut Half) -> io::Result<()> {
-    if let (Half::Raw(laptop), Half::Raw(cluster)) = (&*laptop, &*cluster) {
-        let (to_cluster, to_laptop) = (one_way(laptop, cluster), one_way(cluster, laptop));
+    if let (Half::Raw(laptop), Half::Raw(cluster)) = (&mut *laptop, &mut *cluster) {
+        let ((from_laptop, laptop), (from_cluster, cluster)) = (laptop.split(), cluster.split());
+        let to_cluster = one_way(from_laptop, cluster.as_ref());
+        let to_laptop = one_way(from_cluster, laptop.as_ref());
         return until_both_end(pin!(to_cluster), pin!(to_laptop)).await;
     }
     Box::pin(message_by_message(laptop, cluster)).await
@@ -73,18 +85,80 @@ async fn within(
     }
 }
 
-async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+/// Copies what fits into a sip and moves more through a pipe: a pipe takes three system calls, and whoever receives pays
+/// for many small pages.
+async fn one_way(mut from: ReadHalf<'_>, to: &TcpStream) -> io::Result<()> {
+    let mut is_bulk = false;
     loop {
+        // A carrier that always has bytes must not keep the others from the processor.
+        consume_budget().await;
         from.readable().await?;
+        if !is_bulk {
+            match sip(&mut from, to).await? {
+                Sip::All => continue,
+                Sip::End => return shutdown(to),
+                Sip::Full => {}
+            }
+        }
         // Room for what passes is taken while something does: most carriers are idle most of the time.
-        if Box::pin(pass_on_what_is_there(from, to)).await? {
+        let passed = Box::pin(pass_on_what_is_there(from.as_ref(), to)).await?;
+        if passed.ended {
             return shutdown(to);
         }
+        is_bulk = passed.bytes >= SIP_BYTES;
     }
 }
 
-/// Passes on bytes until the socket has none, and says whether that was the end.
-async fn pass_on_what_is_there(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+/// What came of one read into a small buffer, all of which was passed on.
+enum Sip {
+    /// The socket has nothing else.
+    All,
+    /// The socket may have more.
+    Full,
+    End,
+}
+
+async fn sip(from: &mut ReadHalf<'_>, to: &TcpStream) -> io::Result<Sip> {
+    let (sip, rest) = poll_fn(|cx| Poll::Ready(take_sip(cx, from, to))).await?;
+    // Seldom there, and large.
+    if !rest.is_empty() {
+        Box::pin(write_all(to, &rest)).await?;
+    }
+    Ok(sip)
+}
+
+/// Reads and writes once, with a buffer that lives no longer; returns what could not be written at once.
+fn take_sip(
+    cx: &mut Context<'_>,
+    from: &mut ReadHalf<'_>,
+    to: &TcpStream,
+) -> io::Result<(Sip, Bytes)> {
+    let mut room = [MaybeUninit::uninit(); SIP_BYTES];
+    let mut buffer = ReadBuf::uninit(&mut room);
+    let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut buffer) else {
+        return Ok((Sip::All, Bytes::new()));
+    };
+    read?;
+    let bytes = buffer.filled();
+    let sip = match bytes.len() {
+        0 => return Ok((Sip::End, Bytes::new())),
+        SIP_BYTES => Sip::Full,
+        _ => Sip::All,
+    };
+    let written = match to.try_write(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        written => written?,
+    };
+    Ok((sip, Bytes::copy_from_slice(&bytes[written..])))
+}
+
+/// What was passed on until the socket had nothing else.
+struct Passed {
+    bytes: usize,
+    ended: bool,
+}
+
+async fn pass_on_what_is_there(from: &TcpStream, to: &TcpStream) -> io::Result<Passed> {
     #[cfg(target_os = "linux")]
     if let Some(pipe) = Pipes::of_process().take() {
         return pass_through(pipe, from, to).await;
@@ -93,12 +167,18 @@ async fn pass_on_what_is_there(from: &TcpStream, to: &TcpStream) -> io::Result<b
 }
 
 #[cfg(target_os = "linux")]
-async fn pass_through(mut pipe: Pipe<'_>, from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+async fn pass_through(mut pipe: Pipe<'_>, from: &TcpStream, to: &TcpStream) -> io::Result<Passed> {
+    let mut bytes = 0_usize;
     loop {
         match pipe.fill_from(from) {
-            Ok(0) => return Ok(true),
-            Ok(_) => pipe.empty_into(to).await?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Ok(0) => return Ok(Passed { bytes, ended: true }),
+            Ok(filled) => {
+                bytes = bytes.saturating_add(filled);
+                pipe.empty_into(to).await?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Passed { bytes, ended: false });
+            }
             Err(error) => return Err(error),
         }
         // A carrier that always has bytes must not keep the others from the processor.
@@ -106,14 +186,20 @@ async fn pass_through(mut pipe: Pipe<'_>, from: &TcpStream, to: &TcpStream) -> i
     }
 }
 
-async fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+async fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<Passed> {
     let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
+    let mut bytes = 0_usize;
     loop {
         buffer.clear();
         match from.try_read_buf(&mut buffer) {
-            Ok(0) => return Ok(true),
-            Ok(_) => write_all(to, &buffer).await?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Ok(0) => return Ok(Passed { bytes, ended: true }),
+            Ok(read) => {
+                bytes = bytes.saturating_add(read);
+                write_all(to, &buffer).await?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Passed { bytes, ended: false });
+            }
             Err(error) => return Err(error),
         }
         consume_budget().await;
@@ -165,7 +251,7 @@ mod tests {
         let copied = tokio::spawn(async move {
             loop {
                 from.readable().await.expect("watched");
-                if copy(&from, &to).await.expect("copied") {
+                if copy(&from, &to).await.expect("copied").ended {
                     return;
                 }
             }
@@ -175,5 +261,55 @@ mod tests {
         assert!(got == expected);
         says.await.expect("no panic");
         copied.await.expect("no panic");
+    }
+
+    /// Says pieces of these sizes, each when the one before was passed on, and returns what was heard.
+    async fn passed_on(pieces: &[usize]) {
+        let ((mut said, mut from), (to, mut heard)) = (connection().await, connection().await);
+        let passing = tokio::spawn(async move {
+            let (reads, _) = from.split();
+            one_way(reads, &to).await
+        });
+        for (number, bytes) in pieces.iter().enumerate() {
+            let piece = vec![u8::try_from(number).expect("few"); *bytes];
+            let mut got = vec![0; *bytes];
+            let (sent, received) = tokio::join!(said.write_all(&piece), heard.read_exact(&mut got));
+            sent.expect("taken");
+            received.expect("arrived");
+            assert!(got == piece, "piece {number} of {bytes}");
+        }
+        drop(said);
+        assert_eq!(heard.read(&mut [0]).await.expect("ended"), 0);
+        passing.await.expect("no panic").expect("passed on");
+    }
+
+    #[tokio::test]
+    async fn small_pieces_and_large_ones_arrive_whole_and_so_does_the_end() {
+        let (small, large) = (100, 1 << 20);
+        passed_on(&[1, SIP_BYTES - 1, SIP_BYTES, SIP_BYTES + 1, small]).await;
+        passed_on(&[large, small, small, large, SIP_BYTES, large, small]).await;
+        passed_on(&[]).await;
+    }
+
+    #[tokio::test]
+    async fn small_pieces_wait_for_a_reader_that_has_stopped() {
+        let ((mut said, mut from), (to, mut heard)) = (connection().await, connection().await);
+        let passing = tokio::spawn(async move {
+            let (reads, _) = from.split();
+            one_way(reads, &to).await
+        });
+        let piece = [7; 1000];
+        let mut bytes = 0;
+        // Until nothing more is taken on the whole way.
+        while let Ok(sent) =
+            tokio::time::timeout(Duration::from_millis(300), said.write(&piece)).await
+        {
+            bytes += sent.expect("taken");
+        }
+        drop(said);
+        let mut got = Vec::new();
+        heard.read_to_end(&mut got).await.expect("ended");
+        assert_eq!(got.len(), bytes);
+        passing.await.expect("no panic").expect("passed on");
     }
 }
