@@ -46,34 +46,27 @@ impl Parts {
     }
 }
 
-/// Returns how much memory each process needs for a stream that has exchanged 1 KB and is silent.
+/// Returns how much memory each process needs for a stream that has exchanged 1 KB and is silent: of all of them
+/// together, as tables grow in steps.
 pub(crate) fn of_idle_streams(line: &Line, loads: &Loads<'_>) -> anyhow::Result<Vec<Figure>> {
     tell("memory of idle streams");
     let (path, parts) = (Path::ours(line)?, Parts::of(line)?);
     drop(loads.idle(path.to, FIRST)?);
     sleep(SETTLED);
-    let mut open = Vec::new();
-    let mut samples = vec![Vec::new(); parts.0.len()];
-    let mut before = parts.memory_kb()?;
-    let base = before.clone();
-    for _ in 0..BATCHES {
-        open.push(loads.idle(path.to, STREAMS)?);
-        sleep(SETTLED);
-        let after = parts.memory_kb()?;
-        for (sample, (after, before)) in samples.iter_mut().zip(after.iter().zip(&before)) {
-            sample.push((after - before) / as_f64(STREAMS as u64));
-        }
-        before = after;
-    }
-    let idle = parts.0.iter().zip(&samples).map(|((name, _), sample)| {
+    let base = parts.memory_kb()?;
+    let open = (0..BATCHES).map(|_| loads.idle(path.to, STREAMS)).collect::<Result<Vec<_>, _>>()?;
+    sleep(SETTLED);
+    let grown = parts.memory_kb()?;
+    drop(open);
+    let idle = parts.0.iter().zip(grown.iter().zip(&base)).map(|((name, _), (grown, base))| {
+        let sample = vec![(grown - base) / as_f64((BATCHES * STREAMS) as u64)];
         // The hub knows of no stream; what it allocates meanwhile for other reasons is less than this.
         let gate = if *name == "hub" { 0.1 } else { 5.0 };
-        let figure =
-            Figure::median(&format!("memory of an idle stream, {name}"), "KB", sample.clone());
+        let figure = Figure::median(&format!("memory of an idle stream, {name}"), "KB", sample);
         let figure = figure.holding(Gate::AtMost(gate));
         if *name == "hub" { figure } else { figure.stretching_to(3.0) }
     });
-    let base = parts.0.iter().zip(base).map(|((name, _), kb)| {
+    let base = parts.0.iter().zip(&base).map(|((name, _), kb)| {
         Figure::median(&format!("memory without streams, {name}"), "MB", vec![kb / 1024.0])
     });
     Ok(idle.chain(base).collect())
