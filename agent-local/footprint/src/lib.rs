@@ -1,13 +1,14 @@
 //! The only code that changes the laptop, and the journal that lets every change be taken back.
 //!
-//! What is changed is known in advance: a marked section of the hosts file, one nftables table (where there is no
-//! nftables: listeners, which end with their process), and one link for systemd-resolved. Each module has a
-//! pure half that says what should stand there and a thin half that puts it there. [`Footprint`] joins them under
-//! the journal's rule: what we are about to change is on disk before it is changed.
+//! What is changed is known in advance: a marked section of the hosts file, one nftables table (where several users
+//! consume a second one, and where there is no nftables listeners, which end with their process), and one link for
+//! systemd-resolved. Each module has a pure half that says what should stand there and a thin half that puts it there.
+//! [`Footprint`] joins them under the journal's rule: what we are about to change is on disk before it is changed.
 //!
 //! Daemon and command take of it only what changes nothing: which address a service has, and which lines name it, for
 //! the names of one program.
 
+mod aborted;
 mod addresses;
 mod commands;
 mod footprint;

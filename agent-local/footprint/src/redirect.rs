@@ -1,4 +1,5 @@
-//! Which connections are led to the daemon: one nftables table called `fairlead`, replaced as a whole.
+//! Which connections are led to the daemon: one nftables table called `fairlead`, replaced as a whole. What stands beside
+//! it is in `aborted.rs`.
 //!
 //! The ruleset is text made by a pure function and given to the `nft` command; each replacement is one transaction
 //! of the kernel. Deleting the table is the whole clean-up.
@@ -13,7 +14,10 @@ use std::{
 
 use fairlead_model::{Port, timers::NFT_MAX};
 
-use crate::commands::{CommandError, ask};
+use crate::{
+    aborted,
+    commands::{CommandError, ask},
+};
 
 pub(crate) const TABLE: &str = "fairlead";
 
@@ -44,7 +48,7 @@ pub fn ruleset(redirects: &[Redirect]) -> String {
     // Deleting what does not exist would fail the transaction, so it is made first.
     let mut text = format!("table ip {TABLE}\ndelete table ip {TABLE}\n");
     if wanted.is_empty() {
-        return text;
+        return text + &aborted::removed();
     }
     let written = "a String takes every write";
     writeln!(text, "table ip {TABLE} {{").expect(written);
@@ -89,18 +93,25 @@ pub fn ruleset(redirects: &[Redirect]) -> String {
         .expect(written);
     }
     text.push_str("  }\n");
-    // A datagram does not say that it was redirected: whoever else finds the socket would use this user's grant.
-    if with_datagrams().next().is_some() {
-        text.push_str("  chain guard {\n    type filter hook output priority 0; policy accept;\n");
-        for Redirect { uid, .. } in with_datagrams() {
-            writeln!(
-                text,
-                "    ip daddr 127.0.0.1 udp dport @sockets_{uid} meta skuid != {uid} reject"
-            )
-            .expect(written);
-        }
-        text.push_str("  }\n");
+    text.push_str("  chain guard {\n    type filter hook output priority 0; policy accept;\n");
+    // The kernel may lead a connection where one was led before that came from the same port. Whoever else comes to the
+    // listener would use this user's grant.
+    for Redirect { uid, listener, .. } in &wanted {
+        writeln!(
+            text,
+            "    ip daddr 127.0.0.1 tcp dport {listener} tcp flags & (syn | ack) == syn meta skuid != {uid} reject with tcp reset"
+        )
+        .expect(written);
     }
+    // A datagram does not even say that it was redirected.
+    for Redirect { uid, .. } in with_datagrams() {
+        writeln!(
+            text,
+            "    ip daddr 127.0.0.1 udp dport @sockets_{uid} meta skuid != {uid} reject"
+        )
+        .expect(written);
+    }
+    text.push_str("  }\n");
     text.push_str("}\n");
     text
 }
@@ -117,12 +128,20 @@ impl Nft {
         Self { program }
     }
 
-    /// Replaces our table.
+    /// Replaces our table. Where several users have redirects, what was aborted is to be forgotten; a kernel that cannot
+    /// be told so refuses now and then a connection of one user that comes right after one of another.
     pub fn replace(&self, redirects: &[Redirect]) -> Result<(), RedirectError> {
-        self.run(&ruleset(redirects))
+        let rules = ruleset(redirects);
+        if redirects.iter().filter(|r| !r.services.is_empty()).count() < 2 {
+            return self.run(&rules);
+        }
+        match self.run(&format!("{rules}{}", aborted::put())) {
+            Err(RedirectError::Refused { .. }) => self.run(&rules),
+            put => put,
+        }
     }
 
-    /// Removes our table; that it is not there is fine.
+    /// Removes our tables; that they are not there is fine.
     pub fn remove(&self) -> Result<(), RedirectError> {
         self.run(&ruleset(&[]))
     }
@@ -239,6 +258,11 @@ mod tests {
                  type nat hook output priority -100; policy accept;\n    \
                  meta skuid 1000 ip daddr . tcp dport @services_1000 redirect to :40001\n    \
                  meta skuid 1001 ip daddr . tcp dport @services_1001 redirect to :40002\n  \
+               }\n  \
+               chain guard {\n    \
+                 type filter hook output priority 0; policy accept;\n    \
+                 ip daddr 127.0.0.1 tcp dport 40001 tcp flags & (syn | ack) == syn meta skuid != 1000 reject with tcp reset\n    \
+                 ip daddr 127.0.0.1 tcp dport 40002 tcp flags & (syn | ack) == syn meta skuid != 1001 reject with tcp reset\n  \
                }\n\
              }\n"
         );
@@ -246,7 +270,11 @@ mod tests {
 
     #[test]
     fn nothing_wanted_is_no_table() {
-        assert_eq!(ruleset(&[]), "table ip fairlead\ndelete table ip fairlead\n");
+        assert_eq!(
+            ruleset(&[]),
+            "table ip fairlead\ndelete table ip fairlead\n\
+             table ip fairlead_aborted\ndelete table ip fairlead_aborted\n"
+        );
         assert_eq!(ruleset(&[redirect(1000, 40_001, &[])]), ruleset(&[]));
     }
 
@@ -275,6 +303,28 @@ mod tests {
         );
         let (_folder, nft) = nft_that("echo 'Operation not permitted' >&2; exit 1");
         assert!(nft.stands(&[ada]).is_err());
+    }
+
+    #[test]
+    fn where_several_users_have_redirects_what_was_aborted_is_forgotten_if_the_kernel_can() {
+        let says = |told: &str| {
+            format!("cat > $0.new; if grep -q at_once $0.new; then {told}; fi; mv $0.new $0.told")
+        };
+        let (ada, grace) = (
+            redirect(1000, 40_001, &["127.72.1.2:80"]),
+            redirect(1001, 40_002, &["127.72.1.2:80"]),
+        );
+        let forgets = |nft: &Nft, redirects: &[Redirect]| {
+            nft.replace(redirects).expect("replaced");
+            let told = std::fs::read_to_string(nft.program.with_extension("told")).expect("told");
+            assert!(told.contains("skuid 1000"), "{told}");
+            told.contains("ip daddr 127.72.0.0/14") && told.contains("ct timeout set")
+        };
+        let (_folder, nft) = nft_that(&says("true"));
+        assert!(!forgets(&nft, std::slice::from_ref(&ada)), "of one user");
+        assert!(forgets(&nft, &[ada.clone(), grace.clone()]));
+        let (_folder, nft) = nft_that(&says("echo 'no such object' >&2; exit 1"));
+        assert!(!forgets(&nft, &[ada, grace]), "an older kernel");
     }
 
     #[test]
