@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use fairlead_model::{Patterns, ServiceRef, SessionId};
+use fairlead_model::{Patterns, ServiceRef, SessionId, timers::GRANT_LIFE};
 use hub_policy::{
     Caller, Permit,
     actions::{Consume, Reach},
@@ -35,13 +35,14 @@ pub async fn change(
     // What policies took away since the last look ends the session as it would have then: the laptop holds a grant.
     let permitted = Permitted::default();
     let asked = Asked { caller, facts: &facts, catalogue: &catalogue, permitted };
-    if let Some(denied) = end_if_lost(hub, &session, &asked).await? {
+    let held = scope.held(id, hub.clock.now() - GRANT_LIFE).await?;
+    if let Some(denied) = end_if_lost(hub, &session, &held, &asked).await? {
         return Err(denied.into());
     }
     let Brought { permits, refused, unmatched } =
         consume::bring(hub, caller, &patterns, &catalogue, &teamspace, &facts).await?;
     let stays: BTreeSet<&ServiceRef> = permits.iter().filter_map(service_of).collect();
-    let before = scope.granted(id).await?.services.into_iter().map(|granted| granted.service);
+    let before = held.granted.services.into_iter().map(|granted| granted.service);
     let gone: Vec<_> = before.filter(|service| !stays.contains(service)).collect();
     let begun_from = caller.from.map(|ip| ip.to_string());
     let change = ConsumeChange {

@@ -11,6 +11,7 @@ pub mod intercept;
 pub mod join_tokens;
 pub mod members;
 pub mod organization;
+pub(crate) mod pass;
 pub mod policies;
 pub mod reconsider;
 pub mod renew;

@@ -17,7 +17,7 @@ use hub_policy::{
     actions::{Consume, Intercept, Reach, ReachExternal},
     decide, decide_each,
 };
-use hub_store::{Granted, GrantedService, Service, Session, StoreError, Wanted};
+use hub_store::{Granted, GrantedService, Held, Service, Session, StoreError, Wanted};
 use tokio::time::Instant;
 
 use super::{ActionError, consume};
@@ -88,14 +88,15 @@ async fn again_consume(
     let catalogue = scope.services(session.teamspace).await?;
     let store = hub.store.unscoped("the pods of what the session may reach");
     let has_moved = store.session_pods_follow(session).await?;
-    let before = scope.granted(session.id).await?;
+    let held = scope.held(session.id, hub.clock.now() - GRANT_LIFE).await?;
     let teamspace = session.teamspace_facts();
     let decided = consume::decide_matching(caller, patterns, &catalogue, &teamspace, facts);
     let permitted = Permitted::by(decided.permitted());
     let asked = Asked { caller, facts, catalogue: &catalogue, permitted };
-    if let Some(denied) = end_if_lost(hub, session, &asked).await? {
+    if let Some(denied) = end_if_lost(hub, session, &held, &asked).await? {
         return Ok(Reconsidered::Ended { reason: denied.reason });
     }
+    let before = held.granted;
     let gone = gone(hub, session, &before.services, &catalogue);
     let mut added = new(&before, decided.permitted());
     if let Err(too_many) = hub.must_fit_one_grant(session.org, &with(&before, &added, &gone)).await
@@ -114,7 +115,7 @@ async fn again_consume(
 }
 
 /// Returns the permits of what the session has not had yet, or not at these ports.
-fn new(before: &Granted, permitted: &[Permit<Reach>]) -> Vec<Permit<Reach>> {
+pub(super) fn new(before: &Granted, permitted: &[Permit<Reach>]) -> Vec<Permit<Reach>> {
     // The catalogue has its own order of ports, and what was remembered another.
     let set = |ports: &[ServicePort]| ports.iter().copied().collect::<BTreeSet<_>>();
     let had: BTreeMap<_, _> =
@@ -159,7 +160,7 @@ pub(super) struct Permitted<'a> {
 }
 
 impl<'a> Permitted<'a> {
-    fn by(permits: &'a [Permit<Reach>]) -> Self {
+    pub(super) fn by(permits: &'a [Permit<Reach>]) -> Self {
         let mut permitted = Self::default();
         for permit in permits {
             match permit.action() {
@@ -173,37 +174,38 @@ impl<'a> Permitted<'a> {
     }
 }
 
-/// Ends a consume of which its user may no longer have a service or a host: one that it reaches, or one that a grant names
-/// which its laptop may still hold.
+/// Ends a consume of which its user may no longer have a service or a host that it holds.
 pub(super) async fn end_if_lost(
     hub: &Hub,
     session: &Session,
+    held: &Held,
     asked: &Asked<'_>,
 ) -> Result<Option<Denied>, ActionError> {
+    let Some(denied) = lost(session, held, asked) else { return Ok(None) };
+    hub.store
+        .unscoped("a policy took something away from the session")
+        .end_session(session, &denied.reason, Some(&denied), hub.clock.now())
+        .await?;
+    Ok(Some(denied))
+}
+
+/// Says why the user of a consume may no longer have a service or a host: one that it reaches, or one that a grant names
+/// which its laptop may still hold.
+pub(super) fn lost(session: &Session, held: &Held, asked: &Asked<'_>) -> Option<Denied> {
     let Asked { caller, facts, catalogue, permitted } = asked;
-    let since = hub.clock.now() - GRANT_LIFE;
-    let scope = hub.store.scoped(session.org);
-    let held = scope.named_since(session.id, since).await?;
-    let held: BTreeSet<_> = held.iter().filter(|s| !permitted.services.contains(s)).collect();
+    let services: BTreeSet<_> =
+        held.services().filter(|service| !permitted.services.contains(service)).collect();
     // What is not there cannot be reached, and is decided when it comes back.
-    let there = catalogue.iter().filter(|service| held.contains(&service.service));
+    let there = catalogue.iter().filter(|service| services.contains(&service.service));
     let teamspace = session.teamspace_facts();
     let services = there.map(|service| {
         let ports = service.consumable_ports().collect();
         Reach::Service(Consume { target: service.facts(&teamspace), ports })
     });
-    let hosts = scope.hosts_named_since(session.id, since).await?;
-    let hosts = hosts.iter().filter(|host| !permitted.hosts.contains(host));
+    let hosts = held.hosts().filter(|host| !permitted.hosts.contains(host));
     let hosts = hosts.map(|host| Reach::Host(consume::reach_external(host, &teamspace)));
-    let Some(lost) = decide_each(caller, services.chain(hosts), facts).refused.into_iter().next()
-    else {
-        return Ok(None);
-    };
-    hub.store
-        .unscoped("a policy took something away from the session")
-        .end_session(session, &lost.denied.reason, Some(&lost.denied), hub.clock.now())
-        .await?;
-    Ok(Some(lost.denied))
+    let refused = decide_each(caller, services.chain(hosts), facts).refused;
+    refused.into_iter().next().map(|lost| lost.denied)
 }
 
 /// Returns what a session may reach once it has followed the catalogue.
@@ -219,10 +221,27 @@ fn with(before: &Granted, added: &[Permit<Reach>], gone: &[ServiceRef]) -> Grant
 }
 
 /// An intercept as it was asked for.
-struct Again<'s> {
-    service: &'s ServiceRef,
-    ports: &'s [InterceptPort],
-    grace_s: u32,
+pub(super) struct Again<'s> {
+    pub(super) service: &'s ServiceRef,
+    pub(super) ports: &'s [InterceptPort],
+    pub(super) grace_s: u32,
+}
+
+impl Again<'_> {
+    /// Says why it may no longer be. A service that is gone from the catalogue is for the agent to deal with, which knows
+    /// whether it is deleted.
+    pub(super) fn lost(
+        &self,
+        session: &Session,
+        caller: &Caller,
+        facts: &Facts,
+        catalogue: &[Service],
+    ) -> Option<Denied> {
+        let service = catalogue.iter().find(|known| known.service == *self.service)?;
+        let target = service.facts(&session.teamspace_facts());
+        let intercept = Intercept { target, ports: self.ports.to_vec(), grace_s: self.grace_s };
+        decide(caller, intercept, facts).err()
+    }
 }
 
 async fn again_intercept(
@@ -235,13 +254,9 @@ async fn again_intercept(
     let scope = hub.store.scoped(session.org);
     let granted = scope.granted(session.id).await?;
     let catalogue = scope.services(session.teamspace).await?;
-    // A service that is gone from the catalogue is for the agent to deal with, which knows whether it is deleted.
-    let Some(service) = catalogue.iter().find(|known| known.service == *again.service) else {
+    let Some(denied) = again.lost(session, caller, facts, &catalogue) else {
         return Ok(stands(granted, facts));
     };
-    let target = service.facts(&session.teamspace_facts());
-    let intercept = Intercept { target, ports: again.ports.to_vec(), grace_s: again.grace_s };
-    let Err(denied) = decide(caller, intercept, facts) else { return Ok(stands(granted, facts)) };
     hub.store
         .unscoped("a policy took the service away from the session")
         .end_session(session, &denied.reason, Some(&denied), hub.clock.now())

@@ -166,7 +166,7 @@ impl Announcer {
         for session in live.values().filter(|session| session.device == device) {
             match session.kind() {
                 SessionKind::Consume => {
-                    renew::and_log(&self.hub, session, renew::Sent::Always).await;
+                    renew::and_log(&self.hub, session, renew::Sent::Always, None).await;
                 }
                 SessionKind::Intercept if begun.contains(&session.id) => {}
                 SessionKind::Intercept => {
@@ -185,7 +185,7 @@ impl Announcer {
         // Before we ask: whoever connects meanwhile has just been looked at.
         let connected = self.hub.links.laptops(org);
         let now = self.hub.clock.now();
-        let signed_in = self.hub.store.scoped(org).signed_in_devices(now).await?;
+        let signed_in = self.hub.store.scoped(org).signed_in_devices(None, now).await?;
         for device in connected.into_iter().filter(|device| !signed_in.contains(device)) {
             self.hub.links.drop_laptop(device);
         }

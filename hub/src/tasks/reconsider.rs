@@ -2,14 +2,14 @@
 //! catalogue. And now and then without any hint: one may get lost, and policies may speak of the time of day.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     time::Duration,
 };
 
 use fairlead_model::{OrgId, TeamspaceId, UserId};
 use futures_util::{StreamExt as _, stream};
-use hub_store::{Filter, Service, StoreError};
+use hub_store::{Filter, Service, Session, StoreError};
 use tokio::{
     sync::mpsc,
     time::{self, Instant},
@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     Hub,
-    actions::renew::{self, Sent},
+    actions::{
+        pass::Pass,
+        renew::{self, Sent},
+    },
 };
 
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -124,12 +127,28 @@ async fn of_people(hub: &Hub, org: OrgId, user: Option<UserId>) -> Result<Looked
     Ok(looked)
 }
 
+/// Looks at sessions, those of one teamspace after those of another: no more than one catalogue is held at a time.
 async fn sessions(hub: &Hub, org: OrgId, filter: Filter) -> Result<Looked, StoreError> {
-    let sessions = hub.store.scoped(org).sessions(filter).await?;
+    let mut by_teamspace = BTreeMap::<_, Vec<_>>::new();
+    for session in hub.store.scoped(org).sessions(filter).await? {
+        by_teamspace.entry(session.teamspace).or_default().push(session);
+    }
+    let mut all = Looked::Whole;
+    for (teamspace, sessions) in by_teamspace {
+        let looked = at_each(hub, org, teamspace, sessions).await;
+        if looked == Looked::InPart {
+            all = Looked::InPart;
+        }
+    }
+    Ok(all)
+}
+
+async fn at_each(hub: &Hub, org: OrgId, teamspace: TeamspaceId, sessions: Vec<Session>) -> Looked {
+    let pass = pass_over(hub, org, teamspace, &sessions).await;
     let decided = stream::iter(sessions)
         .map(|session| {
-            let hub = hub.clone();
-            async move { renew::and_log(&hub, &session, Sent::IfChanged).await }
+            let (hub, pass) = (hub.clone(), pass.as_ref());
+            async move { renew::and_log(&hub, &session, Sent::IfChanged, pass).await }
         })
         .buffer_unordered(AT_ONCE)
         // To the end, whatever became of those before.
@@ -139,7 +158,23 @@ async fn sessions(hub: &Hub, org: OrgId, filter: Filter) -> Result<Looked, Store
                 if is_decided { looked } else { Looked::InPart }
             },
         );
-    Ok(decided.await)
+    decided.await
+}
+
+/// Reads what the sessions have in common. A single one has nothing, and where a row is damaged that only some of them
+/// need, each reads for itself.
+async fn pass_over(
+    hub: &Hub,
+    org: OrgId,
+    teamspace: TeamspaceId,
+    sessions: &[Session],
+) -> Option<Pass> {
+    if sessions.len() < 2 {
+        return None;
+    }
+    let pass = Pass::begin(hub, org, teamspace, sessions).await;
+    pass.inspect_err(|error| tracing::debug!(%error, %teamspace, "Each session reads for itself"))
+        .ok()
 }
 
 /// The part of each catalogue that decisions and grants depend on, as it was at the last look. While a workload is

@@ -66,7 +66,7 @@ pub use service_accounts::{ApiToken, ServiceAccount, TOO_MANY};
 pub use services::{PortOfService, Service};
 pub use session_beginnings::{Beginning, ONE_INTERCEPT};
 pub use session_changes::ConsumeChange;
-pub use sessions::{EndCause, Ended, Filter, Granted, GrantedService, Session, Wanted};
+pub use sessions::{EndCause, Ended, Filter, Granted, GrantedService, Held, Session, Wanted};
 pub use setup_links::{Founding, LinkPurpose, SetupLink};
 pub use teamspaces::{Enrolment, Teamspace};
 pub use token_families::FamilyEnd;

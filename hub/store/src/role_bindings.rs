@@ -1,5 +1,7 @@
 //! Which roles are bound to whom, and the caller that follows from it.
 
+use std::collections::BTreeMap;
+
 use fairlead_model::{OrgId, TeamspaceId, UserId};
 use hub_policy::{
     Actor, Caller, Permit, Role, RoleBinding,
@@ -20,32 +22,41 @@ use crate::{
 impl Scoped<'_> {
     /// Returns a user as a caller, with the roles of themselves and their groups; nothing for one who was removed.
     pub async fn caller_of(&self, user: UserId) -> Result<Option<Caller>, StoreError> {
-        let Some(row) = sqlx::query!(
-            r#"select u.email, u.is_service,
+        Ok(self.callers_of(&[user]).await?.remove(&user))
+    }
+
+    /// The same of several users; those who were removed are left out.
+    pub async fn callers_of(
+        &self,
+        users: &[UserId],
+    ) -> Result<BTreeMap<UserId, Caller>, StoreError> {
+        let ids: Vec<Uuid> = users.iter().map(|user| user.as_uuid()).collect();
+        let rows = sqlx::query!(
+            r#"select u.id, u.email, u.is_service,
                       array(select g.name from group_members m
                             join groups g on g.org_id = m.org_id and g.id = m.group_id
                             where m.org_id = u.org_id and m.user_id = u.id
                             order by g.name) as "groups!"
-               from users u where u.org_id = $1 and u.id = $2 and u.disabled_at is null"#,
+               from users u where u.org_id = $1 and u.id = any($2) and u.disabled_at is null"#,
             self.org.as_uuid(),
-            user.as_uuid()
+            &ids
         )
-        .fetch_optional(self.pool)
-        .await?
-        else {
-            return Ok(None);
+        .fetch_all(self.pool)
+        .await?;
+        let mut roles = match rows.is_empty() {
+            true => BTreeMap::new(),
+            false => self.bindings_of(&ids).await?,
         };
-        Ok(Some(Caller {
-            org: self.org,
-            actor: if row.is_service {
-                Actor::Service { id: user, name: row.email }
-            } else {
-                Actor::User { id: user, email: row.email }
-            },
-            roles: self.bindings_of(user).await?,
-            groups: row.groups,
-            from: None,
-        }))
+        let callers = rows.into_iter().map(|row| {
+            let id = row.id.into();
+            let actor = match row.is_service {
+                true => Actor::Service { id, name: row.email },
+                false => Actor::User { id, email: row.email },
+            };
+            let roles = roles.remove(&id).unwrap_or_default();
+            (id, Caller { org: self.org, actor, roles, groups: row.groups, from: None })
+        });
+        Ok(callers.collect())
     }
 
     /// Returns the display name of a member.
@@ -60,22 +71,27 @@ impl Scoped<'_> {
         .ok_or(StoreError::NotFound { noun: "member" })
     }
 
-    async fn bindings_of(&self, user: UserId) -> Result<Vec<RoleBinding>, StoreError> {
-        sqlx::query!(
-            "select distinct b.role, b.teamspace_id from role_bindings b
-             left join group_members m on m.org_id = b.org_id and m.group_id = b.group_id
-             where b.org_id = $1 and (b.user_id = $2 or m.user_id = $2)",
+    async fn bindings_of(
+        &self,
+        users: &[Uuid],
+    ) -> Result<BTreeMap<UserId, Vec<RoleBinding>>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select distinct coalesce(b.user_id, m.user_id) as "user_id!", b.role, b.teamspace_id
+               from role_bindings b
+               left join group_members m on m.org_id = b.org_id and m.group_id = b.group_id
+               where b.org_id = $1 and (b.user_id = any($2) or m.user_id = any($2))"#,
             self.org.as_uuid(),
-            user.as_uuid()
+            users
         )
         .fetch_all(self.pool)
-        .await?
-        .into_iter()
-        .map(|row| {
+        .await?;
+        let mut bindings = BTreeMap::<UserId, Vec<RoleBinding>>::new();
+        for row in rows {
             let teamspace = row.teamspace_id.map(Into::into);
-            Ok(RoleBinding { role: read(&row.role)?, teamspace })
-        })
-        .collect()
+            let binding = RoleBinding { role: read(&row.role)?, teamspace };
+            bindings.entry(row.user_id.into()).or_default().push(binding);
+        }
+        Ok(bindings)
     }
 
     /// Returns the organization-wide roles bound to a user or group itself; `NotFound` when there is no such holder.

@@ -7,43 +7,33 @@ use jiff_sqlx::ToSqlx;
 use serde::Serialize;
 use sqlx::{PgConnection, types::Json};
 
-use crate::{Scoped, Session, StoreError, session_services::Outcome, sessions::damaged};
+use crate::{Held, Scoped, Session, StoreError, session_services::Outcome, sessions::damaged};
 
 impl Scoped<'_> {
-    pub(crate) async fn granted_hosts(
+    pub(crate) async fn add_hosts(
         &self,
-        id: SessionId,
-    ) -> Result<Vec<ExternalHost>, StoreError> {
-        let rows = sqlx::query!(
-            "select host, port from session_hosts
-             where org_id = $1 and session_id = $2 and allowed and not taken_out
-             order by host, port",
-            self.org.as_uuid(),
-            id.as_uuid()
-        )
-        .fetch_all(self.pool)
-        .await?;
-        rows.iter().map(|row| read(&row.host, row.port)).collect()
-    }
-
-    /// Lists the hosts that a grant may name which was minted after `since`: those that the session may reach, and those
-    /// that were taken out of it later than that.
-    pub async fn hosts_named_since(
-        &self,
+        held: &mut Held,
         id: SessionId,
         since: Timestamp,
-    ) -> Result<Vec<ExternalHost>, StoreError> {
+    ) -> Result<(), StoreError> {
         let rows = sqlx::query!(
-            "select host, port from session_hosts
+            "select host, port, taken_out from session_hosts
              where org_id = $1 and session_id = $2 and allowed
-               and (not taken_out or decided_at >= $3)",
+               and (not taken_out or decided_at >= $3)
+             order by host, port",
             self.org.as_uuid(),
             id.as_uuid(),
             since.to_sqlx() as _,
         )
         .fetch_all(self.pool)
         .await?;
-        rows.iter().map(|row| read(&row.host, row.port)).collect()
+        for row in rows {
+            let host = read(&row.host, row.port)?;
+            let of =
+                if row.taken_out { &mut held.hosts_taken_out } else { &mut held.granted.hosts };
+            of.push(host);
+        }
+        Ok(())
     }
 }
 

@@ -251,56 +251,69 @@ impl Scoped<'_> {
 
     /// Returns what the session may reach, as it was last decided.
     pub async fn granted(&self, id: SessionId) -> Result<Granted, StoreError> {
-        let (services, hosts) = (self.granted_services(id).await?, self.granted_hosts(id).await?);
-        Ok(Granted { services, hosts })
+        // Nothing was taken out of it that late.
+        Ok(self.held(id, Timestamp::MAX).await?.granted)
     }
 
-    async fn granted_services(&self, id: SessionId) -> Result<Vec<GrantedService>, StoreError> {
+    /// Returns what the session may reach, and what else a grant may name that was minted after `since`.
+    pub async fn held(&self, id: SessionId, since: Timestamp) -> Result<Held, StoreError> {
+        let mut held = Held::default();
+        self.add_services(&mut held, id, since).await?;
+        self.add_hosts(&mut held, id, since).await?;
+        Ok(held)
+    }
+
+    async fn add_services(
+        &self,
+        held: &mut Held,
+        id: SessionId,
+        since: Timestamp,
+    ) -> Result<(), StoreError> {
         let rows = sqlx::query!(
             "select namespace, name, ports, udp_ports, pods from session_services
              where org_id = $1 and session_id = $2 and allowed
-               and cardinality(ports) + cardinality(udp_ports) > 0
+               and (cardinality(ports) + cardinality(udp_ports) > 0 or decided_at >= $3)
              order by namespace, name",
-            self.org.as_uuid(),
-            id.as_uuid()
-        )
-        .fetch_all(self.pool)
-        .await?;
-        rows.into_iter()
-            .map(|row| {
-                let tcp =
-                    row.ports.into_iter().map(|number| read_port(number).map(ServicePort::tcp));
-                let udp = row.udp_ports.into_iter();
-                let udp = udp.map(|number| read_port(number).map(ServicePort::udp));
-                let pods = row.pods.into_iter().map(|pod| PodName::parse(pod).map_err(damaged));
-                Ok(GrantedService {
-                    service: ServiceRef::parse_parts(&row.namespace, &row.name).map_err(damaged)?,
-                    ports: tcp.chain(udp).collect::<Result<_, _>>()?,
-                    pods: pods.collect::<Result<_, _>>()?,
-                })
-            })
-            .collect()
-    }
-
-    /// Lists the services that a grant may name which was minted after `since`: those that the session may reach, and
-    /// those that were taken out of it later than that.
-    pub async fn named_since(
-        &self,
-        id: SessionId,
-        since: Timestamp,
-    ) -> Result<Vec<ServiceRef>, StoreError> {
-        let rows = sqlx::query!(
-            "select namespace, name from session_services
-             where org_id = $1 and session_id = $2 and allowed
-               and (cardinality(ports) + cardinality(udp_ports) > 0 or decided_at >= $3)",
             self.org.as_uuid(),
             id.as_uuid(),
             since.to_sqlx() as _,
         )
         .fetch_all(self.pool)
         .await?;
-        let service = |namespace: &str, name: &str| ServiceRef::parse_parts(namespace, name);
-        rows.iter().map(|row| service(&row.namespace, &row.name).map_err(damaged)).collect()
+        for row in rows {
+            let service = ServiceRef::parse_parts(&row.namespace, &row.name).map_err(damaged)?;
+            let tcp = row.ports.into_iter().map(|number| read_port(number).map(ServicePort::tcp));
+            let udp = row.udp_ports.into_iter();
+            let udp = udp.map(|number| read_port(number).map(ServicePort::udp));
+            let ports = tcp.chain(udp).collect::<Result<Vec<_>, _>>()?;
+            if ports.is_empty() {
+                held.services_taken_out.push(service);
+                continue;
+            }
+            let pods = row.pods.into_iter().map(|pod| PodName::parse(pod).map_err(damaged));
+            let pods = pods.collect::<Result<_, _>>()?;
+            held.granted.services.push(GrantedService { service, ports, pods });
+        }
+        Ok(())
+    }
+}
+
+/// What a grant may name that a laptop holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub granted: Granted,
+    /// The session may not reach them any more.
+    pub services_taken_out: Vec<ServiceRef>,
+    pub hosts_taken_out: Vec<ExternalHost>,
+}
+
+impl Held {
+    pub fn services(&self) -> impl Iterator<Item = &ServiceRef> {
+        self.granted.services.iter().map(|had| &had.service).chain(&self.services_taken_out)
+    }
+
+    pub fn hosts(&self) -> impl Iterator<Item = &ExternalHost> {
+        self.granted.hosts.iter().chain(&self.hosts_taken_out)
     }
 }
 

@@ -60,22 +60,27 @@ impl Scoped<'_> {
         .await?)
     }
 
-    /// Lists the devices that may have a link: those of a member, with a sign-in that still counts.
+    /// Lists the devices that may have a link: those of a member, with a sign-in that still counts. All of them, or those
+    /// among some.
     pub async fn signed_in_devices(
         &self,
+        among: Option<&[DeviceId]>,
         now: Timestamp,
     ) -> Result<BTreeSet<DeviceId>, StoreError> {
+        let among = among.map(|ids| ids.iter().map(|id| id.as_uuid()).collect::<Vec<_>>());
         let ids = sqlx::query_scalar!(
             "select d.id from devices d
              join users u on (u.org_id, u.id) = (d.org_id, d.user_id)
              where d.org_id = $1 and d.removed_at is null and u.disabled_at is null
+               and ($3::uuid[] is null or d.id = any($3))
                and exists (
                  select 1 from token_families f
                  where (f.org_id, f.user_id, f.key_jkt) = (d.org_id, d.user_id, d.key_jkt)
                    and f.ended_at is null and f.last_used_at > $2
                )",
             self.org.as_uuid(),
-            (now - REFRESH_TOKEN_IDLE).to_sqlx() as _
+            (now - REFRESH_TOKEN_IDLE).to_sqlx() as _,
+            among as Option<Vec<Uuid>>,
         )
         .fetch_all(self.pool)
         .await?;

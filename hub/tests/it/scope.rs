@@ -57,7 +57,7 @@ async fn found(scope: Scoped<'_>, known: &Known) -> Vec<(&'static str, bool)> {
     let counts = scope.service_counts().await.expect("a list");
     let sessions = scope.sessions(all).await.expect("a list");
     let granted = scope.granted(session).await.expect("a list");
-    let named = scope.hosts_named_since(session, Timestamp::UNIX_EPOCH).await.expect("a list");
+    let held = scope.held(session, Timestamp::UNIX_EPOCH).await.expect("a list");
     let members = scope.members().await.expect("a list");
     let groups = scope.groups().await.expect("a list");
     let devices = scope.devices_of(user).await.expect("a list");
@@ -74,7 +74,7 @@ async fn found(scope: Scoped<'_>, known: &Known) -> Vec<(&'static str, bool)> {
         ("the sessions", sessions.iter().any(|one| one.id == session)),
         ("the services that a session may reach", !granted.services.is_empty()),
         ("the hosts that a session may reach", !granted.hosts.is_empty()),
-        ("the hosts that a grant may name", !named.is_empty()),
+        ("the hosts that a grant may name", held.hosts().next().is_some()),
         ("a member's name", scope.name_of(user).await.is_ok()),
         ("a member as caller", scope.caller_of(user).await.expect("an answer").is_some()),
         ("a member's roles", scope.roles_of(RoleHolder::User(user)).await.is_ok()),

@@ -1,9 +1,10 @@
-//! Sessions: what begins and what is refused (`beginnings.rs`), what changes while they live (`changes.rs`), and what
-//! ends them (`ends.rs`).
+//! Sessions: what begins and what is refused (`beginnings.rs`), what changes while they live (`changes.rs`), what ends
+//! them (`ends.rs`), and many of them at once (`passes.rs`).
 
 mod beginnings;
 mod changes;
 mod ends;
+mod passes;
 mod running;
 
 use fairlead_hub::actions;

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -77,7 +78,7 @@ pub(crate) struct World {
     pub(crate) address: SocketAddr,
     pub(crate) acme: Org,
     // Dropped last: the hub's connections go before their database.
-    database: TestDatabase,
+    database: Arc<TestDatabase>,
 }
 
 impl Drop for World {
@@ -110,7 +111,7 @@ impl World {
         let service = http::router(&hub).into_make_service_with_connect_info::<SocketAddr>();
         hub.tasks.spawn(async move { drop(axum::serve(listener, service).await) });
         let acme = found(&hub, "acme").await;
-        Self { hub, clock, address, acme, database }
+        Self { hub, clock, address, acme, database: Arc::new(database) }
     }
 
     /// Founds another organization.
@@ -206,6 +207,12 @@ impl World {
         std::fs::write(&folder, statement).expect("written");
         self.database.run_file(&folder).expect("run");
         std::fs::remove_file(&folder).expect("removed");
+    }
+
+    /// Has the database do something for as long as that takes, unless it is told to stop.
+    pub(crate) fn aside(&self, statements: &'static str) -> JoinHandle<()> {
+        let database = Arc::clone(&self.database);
+        thread::spawn(move || drop(database.rows(statements)))
     }
 
     /// Asks the database behind the hub's back.
