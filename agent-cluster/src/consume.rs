@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub(crate) use self::{
-    carry::{CONNECT, why},
+    carry::{CONNECT, refuse, why},
     destination::Destination,
     streams::Used,
 };

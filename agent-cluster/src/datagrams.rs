@@ -17,16 +17,16 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::consume::{CONNECT, Destination, why};
+use crate::consume::{CONNECT, Destination, refuse, why};
 
 /// Carries one flow until nothing has passed for a while, the laptop ends it, or the cluster says that nobody is there.
 pub(crate) async fn flow(offer: StreamOffered, destination: Destination, callee: &Callee) {
     let socket = match timeout(CONNECT, dial(destination)).await {
         Ok(Ok(socket)) => socket,
-        Ok(Err(error)) => return offer.refuse(Refusal::Unreachable, why(&error, callee)),
+        Ok(Err(error)) => return refuse(offer, Refusal::Unreachable, why(&error, callee)),
         Err(_) => {
             let reason = format!("the name of {callee} is not resolved in the cluster");
-            return offer.refuse(Refusal::Unreachable, reason);
+            return refuse(offer, Refusal::Unreachable, reason);
         }
     };
     let stream = match offer.accept() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fairlead_model::{Callee, HostName, Port, Protocol};
-use fairlead_tunnel::{StreamOffered, copy};
+use fairlead_tunnel::{StreamOffered, copy, resets};
 use fairlead_wire::open::{OpenRequest, Refusal};
 use tokio::time::timeout;
 use tracing::debug;
@@ -33,7 +33,7 @@ pub(super) async fn carry_outside(
 ) {
     match border.addresses(&host, port).await {
         Ok(addresses) => carry(offer, Destination::AnyOf(addresses), &host.into()).await,
-        Err((refusal, reason)) => offer.refuse(refusal, reason),
+        Err((refusal, reason)) => refuse(offer, refusal, reason),
     }
 }
 
@@ -41,7 +41,7 @@ async fn carry(offer: StreamOffered, destination: Destination, callee: &Callee) 
     let begun = Instant::now();
     let pod = match timeout(CONNECT, destination.dial()).await {
         Ok(Ok(pod)) => pod,
-        Ok(Err(error)) => return offer.refuse(Refusal::Unreachable, why(&error, callee)),
+        Ok(Err(error)) => return refuse(offer, Refusal::Unreachable, why(&error, callee)),
         Err(_) => {
             let reason = format!(
                 "{callee} does not answer within {} s: a NetworkPolicy may keep the agent out, or {}",
@@ -51,15 +51,37 @@ async fn carry(offer: StreamOffered, destination: Destination, callee: &Callee) 
                     Callee::Outside { .. } => "a firewall does",
                 }
             );
-            return offer.refuse(Refusal::Unreachable, reason);
+            return refuse(offer, Refusal::Unreachable, reason);
         }
     };
     match offer.accept_after(begun.elapsed()) {
         Ok(stream) => {
             let copied = copy::both_ways(stream, pod).await;
             debug!(%callee, ?copied, "A consumed connection ended");
+            copied.tell_abort_of(callee);
         }
         Err(error) => debug!(%callee, %error, "The laptop gave up while the Service was dialled"),
+    }
+}
+
+/// Refuses a stream and has the log say why: the application at the laptop only sees a reset. Whoever probes shows the
+/// refusal by itself.
+pub(crate) fn refuse(offer: StreamOffered, refusal: Refusal, reason: impl Into<String>) {
+    let (request, reason) = (offer.request(), reason.into());
+    if !request.probe {
+        let whom = format_args!("{}:{}", request.callee, request.port);
+        let detail = format_args!("{reason} (session {})", request.session);
+        resets::tell(&whom, in_words(refusal), &detail);
+    }
+    offer.refuse(refusal, reason);
+}
+
+const fn in_words(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotAllowed => "its session may not have it",
+        Refusal::NotFound => "it is not there",
+        Refusal::Unreachable => "it does not answer",
+        Refusal::Unavailable => "not at this moment",
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Consume,
-    carry::{carried, carry_outside},
+    carry::{carried, carry_outside, refuse},
     destination::destination_of,
 };
 use crate::{held::Held, report::FirstUse};
@@ -34,12 +34,12 @@ impl Consume {
     pub(super) fn open(&self, offer: StreamOffered, grant: Option<&Held>, ends: CancellationToken) {
         let request = offer.request().clone();
         let Some(grant) = grant.and_then(Held::live) else {
-            return offer.refuse(Refusal::NotAllowed, "no grant was shown on this carrier");
+            return refuse(offer, Refusal::NotAllowed, "no grant was shown on this carrier");
         };
         // A pod is covered by its Service, whoever else has a pod of that name: it is looked for among the Service's.
         if request.session != self.session || !grant.covers(&request.callee, request.port) {
             let reason = format!("the grant does not cover {}:{}", request.callee, request.port);
-            return offer.refuse(Refusal::NotAllowed, reason);
+            return refuse(offer, Refusal::NotAllowed, reason);
         }
         match &request.callee {
             Callee::Outside { host } => {
@@ -54,7 +54,7 @@ impl Consume {
                         self.take_note(&request);
                         spawn_until(ends, carried(offer, destination, request));
                     }
-                    Err((refusal, reason)) => offer.refuse(refusal, reason),
+                    Err((refusal, reason)) => refuse(offer, refusal, reason),
                 }
             }
         }

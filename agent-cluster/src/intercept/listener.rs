@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use fairlead_model::Port;
-use fairlead_tunnel::copy;
+use fairlead_model::{Port, ServiceRef};
+use fairlead_tunnel::{copy, resets};
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -104,7 +104,10 @@ async fn accept(
                 tokio::spawn(async move {
                     tokio::select! {
                         () = serve(stream, peer, &route) => {}
-                        () = ends.cancelled() => {}
+                        () = ends.cancelled() => {
+                            let service = &route.service.service;
+                            resets::tell(service, "its intercept is over here", &peer);
+                        }
                     }
                     drop(slot);
                 });
@@ -122,7 +125,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, route: &Route) {
     let probe = probe::is_probe(peer, &route.agents);
     if let Some(taken) = taken_by_laptop(route, probe).await {
         if !probe {
-            to_laptop(stream, taken).await;
+            to_laptop(stream, taken, &route.service.service).await;
         }
         return;
     }
@@ -137,10 +140,15 @@ async fn taken_by_laptop(route: &Route, probe: bool) -> Option<Taken> {
 }
 
 /// Cut means reset for the client too, so that it learns at once that there will be no answer.
-async fn to_laptop(stream: TcpStream, taken: Taken) {
+async fn to_laptop(stream: TcpStream, taken: Taken, service: &ServiceRef) {
     tokio::select! {
-        copied = copy::both_ways(taken.stream, stream) => debug!(?copied, "A connection to a laptop ended"),
-        () = taken.cut.cancelled() => debug!("A connection to a laptop was cut"),
+        copied = copy::both_ways(taken.stream, stream) => {
+            debug!(?copied, "A connection to a laptop ended");
+            copied.tell_reset(service);
+        }
+        () = taken.cut.cancelled() => {
+            resets::tell(service, "it was at a laptop", &"which is away, or its session is over");
+        }
     }
 }
 
@@ -155,7 +163,7 @@ async fn to_original(mut stream: TcpStream, client: IpAddr, route: &Route) {
     let mut pod = match originals::connect(&addresses).await {
         Ok(pod) => pod,
         Err(error) => {
-            debug!(service = %route.service.service, %error, "No original pod could be reached");
+            resets::tell(&route.service.service, "no original pod could be reached", &error);
             let _refused = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             return;
         }

@@ -1,6 +1,7 @@
 //! Consume, one connection at a time: accept, see where it was going, open a stream there, move bytes.
 
 use std::{
+    fmt::Display,
     net::{SocketAddr, SocketAddrV4},
     sync::Arc,
 };
@@ -10,7 +11,7 @@ use fairlead_model::{
     timers::{LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
 };
 use fairlead_tunnel::{
-    Copied, Ending, OpenFailed, Opener, Stream, both_ways, datagrams::Flowed,
+    Copied, Ending, OpenFailed, Opener, Stream, both_ways, datagrams::Flowed, resets,
     socket::abort_on_close,
 };
 use fairlead_wire::open::{OpenRequest, Refused as StreamRefused};
@@ -294,7 +295,7 @@ async fn receive(
         }
         Some(destination) => receive_for(keeper, tcp, destination, slot).await,
         // Somebody has found the listener's own port; nothing is offered there.
-        None => abort_on_close(&tcp),
+        None => reset(&tcp, &"the listener itself", "it was not redirected", &from),
     }
 }
 
@@ -308,9 +309,22 @@ pub(crate) async fn receive_for(
     let route = keeper.sessions().route(destination);
     match route {
         Some(route) => carry(&keeper, tcp, route).await,
-        None => abort_on_close(&tcp),
+        None => {
+            reset(&tcp, &destination, "no session here leads there", &"one may just have ended")
+        }
     }
     drop(slot);
+}
+
+/// Resets a connection and has the log say why: its application does not hear it.
+pub(crate) fn reset(
+    tcp: &TcpStream,
+    whom: &dyn Display,
+    reason: &'static str,
+    detail: &dyn Display,
+) {
+    abort_on_close(tcp);
+    resets::tell(whom, reason, detail);
 }
 
 pub(crate) async fn answer_canary(keeper: Arc<Keeper>, mut tcp: TcpStream) {
@@ -329,14 +343,15 @@ pub(crate) async fn carry(keeper: &Keeper, tcp: TcpStream, mut route: Route) {
             take_note(keeper, &route, copied);
         }
         Err(error) => {
-            debug!(callee = %route.callee, port = %route.port, "Not opened: {error}");
-            abort_on_close(&tcp);
+            let whom = format_args!("{}:{}", route.callee, route.port);
+            reset(&tcp, &whom, "no stream could be opened", &error);
         }
     }
 }
 
 /// Keeps why the far end refused: the application only sees a reset.
 fn take_note(keeper: &Keeper, route: &Route, copied: Copied) {
+    copied.tell_reset(&format_args!("{}:{}", route.callee, route.port));
     let refusal = match copied.ending {
         Ending::Refused(refused) => Some(probe::in_words(&route.callee, &refused.into())),
         _ if copied.down > 0 => None,

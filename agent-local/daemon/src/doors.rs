@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use fairlead_tunnel::socket::abort_on_close;
 use laptop_ipc::sockets::user_of_connection;
 use nix::unistd::Uid;
 use tokio::{
@@ -19,7 +18,7 @@ use tokio::{
     sync::{Semaphore, watch},
     time::sleep,
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{consume, keeper::Keeper, session::Task};
 
@@ -113,8 +112,7 @@ async fn open(keeper: &Arc<Keeper>, door: &Door, destination: SocketAddrV4, room
                     if is_of_this_user(&tcp, from).await {
                         consume::receive_for(keeper, tcp, destination, slot).await;
                     } else {
-                        debug!("A connection of another user is refused: {from} to {destination}");
-                        abort_on_close(&tcp);
+                        consume::reset(&tcp, &destination, "it is another user's", &from);
                     }
                 });
             }

@@ -229,6 +229,7 @@ async fn serve_stream(keeper: &Keeper, id: SessionId, offered: StreamOffered) {
     }
     let copied = both_ways(stream, tcp).await;
     debug!(service = %wish.callee, up = copied.up, down = copied.down, "{:?}", copied.ending);
+    copied.tell_abort_of(&format_args!("localhost:{port}"));
 }
 
 /// Waits until the answer has been heard: it is the proof, and dropping the stream would take it back.

@@ -16,7 +16,6 @@ use std::{
 };
 
 use fairlead_model::{Callee, Protocol, ServicePort, TeamspaceId};
-use fairlead_tunnel::socket::abort_on_close;
 use laptop_footprint::{AddressError, Addresses};
 use laptop_ipc::{Failure, FailureKind, sockets::user_of_connection, supervisor::PORTS_MAX};
 use nix::unistd::Uid;
@@ -27,7 +26,7 @@ use tokio::{
     task::JoinHandle,
     time::sleep,
 };
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{
     consume,
@@ -292,12 +291,13 @@ async fn accept_each(
 async fn receive(keeper: &Keeper, tcp: TcpStream, from: SocketAddr, to: SocketAddrV4, key: Key) {
     let owner = tokio::task::spawn_blocking(move || user_of_connection(to.into(), from)).await;
     if owner.ok().flatten() != Some(Uid::current().as_raw()) {
-        debug!(service = %key.1, "Refused: the connection is not this user's");
-        return abort_on_close(&tcp);
+        return consume::reset(&tcp, &key.1, "it is another user's", &from);
     }
     match route(keeper, &key) {
         Some(route) => consume::carry(keeper, tcp, route).await,
-        None => abort_on_close(&tcp),
+        None => {
+            consume::reset(&tcp, &key.1, "no session here leads there", &"one may just have ended")
+        }
     }
 }
 

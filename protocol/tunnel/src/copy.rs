@@ -6,6 +6,7 @@
 //! aborted after a while, because an application that forgot it will never end it.
 
 use std::{
+    fmt,
     future::poll_fn,
     io::{self, Read as _},
     pin::Pin,
@@ -29,6 +30,7 @@ use tokio_util::io::poll_read_buf;
 use crate::{
     carrier::FRAME_BYTES,
     half::{Receiver, Sender},
+    resets,
     socket::abort_on_close,
     stream::Stream,
     unread::{LOOK_EVERY, Stalled},
@@ -85,6 +87,28 @@ pub struct Copied {
     pub up: u64,
     pub down: u64,
     pub ending: Ending,
+}
+
+impl Copied {
+    /// Has the log say why the application at the TCP connection saw a reset, if it did: it had connected to `whom`.
+    pub fn tell_reset(&self, whom: &dyn fmt::Display) {
+        let (reason, why): (_, &dyn fmt::Display) = match &self.ending {
+            Ending::Clean | Ending::SocketAborted(_) => return,
+            Ending::StreamAborted(error) => ("the other end of its stream aborted", error),
+            Ending::Refused(refused) => ("the other end refused", refused),
+            Ending::Lingered => ("it was half closed", &"nothing moved for long"),
+        };
+        let (up, down) = (self.up, self.down);
+        resets::tell(whom, reason, &format_args!("{why} ({up} bytes up, {down} down)"));
+    }
+
+    /// Has the log say that `whom`, to whom the TCP connection was made, aborted it: the other end of the stream saw a
+    /// reset.
+    pub fn tell_abort_of(&self, whom: &dyn fmt::Display) {
+        if let Ending::SocketAborted(error) = &self.ending {
+            resets::tell(whom, "whoever was called aborted it", error);
+        }
+    }
 }
 
 /// Moves bytes both ways until both directions have ended, or one of the ends aborts.

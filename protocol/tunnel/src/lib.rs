@@ -21,6 +21,7 @@ mod pitfalls;
 pub mod pool;
 #[cfg(test)]
 mod reference;
+pub mod resets;
 mod secure;
 pub mod socket;
 pub mod stream;
