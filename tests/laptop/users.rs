@@ -1,6 +1,6 @@
 //! Two users of one machine: each has their own, and nobody has the other's.
 
-use std::time::Instant;
+use std::{fs, time::Instant};
 
 use crate::machine::{ADA, GRACE, Machine, kill_9};
 
@@ -74,4 +74,30 @@ fn a_daemon_that_was_killed_finds_its_datagrams_where_they_were() {
     kill_9(machine.daemon_pid(ADA).expect("runs"));
     machine.is_proven(ADA);
     assert_eq!(machine.rules(), before, "an application that goes on sending is led there still");
+}
+
+#[test]
+fn a_connection_is_its_users_though_another_user_had_one_from_the_same_port_that_was_reset() {
+    let machine = Machine::with_supervisor();
+    for uid in [ADA, GRACE] {
+        machine.has_consumed(uid, &["shop/cart"]);
+        machine.starts(uid);
+    }
+    let resets = |uid| {
+        let log = format!("/mnt/home/{uid}/.local/state/fairlead/daemon.log");
+        let log = fs::read_to_string(machine.path(&log)).expect("a log");
+        log.matches("A connection to shop/cart:80 was reset: no stream could be opened").count()
+    };
+    // There is no agent: each daemon resets what it has taken.
+    for uid in [ADA, GRACE] {
+        let mut curl = machine.user(uid, "curl");
+        curl.args(["--silent", "--local-port", "45001", "--max-time", "10", "http://cart.shop/"]);
+        let said = fairlead_tests::say(curl).expect("runs");
+        assert_ne!(said.code, Some(7), "it was taken, and not refused");
+    }
+    assert_eq!([ADA, GRACE].map(resets), [1, 1], "each by the daemon of its user");
+    for uid in [ADA, GRACE] {
+        machine.fairlead(uid, &["stop"]).ok().expect("stops");
+    }
+    machine.leaves_nothing();
 }
