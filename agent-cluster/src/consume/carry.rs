@@ -7,9 +7,9 @@ use std::{
 };
 
 use fairlead_model::{Callee, HostName, Port, Protocol};
-use fairlead_tunnel::{StreamOffered, copy, resets};
+use fairlead_tunnel::{Stream, StreamOffered, copy, resets};
 use fairlead_wire::open::{OpenRequest, Refusal};
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
 
 use super::Destination;
@@ -38,30 +38,39 @@ pub(super) async fn carry_outside(
 }
 
 async fn carry(offer: StreamOffered, destination: Destination, callee: &Callee) {
+    // In a box of its own, which goes when it is done: most connections are idle most of the time.
+    let Some((stream, pod)) = Box::pin(connect(offer, destination, callee)).await else { return };
+    let copied = copy::both_ways(stream, pod).await;
+    debug!(%callee, ?copied, "A consumed connection ended");
+    copied.tell_abort_of(callee);
+}
+
+/// Connects to whoever is called and agrees to the stream, or refuses it.
+async fn connect(
+    offer: StreamOffered,
+    destination: Destination,
+    callee: &Callee,
+) -> Option<(Stream, TcpStream)> {
     let begun = Instant::now();
-    let pod = match timeout(CONNECT, destination.dial()).await {
-        Ok(Ok(pod)) => pod,
-        Ok(Err(error)) => return refuse(offer, Refusal::Unreachable, why(&error, callee)),
-        Err(_) => {
-            let reason = format!(
-                "{callee} does not answer within {} s: a NetworkPolicy may keep the agent out, or {}",
-                CONNECT.as_secs(),
-                match callee {
-                    Callee::InCluster { .. } => "its pods hang",
-                    Callee::Outside { .. } => "a firewall does",
-                }
-            );
-            return refuse(offer, Refusal::Unreachable, reason);
+    let reason = match timeout(CONNECT, destination.dial()).await {
+        Ok(Ok(pod)) => {
+            let agreed = offer.accept_after(begun.elapsed()).inspect_err(|error| {
+                debug!(%callee, %error, "The laptop gave up while the Service was dialled");
+            });
+            return agreed.ok().map(|stream| (stream, pod));
         }
+        Ok(Err(error)) => why(&error, callee),
+        Err(_) => format!(
+            "{callee} does not answer within {} s: a NetworkPolicy may keep the agent out, or {}",
+            CONNECT.as_secs(),
+            match callee {
+                Callee::InCluster { .. } => "its pods hang",
+                Callee::Outside { .. } => "a firewall does",
+            }
+        ),
     };
-    match offer.accept_after(begun.elapsed()) {
-        Ok(stream) => {
-            let copied = copy::both_ways(stream, pod).await;
-            debug!(%callee, ?copied, "A consumed connection ended");
-            copied.tell_abort_of(callee);
-        }
-        Err(error) => debug!(%callee, %error, "The laptop gave up while the Service was dialled"),
-    }
+    refuse(offer, Refusal::Unreachable, reason);
+    None
 }
 
 /// Refuses a stream and has the log say why: the application at the laptop only sees a reset. Whoever probes shows the

@@ -86,9 +86,11 @@ impl Consume {
 }
 
 fn spawn_until(ends: CancellationToken, carried: impl Future<Output = ()> + Send + 'static) {
+    // Moved into the task it would be there twice, for as long as the connection is.
+    let mut carried = Box::pin(carried);
     tokio::spawn(async move {
         tokio::select! {
-            () = carried => {}
+            () = &mut carried => {}
             () = ends.cancelled() => {}
         }
     });
