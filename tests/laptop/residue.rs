@@ -20,7 +20,10 @@ fn residue_of(command: &str, machine: &Machine) -> bool {
     match command {
         "fairlead stop" => machine.daemon_pid(ADA).is_some(),
         c if c.starts_with("sudo sed") => machine.hosts() != HOSTS,
-        "sudo nft delete table ip fairlead" => machine.rules().contains("table ip fairlead"),
+        "sudo nft delete table ip fairlead" => machine.rules().contains("table ip fairlead {"),
+        "sudo nft delete table ip fairlead_aborted" => {
+            machine.rules().contains("table ip fairlead_aborted {")
+        }
         "sudo ip link delete fairlead0" => has_link(machine),
         "rm -rf ~/.config/fairlead" => home(".config/fairlead"),
         "rm -rf ~/.local/state/fairlead" => home(".local/state/fairlead"),
@@ -68,9 +71,9 @@ fn leaves_everything(machine: &mut Machine, resolved: &Resolved) {
     machine.root_does(&format!("kill -STOP {guard}"));
     kill_9(worker);
     machine.kill_guard();
-    // What takes a kill at the right moment, systemd, or a sign-in.
+    // What takes a kill at the right moment, systemd, a sign-in, or another user.
     machine.root_does(&format!(
-        "cp /etc/hosts /etc/.hosts.fairlead && mkdir -p /etc/systemd/system/multi-user.target.wants \
+        "nft add table ip fairlead_aborted && cp /etc/hosts /etc/.hosts.fairlead && mkdir -p /etc/systemd/system/multi-user.target.wants \
          && cd /etc/systemd/system && echo unit > fairlead-supervisor.service \
          && ln -s ../fairlead-supervisor.service multi-user.target.wants/ \
          && mkdir -p /mnt/home/{ADA}/.config/fairlead && echo {{}} > /mnt/home/{ADA}/.config/fairlead/hub.json \

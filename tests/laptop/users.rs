@@ -83,6 +83,7 @@ fn a_connection_is_its_users_though_another_user_had_one_from_the_same_port_that
         machine.has_consumed(uid, &["shop/cart"]);
         machine.starts(uid);
     }
+    assert!(machine.rules().contains("table ip fairlead_aborted {"), "{}", machine.rules());
     let resets = |uid| {
         let log = format!("/mnt/home/{uid}/.local/state/fairlead/daemon.log");
         let log = fs::read_to_string(machine.path(&log)).expect("a log");
