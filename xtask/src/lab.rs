@@ -1,8 +1,9 @@
 //! `lab up|down|status|exec`: the lab, by hand.
 
 use crate::{
+    beside::Beside,
     setup::{self, Area},
-    workspace::{become_command, cargo, is_root, run as run_command, sudo, tell},
+    workspace::{become_command, cargo, command, is_root, run as run_command, sudo, tell},
 };
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -27,6 +28,8 @@ pub(crate) enum Lab {
         #[arg(long, value_name = "MS")]
         min_sync_period: Option<u64>,
     },
+    /// Builds what the cluster runs, once per machine, as the first `up` would
+    Build,
     /// Ends the lab and removes everything it made
     Down {
         #[command(flatten)]
@@ -100,7 +103,15 @@ fn is_built() -> bool {
     std::env::var_os(BUILT).is_some()
 }
 
-/// Runs a verb; all of them enter namespaces or make them, so they run as root, but for those about another cluster.
+/// Builds the cluster's programs with what other work leaves of the processor.
+pub(crate) fn build_beside() -> anyhow::Result<Beside> {
+    setup::ensure(&[Area::Build, Area::Lab])?;
+    let mut build = command("nice", ["-n", "19"]);
+    build.arg(std::env::current_exe()?).args(["lab", "build"]);
+    Beside::begin("cluster's programs", vec![build])
+}
+
+/// Runs a verb; most of them enter namespaces or make them, so they run as root.
 pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
     match &verb {
         Lab::Status { another: Another { kubeconfig: Some(file) }, .. } => {
@@ -111,13 +122,15 @@ pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
         }
         _ => {}
     }
-    if let Lab::Up { .. } | Lab::Issuer { .. } = verb {
+    if let Lab::Build | Lab::Up { .. } | Lab::Issuer { .. } = verb {
         setup::ensure(&[Area::Build, Area::Lab])?;
     }
-    if !is_built() {
+    let needs_programs = !matches!(verb, Lab::Build);
+    if needs_programs && !is_built() {
         build_programs()?;
     }
-    if !is_root() {
+    // What is built stays the user's.
+    if needs_programs && !is_root() {
         let mut again = sudo(std::env::current_exe()?);
         return become_command(again.args(std::env::args_os().skip(1)).env(BUILT, "1"));
     }
@@ -126,6 +139,10 @@ pub(crate) fn run(verb: Lab) -> anyhow::Result<ExitCode> {
             let min_sync_period = min_sync_period.map(Duration::from_millis);
             let cluster = Cluster::ours_paced(proxy_mode, min_sync_period)?;
             up(&Options { name: name.lab, cluster, ends_with_me: false })
+        }
+        Lab::Build => {
+            fairlead_lab::build()?;
+            Ok(ExitCode::SUCCESS)
         }
         Lab::Down { name } => down(&name.lab),
         Lab::Status { name, .. } => status(&name.lab),

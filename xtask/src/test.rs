@@ -2,7 +2,7 @@
 
 use crate::{
     beside::Beside,
-    console, fuzz,
+    console, fuzz, lab,
     setup::{self, Area},
     stage::Stages,
     workspace::{cargo, is_root, output, run as run_command},
@@ -50,17 +50,38 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
     let mut stages = Stages::default();
     // With what the cluster suites leave of the processor.
     let mut fuzzing = None;
+    let (mut building, mut scenarios) = (None, None);
+    if asked.contains(&Suite::Cluster) && test.only.is_none() {
+        stages.run("cluster's programs", || {
+            building = Some(lab::build_beside()?);
+            Ok(())
+        });
+    }
     for suite in Suite::value_variants().iter().filter(|suite| asked.contains(suite)) {
         match suite {
             Suite::Unit | Suite::Web | Suite::Fuzz if test.only.is_some() => {}
             Suite::Unit => stages.run("unit", unit),
             Suite::Web => stages.run("web", web),
-            Suite::Scenarios | Suite::Laptop => one_target(&mut stages, &meant, suite),
+            // Both wait more than they compute, and neither sees the other.
+            Suite::Scenarios if asked.contains(&Suite::Laptop) => {
+                scenarios = begin_scenarios(&mut stages, &meant);
+            }
+            Suite::Scenarios | Suite::Laptop => {
+                one_target(&mut stages, &meant, suite);
+                if let Some(scenarios) = scenarios.take() {
+                    stages.run("scenarios (end)", || scenarios.end());
+                }
+            }
             Suite::Fuzz => stages.run("fuzz", || {
                 fuzzing = Some(fuzz::beside()?);
                 Ok(())
             }),
-            Suite::Cluster => cluster(&mut stages, &meant, test.proxy_mode),
+            Suite::Cluster => {
+                if let Some(building) = building.take() {
+                    stages.run("cluster's programs (end)", || building.end());
+                }
+                cluster(&mut stages, &meant, test.proxy_mode);
+            }
         }
     }
     if let Some(fuzzing) = fuzzing {
@@ -144,6 +165,21 @@ fn web() -> anyhow::Result<()> {
     let mut pages = console::npm("tests/web");
     pages.env("FAIRLEAD_HUB", fairlead_lab::sibling("fairlead-hub")?);
     run_command(pages.args(["run", "--silent", "test"]))
+}
+
+fn begin_scenarios(stages: &mut Stages, meant: &Meant<'_>) -> Option<Beside> {
+    let targets = meant.among(Suite::Scenarios.targets());
+    let mut begun = None;
+    if !targets.is_empty() {
+        stages.run("scenarios", || {
+            build_programs()?;
+            let mut scenarios = tests(meant, &targets, None, &[]);
+            cargo_as_root(&mut scenarios)?;
+            begun = Some(Beside::begin("scenarios", vec![scenarios])?);
+            Ok(())
+        });
+    }
+    begun
 }
 
 fn one_target(stages: &mut Stages, meant: &Meant<'_>, suite: &Suite) {

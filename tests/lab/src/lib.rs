@@ -37,7 +37,7 @@ pub use issuer::{Issuer, IssuerOptions, issuer_program};
 pub use keep::keep;
 pub use lab::Lab;
 pub use plan::{Options, ProxyMode};
-pub use programs::sibling;
+pub use programs::{build, sibling};
 pub use progress::Step;
 pub use rival::{FRP, KTUNNEL, Rival};
 

@@ -34,6 +34,13 @@ const COREDNS: GoProgram = GoProgram {
     ldflags: "-s -w",
 };
 
+/// Builds what a cluster of ours needs and this machine does not have yet.
+pub fn build() -> anyhow::Result<()> {
+    kube()?;
+    coredns_image()?;
+    Ok(())
+}
+
 /// Returns the program that is all of Kubernetes.
 pub(crate) fn kube() -> anyhow::Result<PathBuf> {
     KUBE.built()
