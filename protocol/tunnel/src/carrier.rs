@@ -240,6 +240,11 @@ impl CarrierHandle {
         timeout(patience, asked).await.ok().flatten().ok_or(NoAnswer)
     }
 
+    /// Says that a stream is about to be asked for.
+    pub(crate) fn wishes(&self) {
+        self.load.wishes();
+    }
+
     pub(crate) fn count_stream(&self) -> StreamCount {
         StreamCount::begin(&self.load)
     }
@@ -278,7 +283,7 @@ impl Controls {
         engine: impl Future<Output = CarrierEnd>,
         keepalive: Keepalive,
     ) -> CarrierEnd {
-        let engine = after_the_streams(engine, || self.load.now().streams > 1);
+        let engine = after_the_streams(engine, || self.load.may_wait());
         let end = tokio::select! {
             end = engine => end,
             () = keepalive.until_silent(self.beats) => CarrierEnd::Silent,

@@ -26,6 +26,7 @@ pub struct Load {
 pub(crate) struct Counter {
     load: watch::Sender<Load>,
     emptied: Notify,
+    has_wish: AtomicBool,
 }
 
 impl Counter {
@@ -36,6 +37,17 @@ impl Counter {
     /// Returns what tells when a stream has become bulk, or one that was has ended.
     pub(crate) fn bulk_changes(&self) -> watch::Receiver<Load> {
         self.load.subscribe()
+    }
+
+    /// Says that a stream is about to be asked for.
+    pub(crate) fn wishes(&self) {
+        self.has_wish.store(true, Ordering::Relaxed);
+    }
+
+    /// Says whether what is written now may wait for more. A wish for a stream may not: the other end may be about to take
+    /// no more of them, and one that comes too late is lost.
+    pub(crate) fn may_wait(&self) -> bool {
+        !self.has_wish.swap(false, Ordering::Relaxed) && self.now().streams > 1
     }
 
     /// Waits until no stream is open.

@@ -197,6 +197,7 @@ impl Opener {
             io_error(error)
         };
         poll_fn(|cx| requests.poll_ready(cx)).await.map_err(failed)?;
+        self.handle.wishes();
         let (answer, send) = requests.send_request(head, false).map_err(failed)?;
         Ok((Receiver::asked(answer), Sender::new(send)))
     }

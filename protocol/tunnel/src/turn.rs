@@ -3,16 +3,17 @@
 //! Whoever writes into a stream wakes the connection, and a connection that is polled at once sends what it has in a system
 //! call and a packet of its own. With many streams most of the work of the whole path, relay and kernel included, would
 //! be that of small packets. So the connection waits until everything else that is ready has had its turn, and sends
-//! what came together at once; the runtime bounds how long that is. With one stream there is nothing to wait for.
+//! what came together at once; the runtime bounds how long that is. With one stream there is nothing to wait for, and a
+//! wish for a stream does not wait.
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
 use tokio::task::yield_now;
 
-/// Drives `connection` to its end; while there are several streams, each time after the others.
+/// Drives `connection` to its end; where what was written may wait, each time after the streams.
 pub(crate) async fn after_the_streams<C: Future>(
     connection: C,
-    are_several: impl Fn() -> bool,
+    may_wait: impl Fn() -> bool,
 ) -> C::Output {
     let mut connection = pin!(connection);
     loop {
@@ -20,7 +21,7 @@ pub(crate) async fn after_the_streams<C: Future>(
             return end;
         }
         woken().await;
-        if are_several() {
+        if may_wait() {
             yield_now().await;
         }
     }
@@ -49,7 +50,7 @@ mod tests {
     const WRITERS: usize = 20;
 
     /// Returns how often the connection sent while each of the writers, which were all ready, wrote once.
-    async fn sent(are_several: bool) -> usize {
+    async fn sent(may_wait: bool) -> usize {
         let heard = Arc::new(Notify::new());
         let [sent, written] = [0, 0].map(|none| Arc::new(AtomicUsize::new(none)));
         let all = async move {
@@ -60,7 +61,7 @@ mod tests {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             };
-            let driver = spawn(after_the_streams(connection, move || are_several));
+            let driver = spawn(after_the_streams(connection, move || may_wait));
             yield_now().await;
             for _ in 0..WRITERS {
                 let (written, heard) = (Arc::clone(&written), Arc::clone(&heard));
