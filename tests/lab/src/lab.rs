@@ -16,12 +16,12 @@ use nix::{
 };
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// An end that takes longer than this is reported as a failure.
@@ -353,12 +353,20 @@ fn read_state(place: &Place) -> anyhow::Result<State> {
 }
 
 fn wait_for_end(mut door: UnixStream) -> anyhow::Result<()> {
-    door.set_read_timeout(Some(END_WITHIN))?;
-    let mut nothing = [0];
-    match door.read(&mut nothing) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
-        Err(error) => Err(error)
-            .with_context(|| format!("the lab is not gone after {} s", END_WITHIN.as_secs())),
+    let deadline = Instant::now() + END_WITHIN;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        door.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        match door.read(&mut [0]) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+            // By a signal, of which whoever ends a lab gets some: a read with a timeout is not taken up again by itself.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("the lab is not gone after {} s", END_WITHIN.as_secs())
+                });
+            }
+        }
     }
 }
