@@ -133,6 +133,7 @@ clusterDNS: [10.96.0.10]
 clusterDomain: cluster.local
 resolvConf: {folder}/resolv.conf
 failSwapOn: false
+podLogsDir: {folder}/pod-logs
 imageGCHighThresholdPercent: 100
 evictionHard: {{ memory.available: "0%", nodefs.available: "0%", imagefs.available: "0%" }}
 enforceNodeAllocatable: []
