@@ -27,9 +27,11 @@ impl Stages {
     /// Lists the stages with their durations and says whether all of them passed.
     pub(crate) fn close(self) -> ExitCode {
         tell("──");
+        let width =
+            self.done.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or_default();
         for (name, duration, passed) in &self.done {
             let mark = if *passed { "✓" } else { "✗" };
-            tell(&format!("{mark} {name:<12} {:>7.1} s", duration.as_secs_f64()));
+            tell(&format!("{mark} {name:<width$} {:>7.1} s", duration.as_secs_f64()));
         }
         let failed = self.done.iter().any(|(_, _, passed)| !passed);
         if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
