@@ -11,7 +11,7 @@ use fairlead_model::{
     timers::{LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
 };
 use fairlead_tunnel::{
-    Copied, Ending, OpenFailed, Opener, Stream, both_ways, datagrams::Flowed, resets,
+    Copied, Ending, OpenFailed, Opener, Stream, Untaken, datagrams::Flowed, resets,
     socket::abort_on_close,
 };
 use fairlead_wire::open::{OpenRequest, Refused as StreamRefused};
@@ -40,6 +40,9 @@ use crate::{
 
 /// A laptop has fewer connections; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 4096;
+
+/// How many carriers may turn out, one after the other, to end as a connection is given to them.
+const TAKEN_WITHIN: usize = 4;
 
 /// Begins a consume, or changes what the one there is of this teamspace is about.
 ///
@@ -336,17 +339,26 @@ pub(crate) async fn answer_canary(keeper: Arc<Keeper>, mut tcp: TcpStream) {
 
 /// Carries one connection. Without a carrier it waits a little and then fails visibly.
 pub(crate) async fn carry(keeper: &Keeper, tcp: TcpStream, mut route: Route) {
-    match open(&mut route).await {
-        Ok(stream) => {
-            let copied = both_ways(stream, tcp).await;
-            debug!(callee = %route.callee, up = copied.up, down = copied.down, "{:?}", copied.ending);
-            take_note(keeper, &route, copied);
-        }
-        Err(error) => {
-            let whom = format_args!("{}:{}", route.callee, route.port);
-            reset(&tcp, &whom, "no stream could be opened", &error);
+    let mut untaken = Untaken::from(tcp);
+    for _ in 0..TAKEN_WITHIN {
+        match open(&mut route).await {
+            Ok(stream) => match untaken.over(stream).await {
+                Ok(copied) => {
+                    debug!(callee = %route.callee, up = copied.up, down = copied.down, "{:?}", copied.ending);
+                    return take_note(keeper, &route, copied);
+                }
+                // Its agent left in this very moment, and takes no more of them.
+                Err(again) => untaken = again,
+            },
+            Err(error) => return give_up(&untaken, &route, &error),
         }
     }
+    give_up(&untaken, &route, &"one agent after the other stopped");
+}
+
+fn give_up(untaken: &Untaken, route: &Route, detail: &dyn Display) {
+    let whom = format_args!("{}:{}", route.callee, route.port);
+    reset(untaken.tcp(), &whom, "no stream could be opened", detail);
 }
 
 /// Keeps why the far end refused: the application only sees a reset.

@@ -240,11 +240,6 @@ impl CarrierHandle {
         timeout(patience, asked).await.ok().flatten().ok_or(NoAnswer)
     }
 
-    /// Says that a stream is about to be asked for.
-    pub(crate) fn wishes(&self) {
-        self.load.wishes();
-    }
-
     pub(crate) fn count_stream(&self) -> StreamCount {
         StreamCount::begin(&self.load)
     }

@@ -18,6 +18,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use fairlead_model::timers::HALF_CLOSED_LINGER;
 use fairlead_wire::open::Refused;
+use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::{
     io::Interest,
@@ -34,6 +35,7 @@ use crate::{
     socket::abort_on_close,
     stream::Stream,
     unread::{LOOK_EVERY, Stalled},
+    untaken::Said,
 };
 
 /// What fits into a frame.
@@ -112,51 +114,87 @@ impl Copied {
 }
 
 /// Moves bytes both ways until both directions have ended, or one of the ends aborts.
+pub fn both_ways(stream: Stream, tcp: TcpStream) -> impl Future<Output = Copied> + Send {
+    carry(stream, tcp, Said::to_somebody()).map(|(copied, _)| copied)
+}
+
+/// The same, and gives the application's connection back with what it has said, if the other end has never seen the
+/// stream and all of that is known.
 ///
 /// No `async fn`: that would keep a second place for each argument, in the memory of every idle connection.
-pub fn both_ways(mut stream: Stream, tcp: TcpStream) -> impl Future<Output = Copied> + Send {
+pub(crate) fn carry(
+    mut stream: Stream,
+    mut tcp: TcpStream,
+    said: Said,
+) -> impl Future<Output = (Copied, Option<(TcpStream, Vec<u8>)>)> + Send {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "Could not set TCP_NODELAY");
     }
-    let mut application = Application { tcp, ended: false };
+    let between = Between { is_deaf: AtomicBool::new(false), said };
     async move {
         let moved = Moved::default();
-        let ending = until_an_end(&mut stream, &mut application.tcp, &moved).await;
-        application.ended = matches!(ending, Ending::Clean);
-        if !application.ended {
+        let mut application = Application { tcp: &mut tcp, is_done: false };
+        let ending = until_an_end(&mut stream, application.tcp, &moved, &between).await;
+        let is_untaken = matches!(ending, Ending::StreamAborted(_)) && stream.was_never_seen();
+        let untaken = if is_untaken { between.said.kept() } else { None };
+        application.is_done = matches!(ending, Ending::Clean) || untaken.is_some();
+        if !application.is_done {
             stream.abort();
         }
-        Copied { up: moved.up(), down: moved.down(), ending }
+        drop(application);
+        let copied = Copied { up: moved.up(), down: moved.down(), ending };
+        (copied, untaken.map(|said| (tcp, said)))
+    }
+}
+
+/// What the two directions of a copy tell each other.
+struct Between {
+    /// While the direction down listens, it hears of an abort; when it does not, the other one has to.
+    is_deaf: AtomicBool,
+    said: Said,
+}
+
+impl Between {
+    fn is_deaf(&self) -> bool {
+        self.is_deaf.load(Ordering::Relaxed)
+    }
+
+    fn turns_deaf(&self, is_deaf: bool) {
+        self.is_deaf.store(is_deaf, Ordering::Relaxed);
     }
 }
 
 /// The application's connection. Unless both directions have ended it is aborted when it is dropped: a copy may be
 /// cancelled at any moment, and the application must not take that for the end of what it reads.
-struct Application {
-    tcp: TcpStream,
-    ended: bool,
+struct Application<'t> {
+    tcp: &'t mut TcpStream,
+    /// Both directions have ended, or somebody else goes on with it.
+    is_done: bool,
 }
 
-impl Drop for Application {
+impl Drop for Application<'_> {
     fn drop(&mut self) {
-        if !self.ended {
-            abort_on_close(&self.tcp);
+        if !self.is_done {
+            abort_on_close(self.tcp);
         }
     }
 }
 
-async fn until_an_end(stream: &mut Stream, tcp: &mut TcpStream, moved: &Moved) -> Ending {
+async fn until_an_end(
+    stream: &mut Stream,
+    tcp: &mut TcpStream,
+    moved: &Moved,
+    between: &Between,
+) -> Ending {
     let unread = stream.take_unread();
     let Stream { receiver, sender, count, .. } = stream;
     let (reads, writes) = tcp.split();
     let tcp: &TcpStream = writes.as_ref();
-    // While the direction down listens, it hears of an abort; when it does not, the other one has to.
-    let is_deaf = AtomicBool::new(false);
-    let up = copy_up(reads, sender, &is_deaf, |bytes| {
+    let up = copy_up(reads, sender, between, |bytes| {
         moved.up.fetch_add(bytes as u64, Ordering::Relaxed);
         count.sent(bytes);
     });
-    let down = copy_down(unread, receiver, tcp, &is_deaf, |bytes| {
+    let down = copy_down(unread, receiver, tcp, between, |bytes| {
         moved.down.fetch_add(bytes as u64, Ordering::Relaxed);
         count.received(bytes);
     });
@@ -192,19 +230,20 @@ async fn until_an_end(stream: &mut Stream, tcp: &mut TcpStream, moved: &Moved) -
 async fn copy_up<'s>(
     mut tcp: ReadHalf<'_>,
     sender: &'s mut Sender,
-    is_deaf: &AtomicBool,
+    between: &Between,
     moved: impl Fn(usize),
 ) -> Result<&'s mut Sender, Ending> {
-    copy_what_came_first(tcp.as_ref(), sender, &moved)?;
+    say_first(between.said.first(), sender, &moved)?;
+    copy_what_came_first(tcp.as_ref(), sender, &between.said, &moved)?;
     loop {
         tokio::select! {
             readable = tcp.readable() => readable.map_err(Ending::SocketAborted)?,
-            error = sender.aborted(), if is_deaf.load(Ordering::Relaxed) => {
+            error = sender.aborted(), if between.is_deaf() => {
                 return Err(Ending::StreamAborted(error));
             }
         }
         // What it needs beside its buffer goes with it, too.
-        if Box::pin(copy_what_is_there(&mut tcp, sender, &moved)).await? {
+        if Box::pin(copy_what_is_there(&mut tcp, sender, &between.said, &moved)).await? {
             return Ok(sender);
         }
     }
@@ -215,12 +254,18 @@ async fn copy_up<'s>(
 fn copy_what_came_first(
     tcp: &TcpStream,
     sender: &mut Sender,
+    said: &Said,
     moved: impl Fn(usize),
 ) -> Result<(), Ending> {
-    let said = said_already(tcp).map_err(Ending::SocketAborted)?;
-    if !said.is_empty() {
-        let bytes = said.len();
-        sender.send_now(said).map_err(Ending::StreamAborted)?;
+    let first = said_already(tcp).map_err(Ending::SocketAborted)?;
+    said.keep(&first);
+    say_first(first, sender, moved)
+}
+
+fn say_first(first: Bytes, sender: &mut Sender, moved: impl Fn(usize)) -> Result<(), Ending> {
+    let bytes = first.len();
+    if bytes > 0 {
+        sender.send_now(first).map_err(Ending::StreamAborted)?;
         moved(bytes);
     }
     Ok(())
@@ -241,6 +286,7 @@ fn said_already(tcp: &TcpStream) -> io::Result<Bytes> {
 async fn copy_what_is_there(
     tcp: &mut ReadHalf<'_>,
     sender: &mut Sender,
+    said: &Said,
     moved: impl Fn(usize),
 ) -> Result<bool, Ending> {
     let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
@@ -253,6 +299,7 @@ async fn copy_what_is_there(
                 return Ok(true);
             }
             Some(read) => {
+                said.keep(&buffer);
                 sender.send_all(buffer.split().freeze()).await.map_err(Ending::StreamAborted)?;
                 moved(read);
             }
@@ -279,9 +326,11 @@ async fn copy_down(
     unread: Bytes,
     receiver: &mut Receiver,
     tcp: &TcpStream,
-    is_deaf: &AtomicBool,
+    between: &Between,
     moved: impl Fn(usize),
 ) -> Result<(), Ending> {
+    receiver.opened().await.map_err(stream_ending)?;
+    between.said.forget();
     let mut next = (!unread.is_empty()).then_some(Ok(unread));
     loop {
         let chunk = match next.take() {
@@ -290,13 +339,13 @@ async fn copy_down(
         };
         let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(stream_ending)?;
-        is_deaf.store(true, Ordering::Relaxed);
+        between.turns_deaf(true);
         write_all(tcp, &chunk, receiver, &moved).await.map_err(Ending::SocketAborted)?;
-        is_deaf.store(false, Ordering::Relaxed);
+        between.turns_deaf(false);
         receiver.release(chunk.len());
         consume_budget().await;
     }
-    is_deaf.store(true, Ordering::Relaxed);
+    between.turns_deaf(true);
     Ok(())
 }
 
@@ -406,7 +455,7 @@ mod tests {
             size_of::<F>()
         }
         let bytes = size_of_what_it_returns(both_ways);
-        assert!(bytes <= 1296, "{bytes} bytes, and a laptop has thousands of them");
+        assert!(bytes <= 1352, "{bytes} bytes, and a laptop has thousands of them");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
     future::{Future as _, poll_fn},
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -48,8 +48,23 @@ impl Receiver {
     }
 
     /// Returns what the other end said when it agreed.
-    pub(crate) const fn opened(&self) -> Opened {
+    pub(crate) const fn said(&self) -> Opened {
         self.opened
+    }
+
+    /// Waits until the other end has agreed.
+    pub(crate) async fn opened(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_open(cx).map_ok(drop)).await
+    }
+
+    /// Says whether the other end has let it be known that it never saw the wish. Only for whoever gives the stream up:
+    /// an answer that has come is lost.
+    pub(crate) fn was_never_seen(&mut self) -> bool {
+        let Receiving::Asked(answer) = &mut self.state else { return false };
+        match Pin::new(answer).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(error)) => is_last_go_away(&error),
+            Poll::Ready(Ok(_)) | Poll::Pending => false,
+        }
     }
 
     /// Says whether the other end has ended its direction in good order, and everything was read.
@@ -209,6 +224,12 @@ impl Sender {
 
 fn aborted() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "the other end aborted the stream")
+}
+
+/// Says whether this is how the other end says that it takes no streams any more; as the error of a stream, that it has not
+/// seen this one and will not.
+pub(crate) fn is_last_go_away(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR)
 }
 
 /// Tells an abort of the stream from the loss of its carrier.

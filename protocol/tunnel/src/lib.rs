@@ -28,6 +28,7 @@ pub mod stream;
 pub mod tls;
 mod turn;
 pub mod unread;
+pub mod untaken;
 pub mod websocket;
 
 pub use acceptor::{Acceptor, GrantPresented, Incoming, Questioned, StreamOffered};
@@ -37,6 +38,7 @@ pub use copy::{Copied, Ending, both_ways};
 pub use opener::{OpenFailed, Opener};
 pub use stream::Stream;
 pub use tls::{PeerExpectation, TlsIdentity};
+pub use untaken::Untaken;
 
 #[cfg(all(feature = "plain-for-tests", not(debug_assertions)))]
 compile_error!(

@@ -26,7 +26,6 @@ pub struct Load {
 pub(crate) struct Counter {
     load: watch::Sender<Load>,
     emptied: Notify,
-    has_wish: AtomicBool,
 }
 
 impl Counter {
@@ -39,15 +38,9 @@ impl Counter {
         self.load.subscribe()
     }
 
-    /// Says that a stream is about to be asked for.
-    pub(crate) fn wishes(&self) {
-        self.has_wish.store(true, Ordering::Relaxed);
-    }
-
-    /// Says whether what is written now may wait for more. A wish for a stream may not: the other end may be about to take
-    /// no more of them, and one that comes too late is lost.
+    /// Says whether what is written now may wait for what other streams are about to write.
     pub(crate) fn may_wait(&self) -> bool {
-        !self.has_wish.swap(false, Ordering::Relaxed) && self.now().streams > 1
+        self.now().streams > 1
     }
 
     /// Waits until no stream is open.

@@ -18,7 +18,7 @@ use crate::{
         with_carrier_settings,
     },
     connection::Io,
-    half::{Receiver, Sender, io_error},
+    half::{Receiver, Sender, io_error, is_last_go_away},
     heard::{Heard, Secured},
     keepalive::Keepalive,
     secure::secure_opener,
@@ -97,7 +97,7 @@ impl Opener {
             let (mut receiver, mut sender) = self.ask(grant_head()).await?;
             sender.send_all(Bytes::copy_from_slice(jwt.as_bytes())).await?;
             sender.end()?;
-            poll_fn(|cx| receiver.poll_open(cx).map_ok(drop)).await
+            receiver.opened().await
         };
         timeout(STREAM_OPEN, presented)
             .await
@@ -109,8 +109,11 @@ impl Opener {
     pub async fn open(&self, wish: &OpenRequest) -> Result<Stream, OpenFailed> {
         let opened = async {
             let mut stream = self.begin_stream(wish).await?;
-            stream.answered().await?;
-            Ok(stream)
+            match stream.answered().await {
+                Ok(()) => Ok(stream),
+                Err(_) if stream.was_never_seen() => Err(self.takes_no_more()),
+                Err(error) => Err(error),
+            }
         };
         timeout(STREAM_OPEN, opened)
             .await
@@ -119,7 +122,8 @@ impl Opener {
     }
 
     /// Opens a stream that may be written at once, before the other end has agreed: saves a round trip. A refusal
-    /// arrives as the error of the first read, with a [`Refused`] inside.
+    /// arrives as the error of the first read, with a [`Refused`] inside. The other end may just have stopped taking
+    /// streams and never see it: whoever carries a connection over it does so by [`Untaken`](crate::Untaken).
     pub async fn open_early(&self, wish: &OpenRequest) -> Result<Stream, OpenFailed> {
         timeout(STREAM_OPEN, self.begin_stream(wish))
             .await
@@ -189,17 +193,17 @@ impl Opener {
     async fn ask(&self, head: Request<()>) -> io::Result<(Receiver, Sender)> {
         let mut requests = self.requests.clone();
         let failed = |error: h2::Error| {
-            // The other end takes no more; what is open goes on.
-            if error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) {
-                self.handle.drain();
-                return drained();
-            }
-            io_error(error)
+            if is_last_go_away(&error) { self.takes_no_more() } else { io_error(error) }
         };
         poll_fn(|cx| requests.poll_ready(cx)).await.map_err(failed)?;
-        self.handle.wishes();
         let (answer, send) = requests.send_request(head, false).map_err(failed)?;
         Ok((Receiver::asked(answer), Sender::new(send)))
+    }
+
+    /// The other end takes no more streams; what is open goes on.
+    fn takes_no_more(&self) -> io::Error {
+        self.handle.drain();
+        drained()
     }
 }
 

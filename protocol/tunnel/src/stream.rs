@@ -36,13 +36,18 @@ impl Stream {
 
     /// Waits for the other end's answer to an early open. Reading waits for it by itself.
     pub async fn answered(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.receiver.poll_open(cx).map_ok(drop)).await
+        self.receiver.opened().await
+    }
+
+    /// Says whether the other end has let it be known that it never saw the wish for this stream.
+    pub(crate) fn was_never_seen(&mut self) -> bool {
+        self.receiver.was_never_seen()
     }
 
     /// Returns how long the other end's own connection took, once it has agreed and where it says so: of a probe.
     #[must_use]
     pub const fn connected_in(&self) -> Option<Duration> {
-        self.receiver.opened().connected_in
+        self.receiver.said().connected_in
     }
 
     /// Ends the stream at once, in both directions, with an error at the other end.

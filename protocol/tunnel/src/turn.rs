@@ -3,8 +3,7 @@
 //! Whoever writes into a stream wakes the connection, and a connection that is polled at once sends what it has in a system
 //! call and a packet of its own. With many streams most of the work of the whole path, relay and kernel included, would
 //! be that of small packets. So the connection waits until everything else that is ready has had its turn, and sends
-//! what came together at once; the runtime bounds how long that is. With one stream there is nothing to wait for, and a
-//! wish for a stream does not wait.
+//! what came together at once; the runtime bounds how long that is. With one stream there is nothing to wait for.
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 

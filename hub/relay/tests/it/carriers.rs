@@ -3,11 +3,15 @@
 use std::io;
 
 use fairlead_model::timers::HANDSHAKE;
-use fairlead_tunnel::{Incoming, OpenFailed};
+use fairlead_tunnel::{Acceptor, Driver, Incoming, OpenFailed, Opener, Stream, Untaken};
 use fairlead_wire::open::{GRANT_MAX_BYTES, Refusal, Refused};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
 
-use crate::world::{Carrier, World, in_time, noise, wish};
+use crate::world::{Carrier, World, drive, in_time, noise, wish};
 
 #[tokio::test]
 async fn a_refusal_says_why() {
@@ -161,4 +165,78 @@ async fn a_drained_carrier_finishes_its_streams_and_takes_no_more() {
     assert_eq!(in_time(stream.read(&mut heard)).await.expect("ended"), 0);
     drop((stream, far));
     in_time(acceptor.handle().closed()).await;
+}
+
+/// A carrier whose laptop does nothing until somebody drives it.
+struct Undriven {
+    opener: Opener,
+    driver: Driver,
+    acceptor: Acceptor,
+}
+
+impl Undriven {
+    async fn made_by(world: &World) -> Self {
+        let (laptop, cluster) = duplex(1 << 20);
+        let (laptop_id, replica_id) = (world.laptop(), world.replica());
+        let (replica, device) = (world.expects_replica(), world.expects_device());
+        let accepted =
+            tokio::spawn(
+                async move { drive(Acceptor::handshake(cluster, &replica_id, &device)).await },
+            );
+        let (opener, driver) =
+            Opener::handshake(laptop, &laptop_id, &replica).await.expect("agreed");
+        Self { opener, driver, acceptor: accepted.await.expect("no panic").expect("agreed") }
+    }
+
+    /// Has the agent stop taking streams, and the laptop ask for one before it hears of that.
+    async fn asks_too_late(self) -> (Stream, Opener) {
+        let Self { opener, driver, acceptor } = self;
+        acceptor.handle().drain();
+        all_is_said().await;
+        let stream = opener.open_early(&wish()).await.expect("nobody knows yet");
+        tokio::spawn(driver);
+        (stream, opener)
+    }
+}
+
+/// Returns when nobody in this process has anything left to do; its clock stands still.
+async fn all_is_said() {
+    sleep(std::time::Duration::from_millis(1)).await;
+}
+
+async fn two_sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (one, other) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (one.expect("listening"), other.expect("connects").0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_agent_leaves_in_that_moment_is_carried_by_another_with_all_it_said() {
+    let world = World::new().await;
+    let (mut app, tcp) = two_sockets().await;
+    app.write_all(b"hello, ").await.expect("taken");
+    let (late, opener) = Undriven::made_by(&world).await.asks_too_late().await;
+    let saying = tokio::spawn(Untaken::from(tcp).over(late));
+    let again = saying.await.expect("no panic").expect_err("nobody has seen it");
+    assert!(opener.open_early(&wish()).await.is_err() && !opener.takes_streams());
+
+    app.write_all(b"world").await.expect("taken");
+    app.shutdown().await.expect("ended");
+    let Undriven { opener, driver, mut acceptor } = Undriven::made_by(&world).await;
+    tokio::spawn(driver);
+    let stream = opener.open_early(&wish()).await.expect("it takes streams");
+    let saying = tokio::spawn(again.over(stream));
+    let Some(Incoming::Open(offered)) = acceptor.next().await else { panic!("lost") };
+    let mut far = offered.accept().expect("wanted");
+    let mut heard = String::new();
+    far.read_to_string(&mut heard).await.expect("ended");
+    assert_eq!(heard, "hello, world");
+    far.write_all(b"hello yourself").await.expect("taken");
+    far.shutdown().await.expect("ended");
+    let mut answer = String::new();
+    app.read_to_string(&mut answer).await.expect("ended");
+    assert_eq!(answer, "hello yourself");
+    let copied = saying.await.expect("no panic").expect("taken");
+    assert_eq!((copied.up, copied.down), (12, 14));
 }
