@@ -100,13 +100,10 @@ pub(crate) const NEW_RATE: Row = row("new connections, 32 at a time", "/s");
 pub(crate) const HTTP_CLOSE: Row = row("HTTP, a connection each, 32 at a time", "/s");
 pub(crate) const HTTP_KEEP: Row = row("HTTP, 16 connections kept", "/s");
 
-/// Measures everything on one path.
+/// Measures everything on one path: what is small first, while a tunnel is as it is most of the time, and then bulk, for
+/// which it grows.
 pub(crate) fn measure(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
-    for bulk in &BULKS {
-        attempt(path, samples, bulk.rate, |samples| move_bytes(path, *loads, bulk, samples));
-    }
     alone(path, loads, samples);
-    beside(path, loads, samples);
     attempt(path, samples, NEW_RATE, |samples| {
         let connected = loads.connect(path.to, PARALLEL, MANY)?;
         samples.note(path.name, NEW_RATE, connected.per_s);
@@ -119,6 +116,10 @@ pub(crate) fn measure(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
             Ok(())
         });
     }
+    for bulk in &BULKS {
+        attempt(path, samples, bulk.rate, |samples| move_bytes(path, *loads, bulk, samples));
+    }
+    beside(path, loads, samples);
 }
 
 /// Measures how soon one request is answered, and one on a new connection.
