@@ -3,7 +3,9 @@
 use crate::{
     console,
     setup::{self, Area},
-    workspace::{cargo, output, root, run as run_command, tell},
+    workspace::{
+        build_for_tests, cargo_for_tests, output, root, run as run_command, run_quietly, tell,
+    },
 };
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -11,7 +13,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 #[derive(Debug, Args)]
@@ -32,61 +34,51 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    Step {
-        name: "queries",
-        makes: &["hub/store/.sqlx"],
-        run: || example("private-postgres", "gen-queries"),
-    },
+    Step { name: "queries", makes: &["hub/store/.sqlx"], run: || example("gen-queries") },
     Step {
         name: "openapi",
         makes: &["hub/openapi.json"],
-        run: || writer(&["--package", "fairlead-hub"], &["--lib", "openapi::tests::regenerate"]),
+        run: || writer(&["--lib", "openapi::tests::regenerate"]),
     },
     Step {
         name: "matrix",
         makes: &["hub/policy/tests/matrix.txt"],
-        run: || writer(WITH_ALL, &["--test", "matrix", "regenerate"]),
+        run: || writer(&["--test", "matrix", "regenerate"]),
     },
     Step {
         name: "access",
         makes: &["hub/tests/access.txt"],
-        run: || writer(WITH_ALL, &["--test", "it", "access::regenerate"]),
+        run: || writer(&["--test", "it", "access::regenerate"]),
     },
-    Step {
-        name: "wire",
-        makes: &["protocol/wire/src/gen"],
-        run: || example("fairlead-wire", "gen"),
-    },
-    Step { name: "shop", makes: &["tests/shop/src/gen"], run: || example("shop", "gen-shop") },
+    Step { name: "wire", makes: &["protocol/wire/src/gen"], run: || example("gen") },
+    Step { name: "shop", makes: &["tests/shop/src/gen"], run: || example("gen-shop") },
     Step {
         name: "charts",
         makes: &["tests/charts/golden", "tests/shop/manifests"],
-        run: || example("fairlead-tests", "gen-charts"),
+        run: || example("gen-charts"),
     },
     Step {
         name: "commands",
         makes: &["docs/reference/cli.md"],
         run: || {
-            let reference = ["run", "--quiet", "--package", "fairlead-cli", "--", "reference"];
-            let text = output(&mut cargo(reference))?;
+            run_command(build_for_tests(&["--bin", "fairlead"]).arg("--quiet"))?;
+            let text = output(Command::new(fairlead_lab::sibling("fairlead")?).arg("reference"))?;
             Ok(fs::write(root().join("docs/reference/cli.md"), text)?)
         },
     },
     Step { name: "web-api", makes: &["web/src/api/schema.d.ts"], run: || console::run(&["api"]) },
 ];
 
-/// As `cargo xtask test unit` builds: with another choice of packages, their dependencies are built once more.
-const WITH_ALL: &[&str] = &["--workspace", "--exclude", "fairlead-tests"];
-
 /// Runs an example that writes what it makes.
-fn example(package: &str, name: &str) -> anyhow::Result<()> {
-    run_command(&mut cargo(["run", "--quiet", "--package", package, "--example", name]))
+fn example(name: &str) -> anyhow::Result<()> {
+    run_command(cargo_for_tests("build").args(["--quiet", "--example", name]))?;
+    let program = fairlead_lab::sibling(&format!("examples/{name}"))?;
+    run_command(Command::new(program).current_dir(root()))
 }
 
 /// Runs a test that writes what its neighbours compare.
-fn writer(of: &[&str], test: &[&str]) -> anyhow::Result<()> {
-    let mut cargo = cargo(["test", "--quiet"]);
-    run_command(cargo.args(of).args(test).args(["--", "--ignored"]))
+fn writer(test: &[&str]) -> anyhow::Result<()> {
+    run_quietly(cargo_for_tests("test").arg("--quiet").args(test).args(["--", "--ignored"]))
 }
 
 pub(crate) fn run(gen_: &Gen) -> anyhow::Result<ExitCode> {
@@ -113,8 +105,9 @@ pub(crate) fn run(gen_: &Gen) -> anyhow::Result<ExitCode> {
 
 /// The pages that people write and code must agree with; they cannot be made, only be held against it.
 fn assert_written_pages() -> anyhow::Result<()> {
-    let held = ["test", "--quiet", "--package", "fairlead-tunnel", "--lib", "reference::"];
-    run_command(&mut cargo(held)).context("docs/reference/wire.md and the code disagree")
+    let held = ["--quiet", "--lib", "reference::"];
+    run_quietly(cargo_for_tests("test").args(held))
+        .context("docs/reference/wire.md and the code disagree")
 }
 
 /// Makes everything anew and fails when a file came out different from what was there.

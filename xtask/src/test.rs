@@ -5,7 +5,7 @@ use crate::{
     console, fuzz, lab,
     setup::{self, Area},
     stage::Stages,
-    workspace::{cargo, is_root, output, run as run_command},
+    workspace::{build_for_tests, cargo_for_tests, is_root, output, run as run_command},
 };
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
@@ -134,24 +134,25 @@ impl<'t> Meant<'t> {
 
 /// Says whether a test program has a test with this word in its name.
 fn has_test(target: &str, word: &str) -> anyhow::Result<bool> {
-    let list = ["test", "--quiet", "--package", "fairlead-tests", "--test", target];
-    let listed = output(cargo(list).args(["--", "--list", word]))?;
+    let list = ["--quiet", "--test", target, "--", "--list", word];
+    let listed = output(cargo_for_tests("test").args(list))?;
     Ok(String::from_utf8(listed)?.lines().any(|line| line.ends_with(": test")))
 }
 
 fn unit() -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Proxies])?;
-    run_command(&mut cargo([
-        "test",
-        "--no-fail-fast",
-        "--workspace",
-        "--exclude",
-        "fairlead-tests",
-    ]))?;
-    let plain = ["--features", "plain-for-tests", "--test", "it", "blind"];
-    run_command(cargo(["test", "--package", "hub-relay"]).args(plain))?;
-    run_command(&mut cargo(["test", "--package", "fairlead-tests", "--lib"]))?;
-    run_command(&mut cargo(["test", "--package", "fairlead-tests", "--test", "charts"]))
+    // The suites of this package are run by themselves, and some of them as root.
+    let others = ["--no-fail-fast", "--exclude", "fairlead-tests"];
+    let parts: [&[&str]; 5] = [
+        &["--no-fail-fast", "--lib", "--bins"],
+        &[others.as_slice(), &["--test", "*"]].concat(),
+        &[others.as_slice(), &["--doc"]].concat(),
+        &["--test", "charts"],
+        &["--features", "hub-relay/plain-for-tests", "--test", "relay", "blind"],
+    ];
+    // Whatever fails, the others run.
+    let run = parts.map(|part| run_command(cargo_for_tests("test").args(part)));
+    run.into_iter().collect()
 }
 
 /// The console's own suite, then its pages in a browser on a hub of their own.
@@ -161,7 +162,7 @@ fn web() -> anyhow::Result<()> {
     console::install_modules("tests/web")?;
     run_command(console::npm("tests/web").args(["run", "--silent", "check"]))?;
     console::install_modules("tests/lab/issuer")?;
-    run_command(&mut cargo(["build", "--package", "fairlead-hub", "--bins"]))?;
+    run_command(&mut build_for_tests(&["--bins"]))?;
     let mut pages = console::npm("tests/web");
     pages.env("FAIRLEAD_HUB", fairlead_lab::sibling("fairlead-hub")?);
     run_command(pages.args(["run", "--silent", "test"]))
@@ -241,14 +242,14 @@ fn blind(meant: &Meant<'_>) -> anyhow::Result<()> {
     let target = target_folder()?;
     let plain = target.join("plain-for-tests");
     let features = ["fairlead-agent/plain-for-tests", "fairlead-daemon/plain-for-tests"];
-    let mut build = cargo(["build", "--package", "fairlead-agent", "--package", "fairlead-daemon"]);
+    let mut build = build_for_tests(&["--bin", "fairlead-agent", "--bin", "fairlead-daemon"]);
     build.args(["--features", &features.join(",")]).arg("--target-dir").arg(&plain);
     // What they are made of is shared: only the programs themselves are apart.
     build.arg("--config").arg(format!("build.build-dir={:?}", target.display().to_string()));
     run_command(&mut build)?;
     let programs = plain.join(programs_folder(&target)?);
     let instead = Some(("FAIRLEAD_PROGRAMS", programs.as_path()));
-    run_as_root(meant, &["blind"], instead, &["plain-for-tests"])
+    run_as_root(meant, &["blind"], instead, &["fairlead-tests/plain-for-tests"])
 }
 
 /// Returns the folder into which cargo builds, by where this program lies.
@@ -274,7 +275,7 @@ fn as_root(meant: &Meant<'_>, targets: &[&str], proxy_mode: Option<&str>) -> any
 
 fn build_programs() -> anyhow::Result<()> {
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Laptop])?;
-    run_command(&mut cargo(["build", "--workspace", "--bins"]))
+    run_command(&mut build_for_tests(&["--bins"]))
 }
 
 /// Plays rounds of chaos: on laptops of their own, or in a world.
@@ -303,8 +304,8 @@ fn tests(
     variable: Option<(&str, &Path)>,
     features: &[&str],
 ) -> Command {
-    let mut cargo = cargo(["test", "--no-fail-fast", "--package", "fairlead-tests"]);
-    cargo.args(features.iter().flat_map(|feature| ["--features", feature]));
+    let mut cargo = cargo_for_tests("test");
+    cargo.arg("--no-fail-fast").args(features.iter().flat_map(|feature| ["--features", feature]));
     for target in targets {
         cargo.args(["--test", target]);
     }

@@ -6,7 +6,7 @@ use std::{
     io::Write,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
 };
 
 /// Returns the root of the checkout.
@@ -18,6 +18,22 @@ pub(crate) fn root() -> PathBuf {
 /// Returns a command that runs cargo in the checkout, as the same toolchain that runs this.
 pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     command("cargo", arguments)
+}
+
+/// Returns a command by which cargo does something for tests: always with the whole workspace selected.
+///
+/// Which features a dependency has depends on the packages that are selected, and on whether tests are among what is built.
+/// Each other choice compiles most dependencies once more, which costs minutes on a fresh machine.
+pub(crate) fn cargo_for_tests(verb: &str) -> Command {
+    cargo([verb, "--workspace"])
+}
+
+/// Returns a command that builds programs as tests have them: with the same dependencies.
+pub(crate) fn build_for_tests(programs: &[&str]) -> Command {
+    let mut build = cargo_for_tests("build");
+    // An example is built with what tests need, and all else that is built with it is.
+    build.args(programs).args(["--example", "gen"]);
+    build
 }
 
 /// Returns a command that runs in the root of the checkout.
@@ -50,10 +66,22 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs a command whose output the person sees only if it fails: most of it says that there was nothing to do.
+pub(crate) fn run_quietly(command: &mut Command) -> anyhow::Result<()> {
+    let shown = shown(command);
+    command.stderr(Stdio::inherit());
+    let done = command.output().with_context(|| format!("could not start `{shown}`"))?;
+    if !done.status.success() {
+        tell(&String::from_utf8_lossy(&done.stdout));
+    }
+    ensure!(done.status.success(), "`{shown}` failed ({})", done.status);
+    Ok(())
+}
+
 /// Runs a command and returns what it wrote to standard output; the person sees the rest.
 pub(crate) fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     let shown = shown(command);
-    command.stderr(std::process::Stdio::inherit());
+    command.stderr(Stdio::inherit());
     let done = command.output().with_context(|| format!("could not start `{shown}`"))?;
     ensure!(done.status.success(), "`{shown}` failed ({})", done.status);
     Ok(done.stdout)
