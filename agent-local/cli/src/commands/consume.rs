@@ -88,8 +88,8 @@ pub(super) async fn begin(
     proven
 }
 
-/// Counts services, and hosts outside where there are any.
-fn counted(all: &[Reached]) -> String {
+/// Counts services, and hosts outside where there are any. The pods of a service are part of it.
+pub(super) fn counted(all: &[Reached]) -> String {
     let services =
         all.iter().filter(|reached| matches!(reached.callee, Callee::InCluster { pod: None, .. }));
     let hosts = all.iter().filter(|reached| matches!(reached.callee, Callee::Outside { .. }));

@@ -6,7 +6,7 @@ use fairlead_model::{InterceptPort, SessionKind};
 use laptop_ipc::daemon::Session;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, consume::counted};
 use crate::{errors::CliError, output::Shown, table::table};
 
 /// More lines than this about one session are not read.
@@ -77,8 +77,7 @@ fn teamspace(session: &Session, are_several: bool) -> String {
 fn where_to(session: &Session) -> String {
     let mapping = |p: &InterceptPort| format!("{} -> localhost:{}", p.service_port, p.laptop_port);
     match session.kind {
-        SessionKind::Consume if session.services.len() == 1 => "1 service".to_owned(),
-        SessionKind::Consume => format!("{} services", session.services.len()),
+        SessionKind::Consume => counted(&session.services),
         SessionKind::Intercept => session.ports.iter().map(mapping).collect::<Vec<_>>().join(", "),
     }
 }
@@ -123,7 +122,9 @@ fn about(session: &Session) -> String {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use fairlead_model::{CarrierPath, Phase, ServiceRef, SessionId, TeamspaceId, Transport};
+    use fairlead_model::{
+        CarrierPath, HostName, Phase, ServiceRef, SessionId, TeamspaceId, Transport,
+    };
     use laptop_ipc::daemon::{Reached, Teamspace};
 
     use super::*;
@@ -157,6 +158,10 @@ mod tests {
                 reached("shop/cart", Some("shop/cart has no pods")),
                 reached("shop/pay", Some("shop/pay: a NetworkPolicy keeps the agent out")),
                 reached("shop/web", None),
+                Reached {
+                    callee: "db.example.net".parse::<HostName>().expect("valid").into(),
+                    ..reached("shop/web", None)
+                },
             ],
             is_home: true,
             of_program: false,
@@ -166,6 +171,7 @@ mod tests {
         };
         let text = sessions_text(&[session]);
         assert_eq!(text.matches("shop/cart has no pods").count(), 1, "{text}");
+        assert!(text.contains(" 3 services and 1 host outside "), "{text}");
         assert!(text.contains(" 1 raw through proxy p:1, 2 wss through proxy p:1 "), "{text}");
         assert!(
             text.ends_with(
