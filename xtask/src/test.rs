@@ -208,7 +208,7 @@ fn worlds(stages: &mut Stages, meant: &Meant<'_>, only_mode: Option<ProxyMode>) 
     let first = only_mode.unwrap_or(ProxyMode::Iptables).name();
     let mut beside = None;
     stages.run(&format!("world ({first})"), || {
-        prepare_browser()?;
+        prepare_the_world()?;
         build_programs()?;
         if only_mode.is_none() {
             let mut world = tests(meant, &["world"], Some(mode(ProxyMode::Nftables.name())), &[]);
@@ -226,9 +226,9 @@ fn mode(name: &str) -> (&str, &Path) {
     ("FAIRLEAD_PROXY_MODE", Path::new(name))
 }
 
-/// One story of the world is told in a browser.
-fn prepare_browser() -> anyhow::Result<()> {
-    setup::ensure(&[Area::Console, Area::Browser])?;
+/// Some stories of the world are told in a browser, and some behind proxies.
+fn prepare_the_world() -> anyhow::Result<()> {
+    setup::ensure(&[Area::Console, Area::Browser, Area::Proxies])?;
     console::ensure_built()?;
     console::install_modules("tests/web")
 }

@@ -21,6 +21,7 @@ mod laptop_lost;
 mod lifecycle;
 mod live_sessions;
 mod lost_database;
+mod networks;
 mod outside;
 mod owners;
 mod pen;
@@ -55,6 +56,7 @@ fn stories() -> Vec<Story> {
         owners::stories(),
         laptop_lost::stories(),
         in_one_mode(roaming::stories()),
+        in_one_mode(networks::stories()),
         deaths::stories(),
         chaos::stories(),
         replica_lost::stories(),

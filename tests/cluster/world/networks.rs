@@ -1,0 +1,84 @@
+//! Laptops in networks that let nobody out but through a proxy: real ones, tinyproxy and microsocks.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use fairlead_tests::{Corporate, Person, Story, World, say, within};
+
+use crate::intercepting::while_intercepting;
+
+/// As long as a laptop's longest silence between two attempts.
+const FOUND_WITHIN: Duration = Duration::from_secs(40);
+
+pub(crate) fn stories() -> Vec<Story> {
+    vec![
+        Story::new("a laptop carried behind a proxy is told of it and goes on", is_carried_behind),
+        Story::new("behind a SOCKS proxy everything is as it is elsewhere", begins_behind),
+    ]
+}
+
+/// What this shell says of proxies counts from now on.
+fn starts_with(ada: &Person<'_>, proxy: &str) -> anyhow::Result<()> {
+    let mut start = ada.fairlead_command(&["start"]);
+    start.env("HTTPS_PROXY", proxy);
+    say(start)?.ok()?;
+    Ok(())
+}
+
+fn is_carried_behind(world: &World) -> anyhow::Result<()> {
+    while_intercepting(world, |scene| {
+        let ada = &scene.ada;
+        ada.fairlead(&["consume", "shop/*"])?.ok()?;
+        ada.asks("http://catalog.shop")?;
+        goes(ada, "raw")?;
+
+        let corporate = Corporate::around(world.lab(), world.folder())?;
+        starts_with(ada, &Corporate::http_proxy())?;
+        goes(ada, "wss through proxy 172.30.0.2:3128").context("behind the proxy")?;
+        works(ada)?;
+        scene.intercept_goes_on()?;
+        let status = ada.fairlead(&["status"])?.ok()?;
+        let shown = status.stdout.contains("172.30.0.2:3128") && !status.stdout.contains("s3cret");
+        ensure!(shown, "{status}");
+
+        drop(corporate);
+        ada.fairlead(&["start"])?.ok()?;
+        works(ada).context("at home again")?;
+        scene.intercept_goes_on()
+    })
+}
+
+fn begins_behind(world: &World) -> anyhow::Result<()> {
+    let ada = world.ada();
+    ada.gets_ready()?;
+    ada.fairlead(&["stop"])?.ok()?;
+    let corporate = Corporate::around(world.lab(), world.folder())?;
+    starts_with(&ada, &Corporate::socks_proxy())?;
+    ada.fairlead(&["consume", "shop/*"])?.ok()?;
+    goes(&ada, "raw through proxy 172.30.0.2:1080")?;
+    works(&ada)?;
+    ada.fairlead(&["stop"])?.ok()?;
+    drop(corporate);
+    ada.fairlead(&["start"])?.ok()?;
+    ada.fairlead(&["stop"])?.ok()?;
+    Ok(())
+}
+
+/// Waits until every carrier of this laptop goes that way.
+fn goes(ada: &Person<'_>, way: &str) -> anyhow::Result<()> {
+    let look = || {
+        let said = ada.fairlead(&["list"])?.ok()?;
+        let lines: Vec<_> = said.stdout.lines().filter(|line| line.contains("shop/")).collect();
+        let goes = |line: &&str| [1, 2].iter().any(|n| line.contains(&format!(" {n} {way} ")));
+        let all = !lines.is_empty() && lines.iter().all(goes);
+        ensure!(all, "not every carrier goes {way}:\n{said}");
+        Ok(())
+    };
+    within(FOUND_WITHIN, "every carrier goes there", look).map(drop)
+}
+
+fn works(ada: &Person<'_>) -> anyhow::Result<()> {
+    within(FOUND_WITHIN, "a service answers", || ada.asks("http://catalog.shop"))?;
+    ada.fairlead(&["trace", "http://catalog.shop"])?.ok()?;
+    Ok(())
+}
