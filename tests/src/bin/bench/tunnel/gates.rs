@@ -7,7 +7,7 @@ use fairlead_tests::{
 
 use super::{
     loads::Way,
-    path::{HAPROXY, OURS, RAW},
+    path::{HAPROXY, OURS, PLAIN, RAW},
     round::{
         BESIDE_P50, BESIDE_P99, BULKS, Bulk, HTTP_CLOSE, HTTP_KEEP, IDLE_P50, IDLE_P99, NEW_P50,
         NEW_RATE, cost,
@@ -18,7 +18,7 @@ use super::{
 /// Returns what was measured, side by side, and what had to be held.
 pub(crate) fn figures(samples: &Samples) -> Vec<Figure> {
     let rows = rows();
-    let whose = [RAW, HAPROXY, OURS];
+    let whose = [RAW, HAPROXY, PLAIN, OURS];
     let measured = rows.iter().flat_map(|row| {
         let cells = whose.map(|whose| (whose, samples.of(whose, *row)));
         cells.map(|(whose, sample)| Figure::median(row.name, row.unit, sample).of(whose))
@@ -45,7 +45,11 @@ fn bulk_gates(samples: &Samples, bulk: &Bulk) -> Vec<Figure> {
         Figure::median(row.name, row.unit, sample).holding(AtLeast(least)).stretching_to(stretch)
     };
     match bulk.streams {
-        1 => vec![against(RAW, AtLeast(0.20), 0.30), against(HAPROXY, AtLeast(0.50), 0.75)],
+        1 => vec![
+            against(RAW, AtLeast(0.20), 0.30),
+            against(PLAIN, AtLeast(0.60), 0.90),
+            against(HAPROXY, AtLeast(0.50), 0.75),
+        ],
         16 => vec![against(HAPROXY, AtLeast(0.50), 0.70), fairness(0.97, 0.99)],
         _ => vec![against(HAPROXY, AtLeast(0.45), 0.70), fairness(0.90, 0.99)],
     }
@@ -94,7 +98,7 @@ mod tests {
     fn every_gate_fails_when_nothing_was_measured() {
         let figures = figures(&Samples::default());
         let gated: Vec<_> = figures.iter().filter(|figure| figure.gate.is_some()).collect();
-        assert_eq!(gated.len(), 24);
+        assert_eq!(gated.len(), 26);
         assert!(gated.iter().all(|figure| !figure.holds));
     }
 }

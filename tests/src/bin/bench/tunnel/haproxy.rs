@@ -1,4 +1,4 @@
-//! Two haproxies in a row, on the laptop like everything else.
+//! Haproxies in a row, on the laptop like everything else: two, and one more in front of them.
 
 use std::{
     fs,
@@ -10,23 +10,26 @@ use anyhow::Context as _;
 use fairlead_lab::Host;
 use fairlead_tests::{Line, Process, Tied, say, within};
 
+const LONG_ENTRANCE: u16 = 7100;
 const ENTRANCE: u16 = 7101;
 const MIDDLE: u16 = 7102;
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Haproxy {
-    first: Tied,
-    second: Tied,
+    /// In the order in which bytes pass them.
+    row: [Tied; 3],
 }
 
 impl Haproxy {
     pub(crate) fn start(line: &Line) -> anyhow::Result<Self> {
-        let haproxy = Self {
-            first: hop(line, ENTRANCE, SocketAddrV4::new(Ipv4Addr::LOCALHOST, MIDDLE))?,
-            second: hop(line, MIDDLE, line.raw())?,
-        };
-        let entrance = haproxy.entrance();
+        let row = [
+            hop(line, LONG_ENTRANCE, here(ENTRANCE))?,
+            hop(line, ENTRANCE, here(MIDDLE))?,
+            hop(line, MIDDLE, line.raw())?,
+        ];
+        let haproxy = Self { row };
+        let entrance = haproxy.long_entrance();
         let listens = move || {
             within(READY_WITHIN, "haproxy listens", || Ok(TcpStream::connect(entrance)?)).map(drop)
         };
@@ -35,13 +38,27 @@ impl Haproxy {
         Ok(haproxy)
     }
 
+    /// Where two of them begin.
     pub(crate) fn entrance(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, ENTRANCE)
+        here(ENTRANCE)
+    }
+
+    /// Where three of them begin.
+    pub(crate) fn long_entrance(&self) -> SocketAddrV4 {
+        here(LONG_ENTRANCE)
     }
 
     pub(crate) fn hops(&self) -> anyhow::Result<Vec<Process>> {
-        Ok(vec![self.first.process()?, self.second.process()?])
+        self.row[1..].iter().map(Tied::process).collect()
     }
+
+    pub(crate) fn all_hops(&self) -> anyhow::Result<Vec<Process>> {
+        self.row.iter().map(Tied::process).collect()
+    }
+}
+
+fn here(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
 
 fn hop(line: &Line, port: u16, next: SocketAddrV4) -> anyhow::Result<Tied> {
@@ -62,7 +79,7 @@ fn hop(line: &Line, port: u16, next: SocketAddrV4) -> anyhow::Result<Tied> {
 /// Keeps what is measured without us out of the kernel's table of connections, which is there for our redirect and would
 /// make the others slower, and be full after a few rounds.
 pub(crate) fn keep_untracked(line: &Line) -> anyhow::Result<()> {
-    let ports = format!("{{ {}, {ENTRANCE}, {MIDDLE} }}", line.raw().port());
+    let ports = format!("{{ {}, {LONG_ENTRANCE}, {ENTRANCE}, {MIDDLE} }}", line.raw().port());
     let chain = |name: &str, hook: &str| {
         format!(
             "chain {name} {{\n type filter hook {hook} priority raw;\n \

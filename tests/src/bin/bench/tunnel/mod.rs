@@ -10,7 +10,7 @@
 //! - *raw*: the application is connected to the service.
 //! - *haproxy*: two of them in a row in TCP mode, two threads each and otherwise as they come: what two hops cost at
 //!   least, without encryption. Our path has three.
-//!
+//! - *three plain hops*: one haproxy more.
 //! - others that can be had as packages (`rivals`).
 //! - *wss*: ours in a network that lets the laptop through to the hub's own port only.
 //!
@@ -55,6 +55,7 @@ pub(crate) fn bench(rounds: Option<u32>) -> anyhow::Result<Vec<Figure>> {
     let others =
         rivals.iter().map(|rival| rival.path(&line)).collect::<anyhow::Result<Vec<_>>>()?;
     let paths = [Path::raw(&line)?, Path::haproxy(&line, &haproxy)?, Path::ours(&line)?];
+    let plain = Path::plain(&line, &haproxy)?;
     let mut samples = Samples::default();
     for number in 1..=rounds {
         samples.begin_round();
@@ -62,6 +63,8 @@ pub(crate) fn bench(rounds: Option<u32>) -> anyhow::Result<Vec<Figure>> {
             tell(&format!("round {number} of {rounds}: {}", path.name));
             round::measure(path, &loads, &mut samples);
         }
+        tell(&format!("round {number} of {rounds}: {}", plain.name));
+        round::one_stream(&plain, &loads, &mut samples);
         for other in &others {
             tell(&format!("round {number} of {rounds}: {}", other.name));
             rivals::measure(other, &loads, &mut samples);

@@ -11,6 +11,8 @@ use super::haproxy::Haproxy;
 
 pub(crate) const RAW: &str = "raw";
 pub(crate) const HAPROXY: &str = "haproxy";
+/// As many hops as ours, without encryption: what this machine's processors and kernel let through at most.
+pub(crate) const PLAIN: &str = "three plain hops";
 pub(crate) const OURS: &str = "fairlead";
 
 #[derive(Debug)]
@@ -32,6 +34,10 @@ impl Path {
 
     pub(crate) fn haproxy(line: &Line, haproxy: &Haproxy) -> anyhow::Result<Self> {
         Self::over(line, HAPROXY, haproxy.entrance(), haproxy.hops()?)
+    }
+
+    pub(crate) fn plain(line: &Line, haproxy: &Haproxy) -> anyhow::Result<Self> {
+        Self::over(line, PLAIN, haproxy.long_entrance(), haproxy.all_hops()?)
     }
 
     /// Laptop, hub, cluster: in this order.

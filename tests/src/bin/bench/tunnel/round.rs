@@ -4,7 +4,7 @@
 
 use super::{
     loads::{Loads, Time, Way},
-    path::Path,
+    path::{PLAIN, Path},
     samples::{Row, Samples},
 };
 use crate::stage::tell;
@@ -122,6 +122,13 @@ pub(crate) fn measure(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
     beside(path, loads, samples);
 }
 
+/// Measures what one stream moves in each direction.
+pub(crate) fn one_stream(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
+    for bulk in BULKS.iter().filter(|bulk| bulk.streams == 1) {
+        attempt(path, samples, bulk.rate, |samples| move_bytes(path, *loads, bulk, samples));
+    }
+}
+
 /// Measures how soon one request is answered, and one on a new connection.
 pub(crate) fn alone(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
     attempt(path, samples, IDLE_P50, |samples| {
@@ -167,7 +174,7 @@ pub(crate) fn move_bytes(
     samples.note(path.name, cost.whole, (spent.iter().sum::<f64>() + moved.cpu_s) / gb);
     match spent[1..] {
         [] => {}
-        [laptop, hub, cluster] => {
+        [laptop, hub, cluster] if path.name != PLAIN => {
             samples.note(path.name, cost.laptop, laptop / gb);
             samples.note(path.name, cost.hop, hub / gb);
             samples.note(path.name, cost.cluster, cluster / gb);
