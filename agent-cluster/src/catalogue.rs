@@ -122,7 +122,7 @@ pub(crate) fn news(told: Option<&Catalogue>, now: &Catalogue) -> Vec<v1::Catalog
     let deleted: Vec<_> = gone.map(Into::into).collect();
     let mut messages: Vec<_> = changed
         .chunks(CHUNK)
-        .map(|chunk| v1::Catalogue { full: false, changed: chunk.to_vec(), deleted: Vec::new() })
+        .map(|chunk| v1::Catalogue { changed: chunk.to_vec(), ..v1::Catalogue::default() })
         .collect();
     if messages.is_empty() && (!deleted.is_empty() || told.is_none()) {
         messages.push(v1::Catalogue::default());
@@ -130,6 +130,9 @@ pub(crate) fn news(told: Option<&Catalogue>, now: &Catalogue) -> Vec<v1::Catalog
     if let Some(first) = messages.first_mut() {
         first.full = told.is_none();
         first.deleted = deleted;
+    }
+    if let (None, [unfinished @ .., _]) = (told, messages.as_mut_slice()) {
+        unfinished.iter_mut().for_each(|message| message.more = true);
     }
     messages
 }
@@ -277,11 +280,16 @@ mod tests {
     }
 
     #[test]
-    fn a_large_catalogue_is_said_in_pieces_and_only_the_first_replaces() {
+    fn a_large_catalogue_is_said_in_pieces_of_which_the_last_one_replaces() {
         let names: Vec<_> = (0..1200).map(|n| format!("shop/s{n}")).collect();
         let services: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
-        let messages = news(None, &with(&services));
-        assert_eq!(messages.len(), 3);
-        assert_eq!(messages.iter().filter(|message| message.full).count(), 1);
+        let said = |told: Option<&Catalogue>, now: &Catalogue| {
+            let messages = news(told, now);
+            messages.iter().map(|message| (message.full, message.more)).collect::<Vec<_>>()
+        };
+        let (all, none) = (with(&services), with(&[]));
+        assert_eq!(said(None, &all), [(true, true), (false, true), (false, false)]);
+        assert_eq!(said(Some(&none), &all), [(false, false); 3], "nothing is replaced");
+        assert_eq!(said(None, &none), [(true, false)]);
     }
 }

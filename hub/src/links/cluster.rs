@@ -176,17 +176,18 @@ impl ClusterLink {
         let changed: Vec<_> = changed.collect::<Result<_, _>>().map_err(text)?;
         let deleted = catalogue.deleted.iter().map(|named| Ok(service(Some(named))?));
         let deleted: Vec<_> = deleted.collect::<Result<_, _>>().map_err(text)?;
-        let message = Message { full: catalogue.full, changed: &changed, deleted: &deleted };
+        let Catalogue { full, more, .. } = catalogue;
+        let message = Message { full, more, changed: &changed, deleted: &deleted };
         self.catalogued.check(&message).map_err(|refused| refused.to_string())?;
         let teamspace = &self.proven.teamspace;
+        let whole = self.catalogued.take(&message);
+        // Where this fails the link ends, and with it what was counted.
         self.hub
             .store
             .unscoped("the teamspace's own agent reports its services")
-            .take_catalogue(teamspace.org, teamspace.id, message.full, &changed, &deleted)
+            .take_catalogue(teamspace.org, teamspace.id, &changed, &deleted, whole)
             .await
-            .map_err(|error| error.to_string())?;
-        self.catalogued.take(&message);
-        Ok(())
+            .map_err(|error| error.to_string())
     }
 
     async fn observed(&self, observed: SessionObserved) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! The catalogue: which services a teamspace has, as its cluster reports them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_model::{OrgId, PodName, Port, Protocol, ServicePort, ServiceRef, TeamspaceId};
 use hub_policy::{ServiceFacts, TeamspaceFacts};
@@ -121,20 +121,19 @@ impl Scoped<'_> {
 }
 
 impl Unscoped<'_> {
-    /// Takes a whole catalogue, or the part of it that changed.
+    /// Takes what changed of a catalogue, and forgets what is not in the whole of it, where that is known.
     pub async fn take_catalogue(
         &self,
         org: OrgId,
         teamspace: TeamspaceId,
-        full: bool,
         changed: &[Service],
         deleted: &[ServiceRef],
+        whole: Option<&BTreeSet<ServiceRef>>,
     ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        if full {
-            let namespaces: Vec<_> =
-                changed.iter().map(|s| s.service.namespace.to_string()).collect();
-            let names: Vec<_> = changed.iter().map(|s| s.service.name.to_string()).collect();
+        if let Some(whole) = whole {
+            let namespaces: Vec<_> = whole.iter().map(|s| s.namespace.to_string()).collect();
+            let names: Vec<_> = whole.iter().map(|s| s.name.to_string()).collect();
             sqlx::query!(
                 "delete from services where org_id = $1 and teamspace_id = $2
                  and (namespace, name) not in (select * from unnest($3::text[], $4::text[]))",

@@ -25,7 +25,7 @@ fn names() -> Vec<String> {
 
 impl Joined {
     async fn says(&self, changed: Vec<CatalogueService>, deleted: Vec<ServiceRef>) {
-        let catalogue = Catalogue { full: false, changed, deleted };
+        let catalogue = Catalogue { changed, deleted, ..Catalogue::default() };
         self.agent.say(cluster_up::Message::Catalogue(catalogue)).await;
     }
 }
@@ -61,4 +61,24 @@ async fn of_a_service_that_is_named_twice_the_last_word_counts() {
     let path = format!("/api/v1/teamspaces/{}/services", staging.id);
     let listed = olga.get(&world, &path).await.with(200);
     assert_eq!(listed["services"][0]["ready_endpoints"], json!(7));
+}
+
+#[tokio::test]
+async fn a_whole_catalogue_of_several_messages_takes_nothing_away_before_its_last() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let staging = world.teamspace(&olga, "staging", &["shop/cart", "shop/pay"]).await;
+    let says = async |full, more, changed| {
+        let catalogue = Catalogue { full, more, changed, ..Catalogue::default() };
+        staging.agent.say(cluster_up::Message::Catalogue(catalogue)).await;
+    };
+    says(true, true, vec![service("shop/web")]).await;
+    world.knows(&olga, staging.id, 3).await;
+    says(false, false, vec![service("shop/cart")]).await;
+    world.knows(&olga, staging.id, 2).await;
+    let path = format!("/api/v1/teamspaces/{}/services", staging.id);
+    let listed = olga.get(&world, &path).await.with(200);
+    let names: Vec<_> = listed["services"].as_array().expect("a list").iter().collect();
+    let names: Vec<_> = names.iter().map(|service| &service["name"]).collect();
+    assert_eq!(names, [&json!("cart"), &json!("web")]);
 }

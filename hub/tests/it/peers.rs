@@ -177,7 +177,7 @@ impl AgentLink {
     /// Reports these services as the whole catalogue, each with TCP port 80.
     pub(crate) async fn reports(&self, services: &[&str]) {
         let changed = services.iter().map(|name| service(name)).collect();
-        let catalogue = Catalogue { full: true, changed, deleted: Vec::new() };
+        let catalogue = Catalogue { full: true, changed, ..Catalogue::default() };
         self.say(cluster_up::Message::Catalogue(catalogue)).await;
     }
 

@@ -179,7 +179,7 @@ async fn more_services_than_a_grant_can_name_are_refused_in_words() {
         service
     };
     let changed = (0..200).map(with_ports).collect();
-    let catalogue = Catalogue { full: true, changed, deleted: Vec::new() };
+    let catalogue = Catalogue { full: true, changed, ..Catalogue::default() };
     big.agent.say(cluster_up::Message::Catalogue(catalogue)).await;
     world.knows(&olga, big.id, 200).await;
     let refused = olga.consumes(&world, big.id, &["shop/*"]).await;

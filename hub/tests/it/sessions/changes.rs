@@ -18,7 +18,7 @@ async fn the_laptop_hears_how_the_pods_of_a_headless_service_are_called_as_they_
         let mut db = service("shop/db");
         "Headless".clone_into(&mut db.r#type);
         db.pods = pods.iter().map(ToString::to_string).collect();
-        Catalogue { full: false, changed: vec![db], deleted: Vec::new() }
+        Catalogue { changed: vec![db], ..Catalogue::default() }
     };
     let said = cluster_up::Message::Catalogue(with_pods(&["db-0", "not a name"]));
     staging.agent.say(said).await;
@@ -50,7 +50,7 @@ async fn a_consume_follows_the_catalogue() {
     running.is_granted(&["shop/cart:80", "shop/catalog:80"], "shop/cart").await;
     let mut changed = service("shop/catalog");
     changed.ports[0].port = 8080;
-    let changed = Catalogue { full: false, changed: vec![changed], deleted: Vec::new() };
+    let changed = Catalogue { changed: vec![changed], ..Catalogue::default() };
     running.staging.agent.say(cluster_up::Message::Catalogue(changed)).await;
     running.is_granted(&["shop/cart:80", "shop/catalog:8080"], "shop/cart").await;
     running.staging.agent.reports(&["shop/cart", "pay/ledger"]).await;
@@ -71,7 +71,7 @@ async fn ports_of_udp_are_granted_beside_those_of_tcp_and_go_with_their_service(
     dns.ports.insert(0, udp(53, &dns.ports[0]));
     let mut log = service("shop/log");
     log.ports = vec![udp(514, &log.ports[0])];
-    let says = |changed| Catalogue { full: false, changed, deleted: Vec::new() };
+    let says = |changed| Catalogue { changed, ..Catalogue::default() };
     running.staging.agent.say(cluster_up::Message::Catalogue(says(vec![dns, log]))).await;
     let mut all = vec!["shop/cart:80", "shop/dns:80,53/udp", "shop/log:514/udp"];
     running.is_granted(&all, "shop/cart").await;

@@ -119,12 +119,16 @@ pub struct ClusterWelcome {
 /// The services of the teamspace. A full catalogue replaces what was known; otherwise only the named ones change.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Catalogue {
+    /// The full catalogue begins.
     #[prost(bool, tag = "1")]
     pub full: bool,
     #[prost(message, repeated, tag = "2")]
     pub changed: ::prost::alloc::vec::Vec<CatalogueService>,
     #[prost(message, repeated, tag = "3")]
     pub deleted: ::prost::alloc::vec::Vec<ServiceRef>,
+    /// The full catalogue goes on in the next message. What was known and is in none of them goes with the last one.
+    #[prost(bool, tag = "4")]
+    pub more: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServiceRef {
