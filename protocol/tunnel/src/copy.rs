@@ -6,32 +6,29 @@
 //! aborted after a while, because an application that forgot it will never end it.
 
 use std::{
-    fmt,
     future::poll_fn,
     io::{self, Read as _},
     pin::Pin,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     task::Poll,
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use fairlead_model::timers::HALF_CLOSED_LINGER;
-use fairlead_wire::open::Refused;
 use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::{
     io::Interest,
     net::{TcpStream, tcp::ReadHalf},
     task::consume_budget,
-    time::{Instant, sleep_until, timeout},
+    time::timeout,
 };
 use tokio_util::io::poll_read_buf;
 
 use crate::{
     carrier::FRAME_BYTES,
+    ended::{Copied, Ending},
     half::{Receiver, Sender},
-    resets,
+    linger::{Linger, Moved},
     socket::abort_on_close,
     stream::Stream,
     unread::{LOOK_EVERY, Stalled},
@@ -45,73 +42,6 @@ const BUFFER_USEFUL_BYTES: usize = 8 << 10;
 
 /// Many a request fits.
 const FIRST_BYTES: usize = 4 << 10;
-
-/// Bytes moved so far.
-#[derive(Debug, Default)]
-struct Moved {
-    up: AtomicU64,
-    down: AtomicU64,
-}
-
-impl Moved {
-    /// Returns the bytes from the TCP connection into the stream.
-    fn up(&self) -> u64 {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    /// Returns the bytes from the stream to the TCP connection.
-    fn down(&self) -> u64 {
-        self.down.load(Ordering::Relaxed)
-    }
-
-    fn both(&self) -> u64 {
-        self.up().wrapping_add(self.down())
-    }
-}
-
-/// How a copy ended.
-#[derive(Debug)]
-pub enum Ending {
-    /// Both directions ended in good order.
-    Clean,
-    /// The application at the TCP connection aborted; the other end of the stream was told.
-    SocketAborted(io::Error),
-    /// The other end of the stream aborted, or the carrier broke; the application saw a reset.
-    StreamAborted(io::Error),
-    /// The other end did not agree to open the stream; the application saw a reset.
-    Refused(Refused),
-    /// Half closed, and nothing moved any more.
-    Lingered,
-}
-
-#[derive(Debug)]
-pub struct Copied {
-    pub up: u64,
-    pub down: u64,
-    pub ending: Ending,
-}
-
-impl Copied {
-    /// Has the log say why the application at the TCP connection saw a reset, if it did: it had connected to `whom`.
-    pub fn tell_reset(&self, whom: &dyn fmt::Display) {
-        let (reason, why): (_, &dyn fmt::Display) = match &self.ending {
-            Ending::Clean | Ending::SocketAborted(_) => return,
-            Ending::StreamAborted(error) => ("the other end of its stream aborted", error),
-            Ending::Refused(refused) => ("the other end refused", refused),
-            Ending::Lingered => ("it was half closed", &"nothing moved for long"),
-        };
-        let (up, down) = (self.up, self.down);
-        resets::tell(whom, reason, &format_args!("{why} ({up} bytes up, {down} down)"));
-    }
-
-    /// Has the log say that `whom`, to whom the TCP connection was made, aborted it: the other end of the stream saw a
-    /// reset.
-    pub fn tell_abort_of(&self, whom: &dyn fmt::Display) {
-        if let Ending::SocketAborted(error) = &self.ending {
-            resets::tell(whom, "whoever was called aborted it", error);
-        }
-    }
-}
 
 /// Moves bytes both ways until both directions have ended, or one of the ends aborts.
 pub fn both_ways(stream: Stream, tcp: TcpStream) -> impl Future<Output = Copied> + Send {
@@ -329,7 +259,7 @@ async fn copy_down(
     between: &Between,
     moved: impl Fn(usize),
 ) -> Result<(), Ending> {
-    receiver.opened().await.map_err(stream_ending)?;
+    receiver.opened().await.map_err(Ending::of_stream)?;
     between.said.forget();
     let mut next = (!unread.is_empty()).then_some(Ok(unread));
     loop {
@@ -338,7 +268,7 @@ async fn copy_down(
             None => receiver.chunk().await,
         };
         let Some(chunk) = chunk else { break };
-        let chunk = chunk.map_err(stream_ending)?;
+        let chunk = chunk.map_err(Ending::of_stream)?;
         between.turns_deaf(true);
         write_all(tcp, &chunk, receiver, &moved).await.map_err(Ending::SocketAborted)?;
         between.turns_deaf(false);
@@ -406,42 +336,6 @@ async fn abort_of(tcp: &TcpStream) -> io::Error {
             tcp.take_error().ok().flatten().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
         }
         Err(error) => error,
-    }
-}
-
-fn stream_ending(error: io::Error) -> Ending {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
-        Some(refused) => Ending::Refused(refused.clone()),
-        None => Ending::StreamAborted(error),
-    }
-}
-
-/// Notices that nothing has moved for a while.
-struct Linger<'m> {
-    moved: &'m Moved,
-    seen: u64,
-    since: Instant,
-}
-
-impl<'m> Linger<'m> {
-    const PATIENCE: Duration = HALF_CLOSED_LINGER;
-
-    fn new(moved: &'m Moved) -> Self {
-        Self { moved, seen: moved.both(), since: Instant::now() }
-    }
-
-    fn begin_again(&mut self) {
-        *self = Self::new(self.moved);
-    }
-
-    async fn passed(&mut self) {
-        loop {
-            Box::pin(sleep_until(self.since + Self::PATIENCE)).await;
-            if self.seen == self.moved.both() {
-                return;
-            }
-            self.begin_again();
-        }
     }
 }
 

@@ -10,10 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::net::TcpStream;
 
-use crate::{
-    copy::{Copied, carry},
-    stream::Stream,
-};
+use crate::{copy::carry, ended::Copied, stream::Stream};
 
 /// An application that says more than this before anybody agrees has to try again by itself if nobody does. Requests and
 /// most of what is posted fit, and a laptop full of connections to a service that hangs does not fill its memory.
