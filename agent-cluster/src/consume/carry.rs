@@ -53,6 +53,10 @@ async fn connect(
 ) -> Option<(Stream, TcpStream)> {
     let begun = Instant::now();
     let reason = match timeout(CONNECT, destination.dial()).await {
+        // It opens early, and hears that we agree when it hears the pod.
+        Ok(Ok(pod)) if !offer.request().probe => {
+            return Some((offer.accept_with_the_first_bytes(), pod));
+        }
         Ok(Ok(pod)) => {
             let agreed = offer.accept_after(begun.elapsed()).inspect_err(|error| {
                 debug!(%callee, %error, "The laptop gave up while the Service was dialled");

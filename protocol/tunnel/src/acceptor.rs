@@ -181,6 +181,13 @@ impl StreamOffered {
         self.agree(Opened { connected_in })
     }
 
+    /// Agrees with the first bytes that are sent, in one packet: for whoever opens early and does not wait for the answer.
+    /// Somebody who has given up meanwhile is noticed then.
+    #[must_use]
+    pub fn accept_with_the_first_bytes(mut self) -> Stream {
+        Stream::new(self.receiver, Sender::unanswered(self.answer.later()), self.count)
+    }
+
     fn agree(mut self, opened: Opened) -> io::Result<Stream> {
         let send = self.answer.agree(opened)?;
         Ok(Stream::new(self.receiver, Sender::new(send), self.count))
@@ -199,6 +206,11 @@ impl Answer {
     fn agree(&mut self, opened: Opened) -> io::Result<h2::SendStream<Bytes>> {
         let mut respond = self.0.take().expect("an offer is answered once, by value");
         respond.send_response(opened.to_head(), false).map_err(io_error)
+    }
+
+    /// Leaves the answer to whoever sends the first bytes.
+    fn later(&mut self) -> SendResponse<Bytes> {
+        self.0.take().expect("an offer is answered once, by value")
     }
 
     fn say(&mut self, said: Bytes) {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use fairlead_wire::open::{Opened, Refused};
-use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
+use h2::{Reason, RecvStream, SendStream, client::ResponseFuture, server::SendResponse};
 use http::StatusCode;
 
 /// Never ask for more than this at once: capacity that is reserved and not used is missing to other streams.
@@ -148,17 +148,40 @@ const fn agreed(status: StatusCode) -> bool {
 /// Bytes that go to the other end.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    send: SendStream<Bytes>,
+    state: Sending,
     ended: bool,
+}
+
+#[derive(Debug)]
+enum Sending {
+    /// The other end does not know yet that this one agrees; it need not before it hears something.
+    Unanswered(SendResponse<Bytes>),
+    Open(SendStream<Bytes>),
 }
 
 impl Sender {
     pub(crate) const fn new(send: SendStream<Bytes>) -> Self {
-        Self { send, ended: false }
+        Self { state: Sending::Open(send), ended: false }
+    }
+
+    /// Agrees with the first bytes that are sent, in one packet.
+    pub(crate) const fn unanswered(respond: SendResponse<Bytes>) -> Self {
+        Self { state: Sending::Unanswered(respond), ended: false }
     }
 
     pub(crate) const fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    fn open(&mut self) -> io::Result<&mut SendStream<Bytes>> {
+        if let Sending::Unanswered(respond) = &mut self.state {
+            let agreed = respond.send_response(Opened::default().to_head(), false);
+            self.state = Sending::Open(agreed.map_err(io_error)?);
+        }
+        match &mut self.state {
+            Sending::Open(send) => Ok(send),
+            Sending::Unanswered(_) => unreachable!("answered above"),
+        }
     }
 
     /// Waits until at least one byte may be sent and returns how many, at most `wanted`.
@@ -168,13 +191,14 @@ impl Sender {
         wanted: usize,
     ) -> Poll<io::Result<usize>> {
         let wanted = wanted.min(RESERVE_MAX_BYTES);
-        self.send.reserve_capacity(wanted);
+        let send = self.open()?;
+        send.reserve_capacity(wanted);
         loop {
-            let room = self.send.capacity().min(wanted);
+            let room = send.capacity().min(wanted);
             if room > 0 {
                 return Poll::Ready(Ok(room));
             }
-            match ready!(self.send.poll_capacity(cx)) {
+            match ready!(send.poll_capacity(cx)) {
                 // Older versions of h2 say that they have nothing; then wait on.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
@@ -185,7 +209,7 @@ impl Sender {
 
     /// Sends bytes for which there is room; a few may wait for it.
     pub(crate) fn send_now(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.send.send_data(bytes, false).map_err(|_| aborted())
+        self.open()?.send_data(bytes, false).map_err(|_| aborted())
     }
 
     /// Sends all of `bytes`, as the other end makes room for them.
@@ -202,20 +226,27 @@ impl Sender {
         if self.ended {
             return Ok(());
         }
-        self.send.send_data(Bytes::new(), true).map_err(|_| aborted())?;
+        self.open()?.send_data(Bytes::new(), true).map_err(|_| aborted())?;
         self.ended = true;
         Ok(())
     }
 
     /// Aborts both directions of the stream.
     pub(crate) fn abort(&mut self) {
-        self.send.send_reset(Reason::CANCEL);
+        match &mut self.state {
+            Sending::Unanswered(respond) => respond.send_reset(Reason::CANCEL),
+            Sending::Open(send) => send.send_reset(Reason::CANCEL),
+        }
         self.ended = true;
     }
 
     /// Waits until the other end aborts the stream, or the carrier breaks.
     pub(crate) async fn aborted(&mut self) -> io::Error {
-        match poll_fn(|cx| self.send.poll_reset(cx)).await {
+        let reset = poll_fn(|cx| match &mut self.state {
+            Sending::Unanswered(respond) => respond.poll_reset(cx),
+            Sending::Open(send) => send.poll_reset(cx),
+        });
+        match reset.await {
             Ok(_) => aborted(),
             Err(error) => io_error(error),
         }

@@ -1,6 +1,6 @@
 //! What the two ends of a carrier say to each other.
 
-use std::io;
+use std::{io, time::Duration};
 
 use fairlead_model::timers::HANDSHAKE;
 use fairlead_tunnel::{Acceptor, Driver, Incoming, OpenFailed, Opener, Stream, Untaken};
@@ -8,7 +8,7 @@ use fairlead_wire::open::{GRANT_MAX_BYTES, Refusal, Refused};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::world::{Carrier, World, drive, in_time, noise, wish};
@@ -201,7 +201,7 @@ impl Undriven {
 
 /// Returns when nobody in this process has anything left to do; its clock stands still.
 async fn all_is_said() {
-    sleep(std::time::Duration::from_millis(1)).await;
+    sleep(Duration::from_millis(1)).await;
 }
 
 async fn two_sockets() -> (TcpStream, TcpStream) {
@@ -239,4 +239,32 @@ async fn a_connection_whose_agent_leaves_in_that_moment_is_carried_by_another_wi
     assert_eq!(answer, "hello yourself");
     let copied = saying.await.expect("no panic").expect("taken");
     assert_eq!((copied.up, copied.down), (12, 14));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agreement_travels_with_the_first_bytes_or_the_end() {
+    let Undriven { opener, driver, mut acceptor } = Undriven::made_by(&World::new().await).await;
+    tokio::spawn(driver);
+    let mut agrees = async || {
+        let mut near = opener.open_early(&wish()).await.expect("begun");
+        near.write_all(b"hello").await.expect("taken");
+        let Some(Incoming::Open(offered)) = acceptor.next().await else { panic!("lost") };
+        (near, offered.accept_with_the_first_bytes())
+    };
+    let (mut near, mut far) = agrees().await;
+    far.read_exact(&mut [0; 5]).await.expect("it hears before it agrees");
+    all_is_said().await;
+    assert!(timeout(Duration::from_secs(1), near.answered()).await.is_err(), "nothing was sent");
+    far.write_all(b"hi").await.expect("taken");
+    near.answered().await.expect("agreed");
+    near.read_exact(&mut [0; 2]).await.expect("said");
+
+    let (mut near, mut far) = agrees().await;
+    far.shutdown().await.expect("ended");
+    assert_eq!(near.read(&mut [0]).await.expect("agreed"), 0);
+
+    let (mut near, far) = agrees().await;
+    drop(far);
+    let error = near.read(&mut [0]).await.expect_err("aborted");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
