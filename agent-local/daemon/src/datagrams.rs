@@ -25,7 +25,7 @@ use tokio::{net::UdpSocket, sync::watch, task::AbortHandle};
 use tracing::{debug, warn};
 
 use crate::{
-    consume,
+    connections,
     keeper::Keeper,
     session::{Route, Task},
 };
@@ -135,7 +135,7 @@ impl Flow {
     async fn run(self, keeper: Arc<Keeper>, flows: Flows, route: Option<Route>) {
         let (_, application) = self.ends;
         if let Some(mut route) = route {
-            match consume::open(&mut route).await {
+            match connections::open(&mut route).await {
                 Ok(stream) => {
                     let deliver = |datagram: &[u8]| {
                         let socket = self.socket.upgrade().ok_or(io::ErrorKind::NotConnected)?;
@@ -146,7 +146,7 @@ impl Flow {
                     };
                     let flowed = carry(stream, &self.queue, deliver, UDP_FLOW_IDLE).await;
                     debug!(callee = %route.callee, ?flowed, "A flow ended");
-                    consume::note_flow(&keeper, &route, &flowed);
+                    connections::note_flow(&keeper, &route, &flowed);
                 }
                 Err(error) => {
                     debug!(callee = %route.callee, port = %route.port, "Not opened: {error}")

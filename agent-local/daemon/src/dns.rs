@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{consume, keeper::Keeper};
+use crate::{connections, keeper::Keeper};
 
 const QUESTIONS_MAX: usize = 128;
 const CONNECTIONS_MAX: usize = 32;
@@ -158,7 +158,7 @@ async fn asked_of_the_cluster(keeper: &Keeper, asking: Asking) -> Option<Vec<u8>
 
 async fn ask(keeper: &Keeper, asking: &Asking) -> Option<Vec<u8>> {
     let mut route = keeper.sessions().route_to_any_port(asking.name.service())?;
-    let opener = consume::usable(&mut route).await.ok()?;
+    let opener = connections::usable(&mut route).await.ok()?;
     let name = asking.name.clone();
     let question = ResolveRequest { session: route.session, name, record: asking.record() };
     match opener.resolve(&question).await {

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{consume, keeper::Keeper, session::Task};
+use crate::{connections, keeper::Keeper, session::Task};
 
 /// One listener in the place of a redirect.
 #[derive(Debug)]
@@ -104,15 +104,15 @@ async fn open(keeper: &Arc<Keeper>, door: &Door, destination: SocketAddrV4, room
         let slot = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((tcp, from)) if keeper.knocks.is_from_us(from) => {
-                tokio::spawn(consume::answer_canary(Arc::clone(keeper), tcp));
+                tokio::spawn(connections::answer_canary(Arc::clone(keeper), tcp));
             }
             Ok((tcp, from)) => {
                 let keeper = Arc::clone(keeper);
                 tokio::spawn(async move {
                     if is_of_this_user(&tcp, from).await {
-                        consume::receive_for(keeper, tcp, destination, slot).await;
+                        connections::receive_for(keeper, tcp, destination, slot).await;
                     } else {
-                        consume::reset(&tcp, &destination, "it is another user's", &from);
+                        connections::reset(&tcp, &destination, "it is another user's", &from);
                     }
                 });
             }

@@ -29,7 +29,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    consume,
+    connections,
     datagrams::{self, Flows},
     keeper::Keeper,
     session::Route,
@@ -291,13 +291,16 @@ async fn accept_each(
 async fn receive(keeper: &Keeper, tcp: TcpStream, from: SocketAddr, to: SocketAddrV4, key: Key) {
     let owner = tokio::task::spawn_blocking(move || user_of_connection(to.into(), from)).await;
     if owner.ok().flatten() != Some(Uid::current().as_raw()) {
-        return consume::reset(&tcp, &key.1, "it is another user's", &from);
+        return connections::reset(&tcp, &key.1, "it is another user's", &from);
     }
     match route(keeper, &key) {
-        Some(route) => consume::carry(keeper, tcp, route).await,
-        None => {
-            consume::reset(&tcp, &key.1, "no session here leads there", &"one may just have ended")
-        }
+        Some(route) => connections::carry(keeper, tcp, route).await,
+        None => connections::reset(
+            &tcp,
+            &key.1,
+            "no session here leads there",
+            &"one may just have ended",
+        ),
     }
 }
 

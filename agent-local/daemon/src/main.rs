@@ -6,6 +6,7 @@ mod attempts;
 mod carriers;
 mod commands;
 mod config;
+mod connections;
 mod consume;
 mod datagrams;
 mod desired;

@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    alone, commands, config::Args, consume, datagrams, desired::Desired, dns, doors,
+    alone, commands, config::Args, connections, datagrams, desired::Desired, dns, doors,
     footing::Footing, hearing, keeper::Keeper, link, listeners::Places, moves::Moves, proof,
     restore,
 };
@@ -94,8 +94,8 @@ async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<
 
     restore::take_up(&keeper);
     tokio::spawn(hearing::follow_link(keeper.clone(), said_rx));
-    let room = consume::room();
-    tokio::spawn(consume::accept_each(keeper.clone(), passed_on.listeners, Arc::clone(&room)));
+    let room = connections::room();
+    tokio::spawn(connections::accept_each(keeper.clone(), passed_on.listeners, Arc::clone(&room)));
     tokio::spawn(datagrams::receive_each(keeper.clone(), passed_on.sockets));
     tokio::spawn(dns::serve_each(keeper.clone(), passed_on.dns));
     tokio::spawn(doors::attend(keeper.clone(), keeper.footing.doors(), room));
