@@ -53,7 +53,7 @@ use tracing::error;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Bytes that applications of this laptop have not read yet, over all streams. In memory they take a fifth more.
-const UNREAD_MAX_BYTES: usize = 40 << 20;
+const UNREAD_MAX_BYTES: usize = 32 << 20;
 
 fn main() -> ExitCode {
     let args = Args::parse();

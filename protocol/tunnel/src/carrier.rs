@@ -29,8 +29,11 @@ pub(crate) const FRAME_HEAD_BYTES: u32 = 9;
 /// With its head a frame fills four TLS records and one allocation of 64 KB, and nothing of a fifth or of the next
 /// larger one.
 pub(crate) const FRAME_BYTES: u32 = (64 << 10) - FRAME_HEAD_BYTES;
-/// Read from the network and handed to TLS at once. rustls by itself asks for 4 KB at a time.
-pub(crate) const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Read from the network at once. rustls by itself asks for 4 KB at a time. Of what was never needed the kernel gives no
+/// page.
+pub(crate) const READ_BUFFER_BYTES: usize = 256 << 10;
+/// Encrypted and not yet taken by the network.
+pub(crate) const TLS_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes a stream may have waiting to be sent; more only makes the others wait longer.
 pub(crate) const SEND_BUFFER_BYTES: usize = 256 << 10;
 pub(crate) const STREAMS_MAX: u32 = 4096;
@@ -278,7 +281,7 @@ impl Controls {
         engine: impl Future<Output = CarrierEnd>,
         keepalive: Keepalive,
     ) -> CarrierEnd {
-        let engine = after_the_streams(engine, || self.load.may_wait());
+        let engine = after_the_streams(engine, &self.load);
         let end = tokio::select! {
             end = engine => end,
             () = keepalive.until_silent(self.beats) => CarrierEnd::Silent,

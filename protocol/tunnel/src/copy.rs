@@ -180,13 +180,17 @@ async fn copy_up<'s>(
 }
 
 /// Moves what an application has said by the time its connection was taken, before the runtime knows of it: most speak at
-/// once, and what they say travels together with the wish for the stream. It is little: nobody has to make room first.
+/// once, and what they say travels together with the wish for the stream. It is little: nobody has to make room first. Where
+/// the stream was agreed to already, there is nothing to travel with.
 fn copy_what_came_first(
     tcp: &TcpStream,
     sender: &mut Sender,
     said: &Said,
     moved: impl Fn(usize),
 ) -> Result<(), Ending> {
+    if !said.is_kept() {
+        return Ok(());
+    }
     let first = said_already(tcp).map_err(Ending::SocketAborted)?;
     said.keep(&first);
     say_first(first, sender, moved)

@@ -26,6 +26,8 @@ pub struct Load {
 pub(crate) struct Counter {
     load: watch::Sender<Load>,
     emptied: Notify,
+    /// How often streams have written, or were opened.
+    writes: AtomicU64,
 }
 
 impl Counter {
@@ -38,9 +40,18 @@ impl Counter {
         self.load.subscribe()
     }
 
-    /// Says whether what is written now may wait for what other streams are about to write.
-    pub(crate) fn may_wait(&self) -> bool {
+    /// Says whether there are others for whom what one stream writes might wait.
+    pub(crate) fn has_several(&self) -> bool {
         self.now().streams > 1
+    }
+
+    /// Returns how often streams have written so far.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_write(&self) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until no stream is open.
@@ -72,6 +83,7 @@ impl StreamCount {
             load.streams += 1;
             false
         });
+        carrier.note_write();
         Self {
             carrier: Arc::clone(carrier),
             sent: AtomicU64::new(0),
@@ -81,6 +93,7 @@ impl StreamCount {
     }
 
     pub(crate) fn sent(&self, bytes: usize) {
+        self.carrier.note_write();
         self.moved(&self.sent, bytes);
     }
 

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::{
-    carrier::{HandshakeError, READ_BUFFER_BYTES},
+    carrier::{HandshakeError, READ_BUFFER_BYTES, TLS_BUFFER_BYTES},
     connection::Io,
     heard::Secured,
     tls::{ALPN, PeerExpectation, TlsIdentity, acceptor_config, opener_config},
@@ -18,7 +18,7 @@ use crate::{
 
 /// After a refusal the connection is closed within this time, or when so much more has come.
 const FAREWELL: Duration = Duration::from_secs(1);
-const FAREWELL_MAX_BYTES: u64 = 64 * 1024;
+const FAREWELL_MAX_BYTES: u64 = READ_BUFFER_BYTES as u64;
 
 /// Begins TLS as the end that opens streams.
 pub(crate) async fn secure_opener(
@@ -32,7 +32,7 @@ pub(crate) async fn secure_opener(
     let config = Arc::new(opener_config(identity, expected)?);
     let handshake =
         TlsConnector::from(config).connect_with(expected.server_name(), buffered(io), |tls| {
-            tls.set_buffer_limit(Some(READ_BUFFER_BYTES));
+            tls.set_buffer_limit(Some(TLS_BUFFER_BYTES));
         });
     let tls = in_time(handshake).await?;
     spoke(tls.get_ref().1.alpn_protocol())?;
@@ -50,7 +50,7 @@ pub(crate) async fn secure_acceptor(
     }
     let config = Arc::new(acceptor_config(identity, expected)?);
     let handshake = TlsAcceptor::from(config)
-        .accept_with(buffered(io), |tls| tls.set_buffer_limit(Some(READ_BUFFER_BYTES)))
+        .accept_with(buffered(io), |tls| tls.set_buffer_limit(Some(TLS_BUFFER_BYTES)))
         .into_fallible();
     let tls = in_time(async {
         match handshake.await {

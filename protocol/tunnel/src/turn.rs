@@ -3,25 +3,36 @@
 //! Whoever writes into a stream wakes the connection, and a connection that is polled at once sends what it has in a system
 //! call and a packet of its own. With many streams most of the work of the whole path, relay and kernel included, would
 //! be that of small packets. So the connection waits until everything else that is ready has had its turn, and sends
-//! what came together at once; the runtime bounds how long that is. With one stream there is nothing to wait for.
+//! what came together at once; the runtime bounds how long that is. With one stream there is nothing to wait for; and
+//! where nobody else wrote when it last waited, as with one request after the other, it waits only now and then, to see
+//! whether that has changed.
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
 use tokio::task::yield_now;
 
-/// Drives `connection` to its end; where what was written may wait, each time after the streams.
-pub(crate) async fn after_the_streams<C: Future>(
-    connection: C,
-    may_wait: impl Fn() -> bool,
-) -> C::Output {
+use crate::load::Counter;
+
+/// One turn in so many is waited for though the last time was in vain.
+const TRIED_EACH: u32 = 8;
+
+/// Drives `connection` to its end; where its streams write together, each time after them.
+pub(crate) async fn after_the_streams<C: Future>(connection: C, streams: &Counter) -> C::Output {
     let mut connection = pin!(connection);
+    let mut in_vain = 0;
     loop {
         if let Poll::Ready(end) = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await {
             return end;
         }
         woken().await;
-        if may_wait() {
-            yield_now().await;
+        if streams.has_several() {
+            if in_vain % TRIED_EACH == 0 {
+                let before = streams.writes();
+                yield_now().await;
+                in_vain = u32::from(streams.writes() == before);
+            } else {
+                in_vain += 1;
+            }
         }
     }
 }
@@ -45,11 +56,15 @@ mod tests {
     use tokio::{spawn, sync::Notify};
 
     use super::*;
+    use crate::load::StreamCount;
 
     const WRITERS: usize = 20;
 
     /// Returns how often the connection sent while each of the writers, which were all ready, wrote once.
-    async fn sent(may_wait: bool) -> usize {
+    async fn sent(are_several: bool) -> usize {
+        let streams = Arc::new(Counter::default());
+        let open: Vec<_> = (0..WRITERS).map(|_| StreamCount::begin(&streams)).collect();
+        let open = if are_several { open } else { open.into_iter().take(1).collect() };
         let heard = Arc::new(Notify::new());
         let [sent, written] = [0, 0].map(|none| Arc::new(AtomicUsize::new(none)));
         let all = async move {
@@ -60,11 +75,14 @@ mod tests {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             };
-            let driver = spawn(after_the_streams(connection, move || may_wait));
+            let load = Arc::clone(&streams);
+            let driver = spawn(async move { after_the_streams(connection, &load).await });
             yield_now().await;
             for _ in 0..WRITERS {
                 let (written, heard) = (Arc::clone(&written), Arc::clone(&heard));
+                let streams = Arc::clone(&streams);
                 spawn(async move {
+                    streams.note_write();
                     heard.notify_one();
                     written.fetch_add(1, Ordering::Relaxed);
                 });
@@ -73,6 +91,7 @@ mod tests {
                 yield_now().await;
             }
             driver.abort();
+            drop(open);
             sent.load(Ordering::Relaxed)
         };
         // On a worker, where a task that wakes another one is followed by it.
@@ -90,12 +109,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waited_in_vain_waits_seldom() {
+        let streams = Arc::new(Counter::default());
+        let _open = [StreamCount::begin(&streams), StreamCount::begin(&streams)];
+        let (heard, sent) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let (hears, count) = (Arc::clone(&heard), Arc::clone(&sent));
+        let connection = async move {
+            loop {
+                hears.notified().await;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let driving = after_the_streams(connection, &streams);
+        let mut driving = pin!(driving);
+        let mut waited = 0;
+        for written in 1..=4 * TRIED_EACH as usize {
+            streams.note_write();
+            heard.notify_one();
+            poll_once(driving.as_mut()).await;
+            while sent.load(Ordering::Relaxed) < written {
+                waited += 1;
+                poll_once(driving.as_mut()).await;
+            }
+        }
+        assert_eq!(waited, 4, "one turn in {TRIED_EACH}");
+    }
+
+    async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) {
+        let is_over = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await;
+        assert!(!is_over);
+    }
+
+    #[tokio::test]
     async fn it_ends_with_its_connection() {
-        assert_eq!(after_the_streams(async { 7 }, || true).await, 7);
+        let streams = Counter::default();
+        assert_eq!(after_the_streams(async { 7 }, &streams).await, 7);
         let later = async {
             yield_now().await;
             8
         };
-        assert_eq!(after_the_streams(later, || true).await, 8);
+        assert_eq!(after_the_streams(later, &streams).await, 8);
     }
 }

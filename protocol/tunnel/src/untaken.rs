@@ -66,6 +66,11 @@ impl Said {
         self.lock().as_deref().map(Bytes::copy_from_slice).unwrap_or_default()
     }
 
+    /// Says whether nobody has agreed yet, and all that was said is known.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// Keeps what is said next.
     pub(crate) fn keep(&self, bytes: &[u8]) {
         let mut said = self.lock();
