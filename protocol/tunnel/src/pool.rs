@@ -21,7 +21,7 @@ pub const CARRIERS_MAX: usize = 4;
 /// A further carrier without bulk is kept for so long: whoever moves one large thing after another does not pay for a
 /// new connection each time. Then small streams are together again, which share packets and system calls only on one
 /// carrier, and an idle laptop holds no more than it needs.
-pub const FURTHER_QUIET: Duration = Duration::from_secs(30);
+pub const FURTHER_QUIET: Duration = Duration::from_secs(45);
 /// A tunnel that wanted to grow and could not tries again after this time, if it still wants to.
 pub const GROW_AGAIN: Duration = Duration::from_secs(10);
 

@@ -4,8 +4,8 @@
 //! call and a packet of its own. With many streams most of the work of the whole path, relay and kernel included, would
 //! be that of small packets. So the connection waits until everything else that is ready has had its turn, and sends
 //! what came together at once; the runtime bounds how long that is. With one stream there is nothing to wait for; and
-//! where nobody else wrote when it last waited, as with one request after the other, it waits only now and then, to see
-//! whether that has changed.
+//! where nobody else wrote the last times it waited, as with one request after the other, it waits only now and then, to
+//! see whether that has changed.
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
@@ -13,26 +13,25 @@ use tokio::task::yield_now;
 
 use crate::load::Counter;
 
-/// One turn in so many is waited for though the last time was in vain.
+/// So often in a row it waits in vain before it does no more.
+const IN_VAIN_MAX: u32 = 8;
+/// Then it waits at one turn in so many.
 const TRIED_EACH: u32 = 8;
 
 /// Drives `connection` to its end; where its streams write together, each time after them.
 pub(crate) async fn after_the_streams<C: Future>(connection: C, streams: &Counter) -> C::Output {
     let mut connection = pin!(connection);
-    let mut in_vain = 0;
+    let (mut in_vain, mut turn) = (0, 0_u32);
     loop {
         if let Poll::Ready(end) = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await {
             return end;
         }
         woken().await;
-        if streams.has_several() {
-            if in_vain % TRIED_EACH == 0 {
-                let before = streams.writes();
-                yield_now().await;
-                in_vain = u32::from(streams.writes() == before);
-            } else {
-                in_vain += 1;
-            }
+        turn = turn.wrapping_add(1);
+        if streams.has_several() && (in_vain < IN_VAIN_MAX || turn % TRIED_EACH == 0) {
+            let before = streams.writes();
+            yield_now().await;
+            in_vain = if streams.writes() == before { in_vain.saturating_add(1) } else { 0 };
         }
     }
 }
@@ -123,7 +122,8 @@ mod tests {
         let driving = after_the_streams(connection, &streams);
         let mut driving = pin!(driving);
         let mut waited = 0;
-        for written in 1..=4 * TRIED_EACH as usize {
+        // The first one is sent before there is a turn.
+        for written in 1..=(1 + IN_VAIN_MAX + 4 * TRIED_EACH) as usize {
             streams.note_write();
             heard.notify_one();
             poll_once(driving.as_mut()).await;
@@ -132,7 +132,7 @@ mod tests {
                 poll_once(driving.as_mut()).await;
             }
         }
-        assert_eq!(waited, 4, "one turn in {TRIED_EACH}");
+        assert_eq!(waited, IN_VAIN_MAX + 4, "one turn in {TRIED_EACH}");
     }
 
     async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) {
