@@ -40,7 +40,7 @@ impl<'m> Guard<'m> {
     }
 
     /// Starts it again unless it runs, as the machine's init would.
-    fn is_started_again(&self) {
+    pub(super) fn is_started_again(&self) {
         let mut child = self.child();
         if child.try_wait().expect("ours").is_some() {
             *child = started(self.machine);
