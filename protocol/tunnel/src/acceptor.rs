@@ -182,7 +182,8 @@ impl StreamOffered {
     }
 
     /// Agrees with the first bytes that are sent, in one packet: for whoever opens early and does not wait for the answer.
-    /// Somebody who has given up meanwhile is noticed then.
+    /// [`both_ways`](crate::both_ways) agrees after a second at the latest. Somebody who has given up meanwhile is noticed
+    /// then.
     #[must_use]
     pub fn accept_with_the_first_bytes(mut self) -> Stream {
         Stream::new(self.receiver, Sender::unanswered(self.answer.later()), self.count)

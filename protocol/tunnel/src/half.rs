@@ -173,6 +173,16 @@ impl Sender {
         self.ended
     }
 
+    /// Says whether the other end has not been told yet that this one agrees.
+    pub(crate) const fn is_unanswered(&self) -> bool {
+        matches!(self.state, Sending::Unanswered(_))
+    }
+
+    /// Agrees, if that was not said yet.
+    pub(crate) fn agree(&mut self) -> io::Result<()> {
+        self.open().map(drop)
+    }
+
     fn open(&mut self) -> io::Result<&mut SendStream<Bytes>> {
         if let Sending::Unanswered(respond) = &mut self.state {
             let agreed = respond.send_response(Opened::default().to_head(), false);

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use fairlead_model::timers::HANDSHAKE;
-use fairlead_tunnel::{Acceptor, Driver, Incoming, OpenFailed, Opener, Stream, Untaken};
+use fairlead_tunnel::{Acceptor, Driver, Incoming, OpenFailed, Opener, Stream, Untaken, both_ways};
 use fairlead_wire::open::{GRANT_MAX_BYTES, Refusal, Refused};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
@@ -267,4 +267,19 @@ async fn an_agreement_travels_with_the_first_bytes_or_the_end() {
     drop(far);
     let error = near.read(&mut [0]).await.expect_err("aborted");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_stays_silent_is_agreed_to_after_a_second() {
+    let Undriven { opener, driver, mut acceptor } = Undriven::made_by(&World::new().await).await;
+    tokio::spawn(driver);
+    let (_silent, service) = two_sockets().await;
+    let mut near = opener.open_early(&wish()).await.expect("begun");
+    let Some(Incoming::Open(offered)) = acceptor.next().await else { panic!("lost") };
+    let carried = tokio::spawn(both_ways(offered.accept_with_the_first_bytes(), service));
+    let half = timeout(Duration::from_millis(500), near.answered()).await;
+    assert!(half.is_err(), "it may still say something");
+    timeout(Duration::from_secs(1), near.answered()).await.expect("in time").expect("agreed");
+    near.abort();
+    assert!(carried.await.expect("no panic").down == 0);
 }
