@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink};
 
 use fairlead_tests::{eventually, say};
 
-use crate::machine::{ADA, Attached, HOSTS, Machine, SOON, kill_9};
+use crate::machine::{ADA, Attached, HOSTS, Machine, SOON, kill_9, signal};
 
 const SERVICES: [&str; 2] = ["shop/cart", "shop/frontend"];
 
@@ -100,13 +100,33 @@ fn a_killed_guard_leaves_nothing_and_another_supervisor_brings_the_names_back() 
 }
 
 #[test]
+fn a_supervisor_waits_for_a_predecessor_that_has_not_taken_everything_back() {
+    let mut machine = started();
+    let worker = machine.worker().expect("runs");
+    signal("-STOP", worker);
+    machine.kill_guard();
+    machine.spawn_supervisor(&[]);
+    let log = machine.path("/mnt/supervisor.log");
+    eventually(SOON, "it finds the other one", || {
+        Ok(fs::read_to_string(&log)?.contains("Another supervisor is there"))
+    })
+    .expect("waits");
+    signal("-CONT", worker);
+    eventually(SOON, "it goes on", || Ok(machine.worker().is_some_and(|now| now != worker)))
+        .expect("serves");
+    machine.is_proven(ADA);
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+#[test]
 fn when_all_are_killed_stop_says_so_and_cleanup_finds_it_in_the_journal() {
     let mut machine = started();
     let (worker, daemon) =
         (machine.worker().expect("runs"), machine.daemon_pid(ADA).expect("runs"));
     // Stopped first, so that the guard cannot start another worker.
     let guard = machine.supervisor.as_ref().expect("runs").id();
-    assert!(say(command("kill", &["-STOP", &guard.to_string()])).expect("runs").code == Some(0));
+    signal("-STOP", guard);
     kill_9(worker);
     machine.kill_guard();
     kill_9(daemon);
@@ -137,7 +157,7 @@ fn a_stale_socket_is_no_obstacle() {
     let daemon = machine.daemon_pid(ADA).expect("runs");
     let worker = machine.worker().expect("runs");
     let guard = machine.supervisor.as_ref().expect("runs").id();
-    assert!(say(command("kill", &["-STOP", &guard.to_string()])).expect("runs").code == Some(0));
+    signal("-STOP", guard);
     kill_9(worker);
     machine.kill_guard();
     kill_9(daemon);
@@ -155,8 +175,7 @@ fn a_terminated_supervisor_takes_everything_back_and_ends_the_daemons() {
     let mut machine = started();
     let daemon = machine.daemon_pid(ADA).expect("runs");
     let mut supervisor = machine.supervisor.take().expect("runs");
-    let status = say(command("kill", &["-TERM", &supervisor.id().to_string()])).expect("runs");
-    assert_eq!(status.code, Some(0));
+    signal("-TERM", supervisor.id());
     assert!(supervisor.wait().expect("ends").success());
     let log = fs::read_to_string(machine.path("/mnt/supervisor.log")).expect("a log");
     assert!(!log.contains("does not end when asked"), "the daemon had its farewell: {log}");
@@ -180,10 +199,4 @@ fn a_flushed_ruleset_is_put_back() {
     }
     drop(attached);
     machine.leaves_nothing();
-}
-
-fn command(program: &str, words: &[&str]) -> std::process::Command {
-    let mut command = std::process::Command::new(program);
-    command.args(words);
-    command
 }

@@ -79,11 +79,15 @@ impl Machine {
     }
 
     pub(crate) fn start_supervisor(&mut self, flags: &[&str]) {
+        self.spawn_supervisor(flags);
+        eventually(SOON, "the supervisor answers", || Ok(self.worker().is_some())).expect("up");
+    }
+
+    pub(crate) fn spawn_supervisor(&mut self, flags: &[&str]) {
         let mut command = self.root("/mnt/bin/fairlead-supervisor");
         command.args(flags).arg("run").stdin(Stdio::null());
         command.stderr(fs::File::create(self.path("/mnt/supervisor.log")).expect("log"));
         self.supervisor = Some(command.spawn().expect("starts"));
-        eventually(SOON, "the supervisor answers", || Ok(self.worker().is_some())).expect("up");
     }
 
     /// Returns a path of the machine as the test reaches it.
@@ -297,8 +301,13 @@ impl Drop for Machine {
 
 /// Ends a process of the machine as nobody expects it.
 pub(crate) fn kill_9(pid: impl ToString) {
-    let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill");
-    assert!(status.success(), "there was nothing to kill");
+    signal("-KILL", pid);
+}
+
+/// Sends a process of the machine a signal, which is named as `kill` names it.
+pub(crate) fn signal(name: &str, pid: impl ToString) {
+    let status = Command::new("kill").args([name, &pid.to_string()]).status().expect("kill");
+    assert!(status.success(), "there was nothing to send {name} to");
 }
 
 /// A daemon as the supervisor sees one: attached, and wanting services.

@@ -35,6 +35,9 @@ use crate::{
 /// Sent by the kernel when the guard dies. The daemons go on without names until another supervisor is there.
 const GUARD_DIED: Signal = Signal::SIGUSR1;
 
+/// A supervisor that was killed leaves a worker that takes everything back, and init may be quicker than that.
+const PREDECESSOR: Duration = Duration::from_secs(5);
+
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let guard = getppid();
     laptop_ipc::descriptors::allow_all();
@@ -43,7 +46,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     if getppid() != guard {
         bail!("the guard died while the worker began");
     }
-    let Some(_lock) = lock::take(config)? else {
+    let Some(_lock) = lock::take_within(config, PREDECESSOR)? else {
         bail!("a supervisor is running already on {}", config.run_folder().path().display());
     };
     let footprint = Footprint::open(&config.footprint())
