@@ -20,7 +20,7 @@ pub mod services;
 pub mod sessions;
 pub mod setup;
 pub mod teamspaces;
-mod turns;
+pub(crate) mod turns;
 
 use std::{
     collections::HashMap,

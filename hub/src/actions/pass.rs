@@ -1,28 +1,31 @@
-//! One pass over the live sessions of a teamspace: what they have in common is read once, and most of them are seen to
-//! stand as they are.
+//! One pass over the live sessions of a teamspace: what they have in common is read once, what each of them has for many
+//! at a time, and most of them are seen to stand as they are.
 //!
 //! What was read is good for nothing else. Whatever may have to end or to change is decided by itself, with everything as
-//! it is at that moment (`reconsider.rs`), so no session loses or gains anything by what a pass has read a while ago. A
-//! change that comes after that calls for a pass of its own, which reads anew: nothing outlives the pass.
+//! it is at that moment (`reconsider.rs`), so no session loses or gains anything by what a pass has read a while ago. So is
+//! one about which somebody else decides meanwhile: a pass takes no turns, and watches who does. A change that comes after
+//! that calls for a pass of its own, which reads anew: nothing outlives the pass.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use fairlead_model::{DeviceId, OrgId, TeamspaceId, UserId, timers::GRANT_LIFE};
+use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId, UserId, timers::GRANT_LIFE};
 use hub_policy::{Caller, Facts, Policies};
-use hub_store::{Granted, Service, Session, StoreError, Wanted};
+use hub_store::{Granted, Held, Service, Session, StoreError, Wanted};
 
 use super::{
     consume,
     reconsider::{Again, Asked, Permitted, lost, new},
+    turns::Watch,
 };
 use crate::Hub;
 
-/// What the sessions stand on, as it is when the pass begins.
+/// What the sessions stand on, as it is when the pass begins. The watch began before the sessions were read.
 #[derive(Debug)]
 pub(crate) struct Pass {
+    watch: Watch,
     policies: Arc<Policies>,
     /// The users of the sessions; none who was removed.
     callers: BTreeMap<UserId, Caller>,
@@ -32,6 +35,9 @@ pub(crate) struct Pass {
     catalogue: Vec<Service>,
 }
 
+/// What each of some sessions may reach, and what else a grant may name that its laptop may still hold.
+pub(crate) type HeldBy = BTreeMap<SessionId, Held>;
+
 impl Pass {
     /// Reads what these sessions of one teamspace have in common.
     pub(crate) async fn begin(
@@ -39,6 +45,7 @@ impl Pass {
         org: OrgId,
         teamspace: TeamspaceId,
         sessions: &[Session],
+        watch: Watch,
     ) -> Result<Self, StoreError> {
         let scope = hub.store.scoped(org);
         let users: BTreeSet<_> = sessions.iter().map(|session| session.user).collect();
@@ -46,6 +53,7 @@ impl Pass {
         let catalogue = scope.services(teamspace).await?;
         hub.absences.are_there((org, teamspace), catalogue.iter().map(|there| &there.service));
         Ok(Self {
+            watch,
             policies: hub.policies_of(org).await?,
             callers: scope.callers_of(&users.into_iter().collect::<Vec<_>>()).await?,
             devices: scope.signed_in_devices(Some(&devices), hub.clock.now()).await?,
@@ -54,10 +62,22 @@ impl Pass {
         })
     }
 
-    /// Says whether a session may go on as it is. It takes a turn of the session, which was read in that turn.
-    ///
-    /// Where it cannot be said, the answer is no, and the session is decided again by itself.
-    pub(super) async fn sees_stand(&self, hub: &Hub, session: &Session) -> bool {
+    /// Reads what some of the sessions have.
+    pub(crate) async fn held_by(hub: &Hub, sessions: &[Session]) -> Result<HeldBy, StoreError> {
+        let Some(first) = sessions.first() else { return Ok(HeldBy::new()) };
+        let ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
+        hub.store.scoped(first.org).held_by(&ids, hub.clock.now() - GRANT_LIFE).await
+    }
+
+    /// Says whether a session may go on as it is. Where it cannot be said, the answer is no, and the session is decided
+    /// again by itself.
+    pub(crate) fn sees_stand(&self, hub: &Hub, session: &Session, held: &HeldBy) -> bool {
+        self.stands(hub, session, held)
+            // Last: whoever takes a turn later decides on what is there by then.
+            && self.watch.saw_nobody_at(session.id)
+    }
+
+    fn stands(&self, hub: &Hub, session: &Session, held: &HeldBy) -> bool {
         let Some(caller) = self.callers.get(&session.user) else { return false };
         if self.is_locked || !self.devices.contains(&session.device) {
             return false;
@@ -68,16 +88,13 @@ impl Pass {
         let facts = Facts { now: hub.clock.now(), mfa_age_s: None, policies };
         match &session.wanted {
             Wanted::Consume { patterns } => {
-                let scope = hub.store.scoped(session.org);
-                let Ok(held) = scope.held(session.id, facts.now - GRANT_LIFE).await else {
-                    return false;
-                };
+                let Some(held) = held.get(&session.id) else { return false };
                 let (catalogue, teamspace) = (&self.catalogue, session.teamspace_facts());
                 let decided =
                     consume::decide_matching(&caller, patterns, catalogue, &teamspace, &facts);
                 let permitted = Permitted::by(decided.permitted());
                 let asked = Asked { caller: &caller, facts: &facts, catalogue, permitted };
-                lost(session, &held, &asked).is_none()
+                lost(session, held, &asked).is_none()
                     && new(&held.granted, decided.permitted()).is_empty()
                     && self.has_all_of(&held.granted)
             }

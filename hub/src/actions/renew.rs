@@ -5,7 +5,6 @@ use hub_store::{Granted, Session, Wanted};
 
 use super::{
     ActionError,
-    pass::Pass,
     reconsider::{Reconsidered, reconsider},
 };
 use crate::Hub;
@@ -18,24 +17,12 @@ pub enum Sent {
     IfChanged,
 }
 
-/// Decides again, and sends a fresh grant to the laptop if the session stands. One that a pass sees to stand as it is
-/// needs nothing.
-pub(crate) async fn renew(
-    hub: &Hub,
-    session: &Session,
-    sent: Sent,
-    pass: Option<&Pass>,
-) -> Result<(), ActionError> {
+/// Decides again, and sends a fresh grant to the laptop if the session stands.
+pub(crate) async fn renew(hub: &Hub, session: &Session, sent: Sent) -> Result<(), ActionError> {
     let _turn = hub.turns.of(session.id).await;
     // Whoever had the turn before may have changed it.
     let session = hub.store.scoped(session.org).session(session.id).await?;
     if !session.is_live() {
-        return Ok(());
-    }
-    if let Some(pass) = pass
-        && sent == Sent::IfChanged
-        && pass.sees_stand(hub, &session).await
-    {
         return Ok(());
     }
     match reconsider(hub, &session).await? {
@@ -73,8 +60,8 @@ pub(super) async fn grant(
 }
 
 /// Renews, for tasks that go on with the next session when one fails; says whether it did not.
-pub(crate) async fn and_log(hub: &Hub, session: &Session, sent: Sent, pass: Option<&Pass>) -> bool {
-    let renewed = renew(hub, session, sent, pass).await;
+pub(crate) async fn and_log(hub: &Hub, session: &Session, sent: Sent) -> bool {
+    let renewed = renew(hub, session, sent).await;
     if let Err(error) = &renewed {
         tracing::warn!(%error, session = %session.id, "A live session could not be decided again");
     }

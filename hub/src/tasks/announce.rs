@@ -166,7 +166,7 @@ impl Announcer {
         for session in live.values().filter(|session| session.device == device) {
             match session.kind() {
                 SessionKind::Consume => {
-                    renew::and_log(&self.hub, session, renew::Sent::Always, None).await;
+                    renew::and_log(&self.hub, session, renew::Sent::Always).await;
                 }
                 SessionKind::Intercept if begun.contains(&session.id) => {}
                 SessionKind::Intercept => {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use futures_util::{StreamExt as _, stream};
 use hub_store::{Filter, Service, Session, StoreError};
 use tokio::{
     sync::mpsc,
+    task::yield_now,
     time::{self, Instant},
 };
 
@@ -25,12 +27,15 @@ use crate::{
     actions::{
         pass::Pass,
         renew::{self, Sent},
+        turns::Watch,
     },
 };
 
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Where a session could not be decided again: it may be one that is to end.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// Sessions of which it is read in one statement what they may reach: each may have thousands of services.
+const READ_AT_ONCE: usize = 32;
 /// Sessions that are decided again side by side. Each waits for the database most of the time, and others need it, too.
 const AT_ONCE: usize = 4;
 
@@ -129,13 +134,15 @@ async fn of_people(hub: &Hub, org: OrgId, user: Option<UserId>) -> Result<Looked
 
 /// Looks at sessions, those of one teamspace after those of another: no more than one catalogue is held at a time.
 async fn sessions(hub: &Hub, org: OrgId, filter: Filter) -> Result<Looked, StoreError> {
+    // Before they are read.
+    let watch = hub.turns.watch();
     let mut by_teamspace = BTreeMap::<_, Vec<_>>::new();
     for session in hub.store.scoped(org).sessions(filter).await? {
         by_teamspace.entry(session.teamspace).or_default().push(session);
     }
     let mut all = Looked::Whole;
     for (teamspace, sessions) in by_teamspace {
-        let looked = at_each(hub, org, teamspace, sessions).await;
+        let looked = at_each(hub, org, teamspace, sessions, &watch).await;
         if looked == Looked::InPart {
             all = Looked::InPart;
         }
@@ -143,12 +150,22 @@ async fn sessions(hub: &Hub, org: OrgId, filter: Filter) -> Result<Looked, Store
     Ok(all)
 }
 
-async fn at_each(hub: &Hub, org: OrgId, teamspace: TeamspaceId, sessions: Vec<Session>) -> Looked {
-    let pass = pass_over(hub, org, teamspace, &sessions).await;
+/// Looks at sessions of one teamspace. Those that may have to end do not wait for those that stand.
+async fn at_each(
+    hub: &Hub,
+    org: OrgId,
+    teamspace: TeamspaceId,
+    sessions: Vec<Session>,
+    watch: &Watch,
+) -> Looked {
+    let pass = pass_over(hub, org, teamspace, &sessions, watch).await;
     let decided = stream::iter(sessions)
+        .chunks(READ_AT_ONCE)
+        .then(|some| to_decide(hub.clone(), pass.clone(), some))
+        .flat_map(stream::iter)
         .map(|session| {
-            let (hub, pass) = (hub.clone(), pass.as_ref());
-            async move { renew::and_log(&hub, &session, Sent::IfChanged, pass).await }
+            let hub = hub.clone();
+            async move { renew::and_log(&hub, &session, Sent::IfChanged).await }
         })
         .buffer_unordered(AT_ONCE)
         // To the end, whatever became of those before.
@@ -161,6 +178,24 @@ async fn at_each(hub: &Hub, org: OrgId, teamspace: TeamspaceId, sessions: Vec<Se
     decided.await
 }
 
+/// Leaves those of some sessions that are not seen to stand as they are.
+async fn to_decide(hub: Hub, pass: Option<Arc<Pass>>, sessions: Vec<Session>) -> Vec<Session> {
+    let Some(pass) = pass else { return sessions };
+    let held = Pass::held_by(&hub, &sessions).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "Each of these sessions reads for itself");
+        BTreeMap::new()
+    });
+    let mut rest = Vec::new();
+    for session in sessions {
+        if !pass.sees_stand(&hub, &session, &held) {
+            rest.push(session);
+        }
+        // Deciding takes the processor and waits for nothing.
+        yield_now().await;
+    }
+    rest
+}
+
 /// Reads what the sessions have in common. A single one has nothing, and where a row is damaged that only some of them
 /// need, each reads for itself.
 async fn pass_over(
@@ -168,13 +203,15 @@ async fn pass_over(
     org: OrgId,
     teamspace: TeamspaceId,
     sessions: &[Session],
-) -> Option<Pass> {
+    watch: &Watch,
+) -> Option<Arc<Pass>> {
     if sessions.len() < 2 {
         return None;
     }
-    let pass = Pass::begin(hub, org, teamspace, sessions).await;
+    let pass = Pass::begin(hub, org, teamspace, sessions, watch.clone()).await;
     pass.inspect_err(|error| tracing::debug!(%error, %teamspace, "Each session reads for itself"))
         .ok()
+        .map(Arc::new)
 }
 
 /// The part of each catalogue that decisions and grants depend on, as it was at the last look. While a workload is

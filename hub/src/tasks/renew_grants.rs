@@ -33,7 +33,7 @@ async fn renew_due(hub: &Hub, org: OrgId) -> Result<(), StoreError> {
     let now = hub.clock.now();
     for session in hub.store.scoped(org).sessions(LIVE).await? {
         if is_due(session.renewed_at, now) && hub.links.is_laptop_connected(session.device) {
-            renew::and_log(hub, &session, renew::Sent::Always, None).await;
+            renew::and_log(hub, &session, renew::Sent::Always).await;
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Hosts outside the cluster, as they were decided for a session: which it may reach, and which a grant may still name.
 
+use std::collections::BTreeMap;
+
 use fairlead_model::{ExternalHost, SessionId};
 use hub_policy::{Permit, Refused, actions::Reach};
 use jiff::Timestamp;
@@ -12,22 +14,23 @@ use crate::{Held, Scoped, Session, StoreError, session_services::Outcome, sessio
 impl Scoped<'_> {
     pub(crate) async fn add_hosts(
         &self,
-        held: &mut Held,
-        id: SessionId,
+        held: &mut BTreeMap<SessionId, Held>,
         since: Timestamp,
     ) -> Result<(), StoreError> {
+        let ids: Vec<_> = held.keys().map(|id| id.as_uuid()).collect();
         let rows = sqlx::query!(
-            "select host, port, taken_out from session_hosts
-             where org_id = $1 and session_id = $2 and allowed
+            "select session_id, host, port, taken_out from session_hosts
+             where org_id = $1 and session_id = any($2) and allowed
                and (not taken_out or decided_at >= $3)
-             order by host, port",
+             order by session_id, host, port",
             self.org.as_uuid(),
-            id.as_uuid(),
+            &ids,
             since.to_sqlx() as _,
         )
         .fetch_all(self.pool)
         .await?;
         for row in rows {
+            let held = held.entry(SessionId::from_uuid(row.session_id)).or_default();
             let host = read(&row.host, row.port)?;
             let of =
                 if row.taken_out { &mut held.hosts_taken_out } else { &mut held.granted.hosts };

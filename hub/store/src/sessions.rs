@@ -1,5 +1,7 @@
 //! Sessions as they are remembered: what was asked for, what was decided, what is seen.
 
+use std::collections::BTreeMap;
+
 use fairlead_model::{
     DeviceId, ExternalHost, InterceptPort, OrgId, Patterns, Phase, PodName, Port, ServicePort,
     ServiceRef, SessionId, SessionKind, TeamspaceId, Thumbprint, UserId,
@@ -257,30 +259,41 @@ impl Scoped<'_> {
 
     /// Returns what the session may reach, and what else a grant may name that was minted after `since`.
     pub async fn held(&self, id: SessionId, since: Timestamp) -> Result<Held, StoreError> {
-        let mut held = Held::default();
-        self.add_services(&mut held, id, since).await?;
-        self.add_hosts(&mut held, id, since).await?;
+        let mut held = self.held_by(&[id], since).await?;
+        Ok(held.remove(&id).unwrap_or_default())
+    }
+
+    /// Returns the same of each of these sessions.
+    pub async fn held_by(
+        &self,
+        ids: &[SessionId],
+        since: Timestamp,
+    ) -> Result<BTreeMap<SessionId, Held>, StoreError> {
+        let mut held = ids.iter().map(|id| (*id, Held::default())).collect();
+        self.add_services(&mut held, since).await?;
+        self.add_hosts(&mut held, since).await?;
         Ok(held)
     }
 
     async fn add_services(
         &self,
-        held: &mut Held,
-        id: SessionId,
+        held: &mut BTreeMap<SessionId, Held>,
         since: Timestamp,
     ) -> Result<(), StoreError> {
+        let ids: Vec<_> = held.keys().map(|id| id.as_uuid()).collect();
         let rows = sqlx::query!(
-            "select namespace, name, ports, udp_ports, pods from session_services
-             where org_id = $1 and session_id = $2 and allowed
+            "select session_id, namespace, name, ports, udp_ports, pods from session_services
+             where org_id = $1 and session_id = any($2) and allowed
                and (cardinality(ports) + cardinality(udp_ports) > 0 or decided_at >= $3)
-             order by namespace, name",
+             order by session_id, namespace, name",
             self.org.as_uuid(),
-            id.as_uuid(),
+            &ids,
             since.to_sqlx() as _,
         )
         .fetch_all(self.pool)
         .await?;
         for row in rows {
+            let held = held.entry(SessionId::from_uuid(row.session_id)).or_default();
             let service = ServiceRef::parse_parts(&row.namespace, &row.name).map_err(damaged)?;
             let tcp = row.ports.into_iter().map(|number| read_port(number).map(ServicePort::tcp));
             let udp = row.udp_ports.into_iter();
