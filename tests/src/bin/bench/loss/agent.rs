@@ -107,11 +107,14 @@ fn both(stage: &Stage<'_>, round: u32) -> anyhow::Result<Vec<f64>> {
     let processes: Vec<_> =
         replicas.iter().map(|pod| Agent::process_of(pod)).collect::<anyhow::Result<_>>()?;
     let callers = stage.cart.callers()?;
+    // Killed first, they would be started again before their pods are deleted, and renew the Lease once more.
+    let held: Vec<_> = processes.iter().map(|each| each.hold()).collect::<anyhow::Result<_>>()?;
+    agent.delete_replicas(&replicas)?;
     let mut killed = Instant::now();
     for process in processes {
         killed = process.kill()?;
     }
-    agent.delete_replicas(&replicas)?;
+    drop(held);
     stage.cart_is_a_pod()?;
     std::thread::sleep(SETTLED);
     let trouble = end_callers(callers)?.trouble(killed);
