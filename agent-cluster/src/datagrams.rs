@@ -63,6 +63,8 @@ async fn dial(destination: Destination) -> io::Result<UdpSocket> {
     };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(to).await?;
+    // Until it is known that something can be sent, `try_send` sends nothing: the first datagram would be lost.
+    socket.writable().await?;
     Ok(socket)
 }
 
@@ -70,5 +72,22 @@ fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<()> {
     match socket.try_send(datagram) {
         Err(error) if !is_only_lost(&error) => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_datagram_is_sent_at_once() {
+        let service = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+        service.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("set");
+        let to = Destination::Address(service.local_addr().expect("bound"));
+        let socket = dial(to).await.expect("dialled");
+        send(&socket, b"a question").expect("sent");
+        let mut heard = [0; 16];
+        let length = service.recv(&mut heard).expect("it arrives");
+        assert_eq!(&heard[..length], b"a question");
     }
 }
