@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
+    sync::{Mutex, PoisonError},
 };
 
 use fairlead_model::{InterceptPort, Patterns, ServiceRef, SessionId};
@@ -37,11 +38,13 @@ pub(crate) enum Wish {
 #[derive(Debug)]
 pub(crate) struct Desired {
     path: PathBuf,
+    /// One writes at a time: two would write into one file beside it, and the older state could come last.
+    writing: Mutex<()>,
 }
 
 impl Desired {
     pub(crate) const fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, writing: Mutex::new(()) }
     }
 
     /// Reads what should be. A damaged file is as good as none: what lives at the hub all the same is ended there.
@@ -53,8 +56,10 @@ impl Desired {
         }
     }
 
-    pub(crate) fn write(&self, sessions: &[DesiredSession]) -> io::Result<()> {
-        let text = serde_json::to_vec_pretty(sessions)?;
+    /// Writes down what should be at the moment at which it is this caller's turn.
+    pub(crate) fn write(&self, sessions: impl FnOnce() -> Vec<DesiredSession>) -> io::Result<()> {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = serde_json::to_vec_pretty(&sessions())?;
         let beside = self.path.with_extension("json.new");
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
@@ -70,12 +75,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_should_be_survives_and_a_damaged_file_is_none() {
-        let folder = tempfile::tempdir().expect("folder");
-        let desired = Desired::new(folder.path().join("sessions.json"));
-        assert_eq!(desired.read().expect("none"), []);
-        let session = DesiredSession {
+    fn session() -> DesiredSession {
+        DesiredSession {
             id: SessionId::generate(),
             teamspace: Teamspace { id: TeamspaceId::generate(), name: "staging".to_owned() },
             grant: "ey".to_owned(),
@@ -84,10 +85,36 @@ mod tests {
                 ports: vec!["3000:80".parse().expect("valid")],
             },
             may_remap: false,
-        };
-        desired.write(std::slice::from_ref(&session)).expect("written");
+        }
+    }
+
+    #[test]
+    fn what_should_be_survives_and_a_damaged_file_is_none() {
+        let folder = tempfile::tempdir().expect("folder");
+        let desired = Desired::new(folder.path().join("sessions.json"));
+        assert_eq!(desired.read().expect("none"), []);
+        let session = session();
+        desired.write(|| vec![session.clone()]).expect("written");
         assert_eq!(desired.read().expect("read"), [session]);
         fs::write(folder.path().join("sessions.json"), "[{").expect("written");
         assert_eq!(desired.read().expect("forgiven"), []);
+    }
+
+    #[test]
+    fn of_several_who_write_at_once_each_succeeds_and_the_newest_stays() {
+        let folder = tempfile::tempdir().expect("folder");
+        let desired = Desired::new(folder.path().join("sessions.json"));
+        let sessions = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        sessions.lock().expect("whole").push(session());
+                        desired.write(|| sessions.lock().expect("whole").clone()).expect("written");
+                    }
+                });
+            }
+        });
+        assert_eq!(desired.read().expect("read"), *sessions.lock().expect("whole"));
     }
 }

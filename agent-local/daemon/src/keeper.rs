@@ -185,8 +185,7 @@ impl Keeper {
     }
 
     pub(crate) fn persist(&self) {
-        let desired = self.sessions().desired();
-        if let Err(error) = self.desired.write(&desired) {
+        if let Err(error) = self.desired.write(|| self.sessions().desired()) {
             // Only a crash of this daemon would miss it.
             warn!("Could not write down the sessions: {error}");
         }
