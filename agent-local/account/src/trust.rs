@@ -1,9 +1,10 @@
 //! Whom we trust to be the hub: the system's authorities, and one more if the developer named one.
 
-use std::{error::Error, io, path::Path};
+use std::path::Path;
 
+use fairlead_trust::{HubTrust, why_not_trusted};
 use reqwest::ClientBuilder;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::CertificateError;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::{AccountError, error::Untrusted};
@@ -31,32 +32,14 @@ impl Authority {
 
 /// Returns a builder whose connections trust the system's authorities and one more.
 pub(crate) fn http_builder(extra: Option<Authority>) -> ClientBuilder {
-    let mut roots = RootCertStore::empty();
-    // A certificate of the system that cannot be read is one authority less, not a reason to fail.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots.add_parsable_certificates(extra.map(|extra| extra.certificates).unwrap_or_default());
-    let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let trust = HubTrust::with(extra.map(|extra| extra.certificates).unwrap_or_default());
+    let tls = trust.tls_config(&[]).expect("this build's cryptography has TLS");
     reqwest::Client::builder().tls_backend_preconfigured(tls)
 }
 
 /// Returns what was wrong with the certificate, where that is why a request failed.
 pub(crate) fn certificate_error(error: &reqwest::Error) -> Option<Untrusted> {
-    let mut cause: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(error) = cause {
-        // An io::Error hides its inner error from `source`.
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = inner
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            .or_else(|| error.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-            return Some(untrusted(why));
-        }
-        cause = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
+    why_not_trusted(error).map(untrusted)
 }
 
 fn untrusted(why: &CertificateError) -> Untrusted {

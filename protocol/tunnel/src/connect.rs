@@ -9,7 +9,6 @@ mod hub;
 mod proxy;
 mod relay;
 mod socks;
-mod trust;
 mod ways;
 
 use std::{io, sync::Arc, time::Duration};
@@ -20,10 +19,10 @@ use tokio::{
     time::timeout,
 };
 
+pub use fairlead_trust::{HubTrust, TrustError, why_not_trusted};
 pub use hub::{HubChannel, HubError, dial_hub, is_decision, is_unknown};
 pub use proxy::ProxyError;
 pub use relay::{NoWay, RelayError, dial_relay};
-pub use trust::{HubTrust, TrustError, why_not_trusted};
 pub use ways::{Half, WayClosed, Ways};
 
 use crate::{connection::Connection, socket::tune_for_wan};

@@ -25,7 +25,8 @@ use crate::{
 
 const MANY: usize = 12;
 const HARMLESS: &str = r#"forbid(principal, action == Action::"intercept", resource);"#;
-const NO_PAY: &str = r#"forbid(principal, action == Action::"consume", resource == Service::"staging/pay/ledger");"#;
+const NO_PAY: &str =
+    r#"forbid(principal, action == Action::"consume", resource == Service::"staging/pay/ledger");"#;
 const FREEZE: &str = r#"forbid(principal, action == Action::"consume", resource);"#;
 
 #[tokio::test]

@@ -1,10 +1,12 @@
-//! Whose certificates a hub may have: the system's authorities, and one more that the user names.
+//! Whose certificates a hub may have: the system's authorities, and one more that the user names. Links, carriers and
+//! questions to the hub's API have it from here; what a refusal means to a person is for whoever connects to say.
+
+mod system;
 
 use std::{
     error::Error,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
 use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
@@ -35,11 +37,19 @@ impl Default for HubTrust {
 impl HubTrust {
     /// Trusts the system's authorities, and those in the PEM file `extra` where one is given.
     pub fn new(extra: Option<&Path>) -> Result<Self, TrustError> {
-        let mut roots = SYSTEM.authorities(Instant::now(), read_system);
+        let mut roots = system::authorities();
         if let Some(path) = extra {
             add_file(&mut roots, path)?;
         }
         Ok(Self(Arc::new(roots)))
+    }
+
+    /// Trusts the system's authorities and these certificates. One that cannot be an authority is left out.
+    #[must_use]
+    pub fn with(extra: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
+        let mut roots = system::authorities();
+        roots.add_parsable_certificates(extra);
+        Self(Arc::new(roots))
     }
 
     /// Returns how to speak TLS to the hub, offering `protocols` (ALPN).
@@ -53,34 +63,6 @@ impl HubTrust {
         config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
         Ok(config)
     }
-}
-
-/// A laptop or an agent that looks for its hub dials a few times a second, and to parse what a system trusts takes longer
-/// than all the rest of that. What is installed meanwhile counts after this time.
-const SYSTEM_KEPT: Duration = Duration::from_secs(60);
-
-static SYSTEM: Kept = Kept(Mutex::new(None));
-
-/// The system's authorities, and when they were read.
-struct Kept(Mutex<Option<(Instant, RootCertStore)>>);
-
-impl Kept {
-    fn authorities(&self, now: Instant, read: impl FnOnce() -> RootCertStore) -> RootCertStore {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = kept.take_if(|(at, _)| now.saturating_duration_since(*at) < SYSTEM_KEPT);
-        let (_, roots) = kept.insert(fresh.unwrap_or_else(|| (now, read())));
-        roots.clone()
-    }
-}
-
-fn read_system() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::debug!(%error, "Could not read one of the system's certificate authorities");
-    }
-    roots.add_parsable_certificates(system.certs);
-    roots
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
@@ -112,27 +94,4 @@ pub fn why_not_trusted<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Certi
         };
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    #[test]
-    fn whoever_dials_again_and_again_reads_what_the_system_trusts_once_a_minute() {
-        let (kept, reads, begun) = (Kept(Mutex::new(None)), Cell::new(0), Instant::now());
-        let dials_after = |waited| {
-            kept.authorities(begun + waited, || {
-                reads.set(reads.get() + 1);
-                RootCertStore::empty()
-            });
-            reads.get()
-        };
-        assert_eq!(dials_after(Duration::ZERO), 1);
-        assert_eq!(dials_after(SYSTEM_KEPT / 2), 1);
-        assert_eq!(dials_after(SYSTEM_KEPT), 2, "another one may be installed by then");
-        assert_eq!(dials_after(SYSTEM_KEPT + SYSTEM_KEPT / 2), 2);
-    }
 }
