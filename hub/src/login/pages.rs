@@ -31,14 +31,14 @@ pub(super) enum Action {
     Link(&'static str, &'static str),
     /// A form that posts one hidden token to an address: the address, the token and the words of its button.
     Post(&'static str, String, &'static str),
-    /// A form that posts to the page's own address: the words of its button.
-    Confirm(&'static str),
+    /// A form that posts to the page's own address: the words of its button, and the code to compare before.
+    Confirm(&'static str, String),
     /// A form that leads to an address with what somebody typed: the address, the name of the field, its label and the
     /// words of its button.
     Enter(&'static str, &'static str, &'static str, &'static str),
     /// A form that posts an answer to the page's own address: the words of its two buttons, which send `allow` and
-    /// `deny`.
-    Decide(&'static str, &'static str),
+    /// `deny`, and the code to compare before.
+    Decide(&'static str, &'static str, String),
 }
 
 impl Notice {
@@ -90,13 +90,15 @@ impl Notice {
                  autocomplete=\"off\" autocapitalize=\"characters\" spellcheck=\"false\" maxlength=\"20\"></label> \
                  <button class=\"button\">{words}</button></form>"
             ),
-            Action::Decide(allow, deny) => format!(
-                "<form method=\"post\"><button class=\"button\" name=\"answer\" value=\"allow\">{allow}</button> \
-                 <button class=\"button other\" name=\"answer\" value=\"deny\">{deny}</button></form>"
+            Action::Decide(allow, deny, code) => format!(
+                "<p class=\"code\">{}</p><form method=\"post\"><button class=\"button\" name=\"answer\" value=\"allow\">{allow}</button> \
+                 <button class=\"button other\" name=\"answer\" value=\"deny\">{deny}</button></form>",
+                escape(code)
             ),
-            Action::Confirm(words) => {
-                format!("<form method=\"post\"><button class=\"button\">{words}</button></form>")
-            }
+            Action::Confirm(words, code) => format!(
+                "<p class=\"code\">{}</p><form method=\"post\"><button class=\"button\">{words}</button></form>",
+                escape(code)
+            ),
         };
         format!(
             "<h1>{}</h1><p>{}</p><p>{}</p>{detail}{action}",
@@ -167,16 +169,17 @@ const STYLE: &str = "\
 *{box-sizing:border-box}\
 body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.5rem;background:var(--page);color:var(--ink);\
 font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\
-main{width:100%;max-width:34rem;padding:2.25rem;background:var(--card);border:1px solid var(--line);border-radius:12px}\
+main{width:100%;min-width:0;max-width:34rem;padding:2.25rem;background:var(--card);border:1px solid var(--line);border-radius:12px}\
 .brand{margin:0 0 1.5rem;font-weight:650;letter-spacing:.02em;color:var(--accent)}\
 h1{margin:0 0 .75rem;font-size:1.4rem;line-height:1.25}\
 p{margin:0 0 .9rem;overflow-wrap:anywhere}\
 .detail{padding:.7rem .9rem;border-radius:8px;background:var(--page);color:var(--soft);font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}\
+.code{padding:.6rem .9rem;border-radius:8px;background:var(--page);font:600 1.3rem/1.5 ui-monospace,Menlo,Consolas,monospace;letter-spacing:.08em}\
 .button{display:inline-block;margin-top:.5rem;padding:.6rem 1.1rem;border:0;border-radius:8px;background:var(--accent);\
 color:var(--card);font:inherit;font-weight:600;text-decoration:none;cursor:pointer}\
 .other{background:var(--page);color:var(--ink);border:1px solid var(--line)}\
 label{display:block}\
-input{display:block;margin:.3rem 0 .5rem;padding:.5rem .7rem;border:1px solid var(--line);border-radius:8px;background:var(--page);\
+input{display:block;width:100%;max-width:17rem;margin:.3rem 0 .5rem;padding:.5rem .7rem;border:1px solid var(--line);border-radius:8px;background:var(--page);\
 color:var(--ink);font:1.2rem ui-monospace,Menlo,Consolas,monospace;letter-spacing:.1em;text-transform:uppercase}\
 .button:focus-visible{outline:3px solid var(--accent);outline-offset:3px}";
 

@@ -62,3 +62,14 @@ test('a recover link signs an owner in by one click', async () => {
   await page.getByRole('button', { name: 'Sign in as owner' }).click()
   await page.getByRole('heading', { name: 'Teamspaces' }).waitFor()
 })
+
+test('on a narrow screen the page of another machine stays within it', async () => {
+  const ada = await world.signedIn('ada')
+  await ada.page.setViewportSize({ width: 320, height: 640 })
+  for (const query of ['', '?user_code=BCDF-GHJK']) {
+    await ada.page.goto(`${world.hub.url}/login/device${query}`)
+    await ada.page.getByLabel('The letters that the machine shows').waitFor()
+    const width = await ada.page.evaluate(() => document.documentElement.scrollWidth)
+    expect(width).toBe(320)
+  }
+})

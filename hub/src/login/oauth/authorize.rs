@@ -82,8 +82,8 @@ pub(super) async fn ask(
         remedy: "Go on only if you have just run `fairlead login`, and it shows the code below. \
                  Otherwise close this page."
             .to_owned(),
-        detail: Some(dpop::code_for_people(&request.key_jkt)),
-        action: Action::Confirm("Sign in"),
+        detail: None,
+        action: Action::Confirm("Sign in", dpop::code_for_people(&request.key_jkt)),
         leads_to: Some(request.redirect),
     };
     Ok(notice.into_response())

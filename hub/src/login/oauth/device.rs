@@ -131,8 +131,8 @@ pub(super) async fn ask(
         remedy: "Go on only if you have just run `fairlead login` there yourself, and it shows the code below. Nobody \
                  who sends you letters to type here has your good in mind."
             .to_owned(),
-        detail: Some(dpop::code_for_people(&asking.key_jkt)),
-        action: Action::Decide("Sign it in", "Deny"),
+        detail: None,
+        action: Action::Decide("Sign it in", "Deny", dpop::code_for_people(&asking.key_jkt)),
         leads_to: None,
     };
     Ok(notice.into_response())
