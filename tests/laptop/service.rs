@@ -128,3 +128,15 @@ fn the_unit_is_one_that_systemd_understands() {
     let said = say(verify).expect("systemd-analyze is there").ok().expect("verified");
     assert_eq!(said.stderr.trim(), "", "not a word of complaint");
 }
+
+#[test]
+fn without_systemd_install_says_in_plain_words_what_to_do() {
+    let machine = Machine::new();
+    let mut install = machine.root("/mnt/bin/fairlead-supervisor");
+    install.arg("install");
+    let said = say(install).expect("runs");
+    assert_eq!(said.code, Some(1), "{said}");
+    let expected = "error: systemd does not run here, so no service of it can be installed\n\
+                    hint: start it by hand after each boot: sudo /mnt/bin/fairlead-supervisor run --detach\n";
+    assert_eq!(said.stderr, expected);
+}

@@ -4,7 +4,8 @@ use std::{env, fs, io, path::Path, process::Command};
 
 use anyhow::{Context as _, bail, ensure};
 use laptop_footprint::replace_atomically;
-use tracing::info;
+
+use crate::say;
 
 const UNIT: &str = include_str!("../../../deploy/systemd/fairlead-supervisor.service");
 const NAME: &str = "fairlead-supervisor.service";
@@ -13,12 +14,13 @@ const PATH: &str = "/etc/systemd/system/fairlead-supervisor.service";
 const PACKAGED: &str = "/usr/bin/fairlead-supervisor";
 
 pub(crate) fn install() -> anyhow::Result<()> {
-    ensure!(
-        Path::new("/run/systemd/system").is_dir(),
-        "systemd does not run here; start the supervisor by hand: fairlead-supervisor run --detach"
-    );
     let program = env::current_exe()?;
     let program = program.to_str().context("the program's path is no text")?;
+    ensure!(
+        Path::new("/run/systemd/system").is_dir(),
+        "systemd does not run here, so no service of it can be installed\n\
+         hint: start it by hand after each boot: sudo {program} run --detach"
+    );
     let unit = unit_of(program)?;
     replace_atomically(Path::new(PATH), unit.as_bytes())
         .and_then(|()| {
@@ -30,13 +32,13 @@ pub(crate) fn install() -> anyhow::Result<()> {
     // One that was started by hand keeps the lock, and would keep the service from starting.
     systemctl(&["restart", NAME])
         .context("is a supervisor running that was started by hand? End it, then try again")?;
-    info!("{NAME} runs, and is started at each boot");
+    say(&format!("{NAME} runs, and is started at each boot."));
     Ok(())
 }
 
 pub(crate) fn uninstall() -> anyhow::Result<()> {
     if !Path::new(PATH).exists() {
-        bail!("{PATH} does not exist: nothing is installed");
+        bail!("no service is installed: there is no {PATH}");
     }
     systemctl(&["disable", "--now", NAME])?;
     match fs::remove_file(PATH) {
@@ -44,7 +46,7 @@ pub(crate) fn uninstall() -> anyhow::Result<()> {
         _ => {}
     }
     systemctl(&["daemon-reload"])?;
-    info!("{NAME} is gone; what it changed was taken back");
+    say(&format!("{NAME} is gone; what it changed was taken back."));
     Ok(())
 }
 

@@ -16,7 +16,11 @@ mod room;
 mod watch;
 mod worker;
 
-use std::{process::ExitCode, sync::Mutex};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+    sync::Mutex,
+};
 
 use clap::Parser as _;
 use config::{Args, Verb};
@@ -26,7 +30,11 @@ use tracing::error;
 fn main() -> ExitCode {
     let args = Args::parse();
     let log = Mutex::new(BoundedLog::of_stderr());
-    tracing_subscriber::fmt().with_writer(log).with_target(false).init();
+    // A file and the journal keep colours as what they are: odd characters.
+    let is_coloured = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(log).with_ansi(is_coloured).with_target(false).init();
+    // Started for good it logs; a command that is over in a moment speaks as `fairlead` does.
+    let is_for_good = matches!(args.verb, Verb::Run { detach: false, .. });
     let outcome = match args.verb {
         Verb::Run { worker: true, .. } => worker::run(&args.config),
         Verb::Run { detach: true, .. } => guard::detach(&args.config),
@@ -39,8 +47,18 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            error!("{failure:#}");
+            if is_for_good {
+                error!("{failure:#}");
+            } else {
+                say(&format!("error: {failure:#}"));
+            }
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says something to whoever typed the command.
+fn say(text: &str) {
+    // Nobody is left to tell when stderr is closed.
+    drop(writeln!(io::stderr(), "{text}"));
 }
