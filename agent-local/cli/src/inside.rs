@@ -41,7 +41,8 @@ pub(crate) fn run(inside: &Inside) -> Result<(), CliError> {
     let Some((program, arguments)) = inside.program.split_first() else { return Ok(()) };
     let source = Command::new(program).args(arguments).exec();
     // A folder of the PATH that is closed to us is the reason that the kernel gives, though nothing was found anywhere.
-    let source = if is_in_path(program) { source } else { io::ErrorKind::NotFound.into() };
+    let nowhere = || io::Error::new(io::ErrorKind::NotFound, "the PATH has no such program");
+    let source = if is_in_path(program) { source } else { nowhere() };
     Err(CliError::NotStarted { program: program.display().to_string(), source })
 }
 

@@ -26,6 +26,10 @@ impl FromStr for Traced {
         if !text.contains("://") {
             return match text.parse() {
                 Ok(host) => Ok(Self::Host(host)),
+                Err(_) if !text.contains('/') => Err(format!(
+                    "`{text}` is neither a service (shop/cart), nor a host outside with its port \
+                     (db.example.net:5432), nor a URL (http://frontend.shop)"
+                )),
                 Err(_) => text.parse().map(Self::Service),
             };
         }

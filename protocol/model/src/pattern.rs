@@ -37,6 +37,10 @@ pub enum InvalidPattern {
     #[error("in `{text}`: `{port}` is not a port (1 to 65535)")]
     Port { text: String, port: String },
     #[error(
+        "in `{text}`: a port is named by its number alone, `:{port}`, and is that of TCP and of UDP"
+    )]
+    PortOfProtocol { text: String, port: String },
+    #[error(
         "`{text}` excludes one port; only whole services can be excluded: write `!namespace/service`"
     )]
     PortOfExclusion { text: String },
@@ -185,16 +189,24 @@ impl FromStr for Pattern {
             Some(_) if excludes => {
                 return Err(InvalidPattern::PortOfExclusion { text: text.to_owned() });
             }
-            Some(port) => Some(port.parse().map_err(|_| InvalidPattern::Port {
-                text: text.to_owned(),
-                port: port.to_owned(),
-            })?),
+            Some(port) => Some(port.parse().map_err(|_| not_a_port(text, port))?),
         };
         let (namespace, name) = (read_part(text, namespace)?, read_part(text, name)?);
         if let (true, Part::Any, Part::Any) = (excludes, &namespace, &name) {
             return Err(InvalidPattern::ExcludesEverything { text: text.to_owned() });
         }
         Ok(Self { excludes, about: About::Services { namespace, name, port } })
+    }
+}
+
+/// Ports are listed as `53/udp`, which invites to name them so.
+fn not_a_port(text: &str, port: &str) -> InvalidPattern {
+    let text = text.to_owned();
+    match port.split_once('/') {
+        Some((number, protocol)) if ["tcp", "udp"].contains(&&*protocol.to_lowercase()) => {
+            InvalidPattern::PortOfProtocol { text, port: number.to_owned() }
+        }
+        _ => InvalidPattern::Port { text, port: port.to_owned() },
     }
 }
 
@@ -389,6 +401,8 @@ mod tests {
             ("shop/", "not a service name"),
             ("shop/cart:0", "not a port"),
             ("shop/cart:http", "not a port"),
+            ("shop/cart:http/udp/x", "not a port"),
+            ("kube-system/kube-dns:53/udp", "`:53`, and is that of TCP and of UDP"),
             ("!shop/cart:80", "whole services"),
             ("Shop/cart", "not a namespace"),
             ("shop/ca*", "stands for a whole one"),

@@ -90,8 +90,11 @@ fn mapped(
     let input = |message: String| {
         let example = target.port.or(known.first().copied()).map_or(80, Port::get);
         let listed = known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let listed =
-            if known.is_empty() { listed } else { format!("{service} has port {listed}: ") };
+        let listed = match known {
+            [] => listed,
+            [_] => format!("{service} has port {listed}: "),
+            _ => format!("{service} has ports {listed}: "),
+        };
         let hint = format!("{listed}fairlead intercept {service} 3000:{example}");
         CliError::new(FailureKind::Input, message, hint)
     };
