@@ -46,6 +46,8 @@ pub enum AccountError {
     Locked { path: PathBuf },
     #[error("the sign-in did not succeed: {why}")]
     LoginFailed { why: String },
+    #[error("the token of the service account was not accepted: {why}")]
+    TokenRefused { why: String },
     #[error("nobody signed in within {minutes} minutes")]
     LoginTimedOut { minutes: u64 },
     #[error(transparent)]
@@ -72,7 +74,7 @@ impl Untrusted {
         match self {
             Self::UnknownAuthority => format!(
                 "when your organization's own authority signed it, or that of a proxy which opens TLS on the way, \
-                 name it: fairlead login {hub} --ca-file FILE"
+                 name it: fairlead login {hub} --ca-file FILE (a job with a token: fairlead run --ca-file FILE)"
             ),
             Self::OtherHost => {
                 "use the name that the hub's operator gave you, not an address".to_owned()
@@ -186,6 +188,9 @@ impl From<AccountError> for Failure {
             E::Damaged { .. } => failure(K::Internal).hint("remove the file and sign in again"),
             E::LoginFailed { .. } => failure(K::SignedOut)
                 .hint("try again: fairlead login; when it speaks of clocks, set this one right first"),
+            E::TokenRefused { .. } => failure(K::SignedOut).hint(
+                "admins see it, and make another: fairlead service-account list, fairlead service-account token",
+            ),
             E::LoginTimedOut { .. } => failure(K::SignedOut).hint("try again: fairlead login"),
             E::PinChanged(_) => failure(K::HubUntrusted).hint(
                 "ask who operates the cluster whether its agent was installed anew, and compare the thumbprint in \

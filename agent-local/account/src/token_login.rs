@@ -23,6 +23,10 @@ pub async fn sign_in_with_token(
     hub.greets().await?;
     let form =
         [("grant_type", API_TOKEN_GRANT), ("client_id", CLIENT_ID), ("api_token", token.trim())];
-    let redeemed = tokens::redeem(hub.http(), hub.account(), hub.key(), &form).await?;
+    let redeemed = tokens::redeem(hub.http(), hub.account(), hub.key(), &form).await;
+    let redeemed = redeemed.map_err(|error| match error {
+        AccountError::LoginFailed { why } => AccountError::TokenRefused { why },
+        other => other,
+    })?;
     become_signed_in(&hub, authority.as_ref(), &proxies, accounts, &redeemed).await
 }

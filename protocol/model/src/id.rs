@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is not a {noun} id (expected a UUID)")]
+#[error("`{text}` is no {noun} id, which is a UUID")]
 pub struct InvalidId {
     noun: &'static str,
     text: String,

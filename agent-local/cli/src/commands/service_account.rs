@@ -58,7 +58,7 @@ pub(super) async fn run(context: &Context<'_>, verb: ServiceAccountVerb) -> Resu
             let made = hub.create_api_token(&account.id, &purpose, days).await?;
             context.output.say(format!(
                 "It expires at {} and is shown this once; keep it as a secret:",
-                made.expires_at
+                to_the_minute(&made.expires_at)
             ));
             context.output.raw(format!("{}\n", made.token).as_bytes())
         }
@@ -67,6 +67,16 @@ pub(super) async fn run(context: &Context<'_>, verb: ServiceAccountVerb) -> Resu
             context.output.say("The token is revoked; whatever signed in with it is out.");
             Ok(())
         }
+    }
+}
+
+/// Returns a time of the hub as people read it; one that is written in another way as it is.
+fn to_the_minute(time: &str) -> String {
+    match time.split_once('T') {
+        Some((day, clock)) if time.ends_with('Z') && clock.len() > 5 => {
+            format!("{day} {} UTC", &clock[..5])
+        }
+        _ => time.to_owned(),
     }
 }
 
@@ -99,6 +109,14 @@ mod tests {
     use laptop_account::ApiTokenView;
 
     use super::*;
+
+    #[test]
+    fn people_read_a_time_to_the_minute() {
+        assert_eq!(to_the_minute("2026-12-30T03:35:39.027612837Z"), "2026-12-30 03:35 UTC");
+        for other in ["soon", "2026-12-30T03:35:39+01:00"] {
+            assert_eq!(to_the_minute(other), other);
+        }
+    }
 
     #[test]
     fn an_account_without_tokens_is_listed_too() {

@@ -24,11 +24,19 @@ impl Shown for Whoami {
              teamspace     {}\n",
             self.me.user.email,
             self.me.organization.name,
-            listed(&self.me.roles),
+            roles(&self.me.roles),
             listed(&self.me.groups),
             self.hub,
             self.teamspace.as_deref().unwrap_or("none chosen"),
         )
+    }
+}
+
+/// A role may count in single teamspaces only, of which the hub does not speak here.
+fn roles(everywhere: &[String]) -> String {
+    match everywhere {
+        [] => "none everywhere (fairlead services shows what you may do in a teamspace)".to_owned(),
+        roles => roles.join(", "),
     }
 }
 
