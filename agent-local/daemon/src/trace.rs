@@ -210,9 +210,13 @@ fn remedy(error: &OpenFailed, callee: &Callee, port: Port) -> (FailureKind, Stri
 
 fn remedy_outside(refusal: Refusal, host: &Callee, port: Port) -> (FailureKind, String) {
     match refusal {
+        // What the policies say is asked before there is a way at all; the agent looks at the addresses.
         Refusal::NotAllowed => (
             FailureKind::Denied,
-            format!("ask the hub which policy decides: fairlead consume --also {host}:{port}"),
+            format!(
+                "its addresses decide, whatever the policies permit: consume what is the cluster's own by its service; \
+                 of anything else ask whoever runs the DNS of {host}"
+            ),
         ),
         Refusal::NotFound | Refusal::Unreachable => (
             FailureKind::Unproven,
