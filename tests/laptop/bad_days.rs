@@ -128,6 +128,25 @@ fn a_read_only_hosts_file() {
     machine.makes_hosts_read_only();
     says(&machine, &["consume", "shop/*"], 60, &["/etc/hosts: it is read-only", "remount,rw"]);
     nothing_is_half_done(&machine, &hub);
+    let doctor = machine.fairlead(ADA, &["doctor"]);
+    assert!(doctor.stdout.contains("do: sudo mount -o remount,rw /etc/hosts"), "{doctor}");
+}
+
+#[test]
+fn a_hosts_file_that_has_become_read_only_before_a_clear() {
+    let machine = Machine::with_supervisor();
+    let hub = Hub::on(&machine);
+    hub.has_signed_in(&machine, ADA);
+    machine.has_consumed(ADA, &["shop/cart"]);
+    machine.starts(ADA);
+    machine.makes_hosts_read_only();
+    let expected = ["it is over, but not everything could be taken back", "remount,rw"];
+    says(&machine, &["consume", "clear"], 90, &expected);
+    let status = machine.fairlead(ADA, &["status"]).ok().expect("shown");
+    assert!(status.stdout.contains("its names are not taken back yet"), "{status}");
+    machine.root_does("umount /etc/hosts");
+    machine.fairlead(ADA, &["cleanup"]).ok().expect("taken back");
+    machine.leaves_nothing();
 }
 
 #[test]
@@ -141,6 +160,8 @@ fn an_immutable_hosts_file() {
         &["/etc/hosts: it is read-only or immutable", "chattr -i"],
     );
     nothing_is_half_done(&machine, &hub);
+    let doctor = machine.fairlead(ADA, &["doctor"]);
+    assert!(doctor.stdout.contains("do: sudo chattr -i /etc/hosts"), "{doctor}");
     machine.root_does("chattr -i /etc/hosts");
 }
 

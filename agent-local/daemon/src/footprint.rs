@@ -78,6 +78,11 @@ impl Footprint {
         Self { wanted_tx, done_rx }
     }
 
+    /// Says how the last round ended.
+    pub(crate) fn outcome(&self) -> Result<(), Failure> {
+        self.done_rx.borrow().outcome.clone()
+    }
+
     /// Waits until names and redirects are what the sessions need at this moment, or says why they are not.
     pub(crate) async fn follow_sessions(&self) -> Result<(), Failure> {
         let mut mine = 0;
@@ -246,11 +251,13 @@ mod tests {
         let laptop = || sessions.lock().expect("unpoisoned").laptop().clone();
         assert!(footprint.follow_sessions().await.is_err());
         assert_eq!(laptop(), Laptop::Unchanged, "nothing is wanted");
+        assert!(footprint.outcome().is_err(), "whoever asks afterwards hears it, too");
         let session = consume(fairlead_model::TeamspaceId::generate());
         sessions.lock().expect("unpoisoned").insert(session);
         assert!(footprint.follow_sessions().await.is_err());
         assert_eq!(laptop(), Laptop::Broken { reason: "full".to_owned() });
         refuses.store(false, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(footprint.follow_sessions().await, Ok(()));
+        assert_eq!(footprint.outcome(), Ok(()));
     }
 }

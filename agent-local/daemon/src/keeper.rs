@@ -253,7 +253,7 @@ impl Keeper {
             leaving.spawn(async move { keeper.leave(id).await });
         }
         let told = leaving.join_all().await.into_iter().collect::<Result<(), Failure>>();
-        let Err(failure) = told else { return Ok(ids) };
+        let Err(failure) = told else { return self.nothing_stands().map(|()| ids) };
         let what_follows = if ids.iter().any(|id| intercepts.contains(id)) {
             "an intercepted service is given back when its agent misses this laptop (15 s)"
         } else {
@@ -261,6 +261,21 @@ impl Keeper {
         };
         let message = format!("left on this laptop; but {}", failure.message);
         Err(Failure { message, ..failure }.hint(what_follows))
+    }
+
+    /// Whoever ends something hears what the laptop still has of it.
+    fn nothing_stands(&self) -> Result<(), Failure> {
+        match self.footprint.outcome() {
+            // With a supervisor, its changes go; the next one sees to the rest.
+            Err(failure) if failure.kind != FailureKind::Supervisor => {
+                let message = format!(
+                    "it is over, but not everything could be taken back: {}",
+                    failure.message
+                );
+                Err(Failure { kind: FailureKind::Cleanup, message, ..failure })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     pub(crate) fn stop(&self) {

@@ -55,6 +55,12 @@ pub(crate) async fn prove_once(keeper: &Keeper) -> bool {
     if sessions.sample_name().is_none() {
         return true;
     }
+    let proven = if sessions.reached().is_empty() {
+        let what = "what was consumed is over, and its names are not taken back yet";
+        Err(format!("{what}: fairlead cleanup says why"))
+    } else {
+        proven
+    };
     match proven {
         Ok(()) => {
             sessions.set_laptop(Laptop::Proven);
