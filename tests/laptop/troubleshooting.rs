@@ -20,7 +20,7 @@ fn doctor_tells_what_stands_and_for_whom_and_fixes_what_nobody_wants() {
     assert_eq!(residue["state"], "ok", "{said}");
     let message = residue["message"].as_str().expect("text");
     assert!(
-        message.contains("1 services that you consume") && message.contains("nftables"),
+        message.contains("for what you consume, 1 service (") && message.contains("nftables"),
         "{message}"
     );
 

@@ -1,5 +1,6 @@
 //! What `fairlead doctor` looks at on this machine. Each check is a pure function from what it read to a finding.
 
+pub(crate) mod hosts_file;
 pub(crate) mod proxies;
 pub(crate) mod resolving;
 pub(crate) mod rooms;

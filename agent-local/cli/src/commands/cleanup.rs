@@ -34,6 +34,14 @@ pub(super) async fn run(context: &Context<'_>, dry_run: bool) -> Result<(), CliE
     if !dry_run {
         supervised(context, false).await?;
     }
+    show(context, found, dry_run)
+}
+
+/// Lists what was found, and says what became of it.
+fn show(context: &Context<'_>, found: Vec<String>, dry_run: bool) -> Result<(), CliError> {
+    if !found.is_empty() {
+        context.output.say(if dry_run { "`fairlead cleanup` takes back:" } else { "Taken back:" });
+    }
     context.output.show(&Residue(found))
 }
 
@@ -92,7 +100,7 @@ async fn without_supervisor(context: &Context<'_>, dry_run: bool) -> Result<(), 
     match output {
         Ok(output) if output.status.success() => {
             let found = String::from_utf8_lossy(&output.stdout);
-            context.output.show(&Residue(found.lines().map(str::to_owned).collect()))
+            show(context, found.lines().map(str::to_owned).collect(), dry_run)
         }
         Ok(_) | Err(_) => Err(CliError::new(
             FailureKind::Cleanup,

@@ -1,17 +1,22 @@
 //! `fairlead doctor`: how this laptop differs from its clean state, what would break, and what to do about it.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use laptop_ipc::{
     FailureKind,
-    daemon::{Laptop, Link, Status, Way},
+    daemon::{Laptop, Link, Reached, Status, Way},
     supervisor::{self, SplitDns},
 };
 use serde::Serialize;
+use tokio::time::sleep;
 
-use super::{Context, cleanup};
+use super::{Context, cleanup, consume::counted};
 use crate::{
-    checks::{Finding, State, proxies, resolving, rooms},
+    checks::{Finding, State, hosts_file, proxies, resolving, rooms},
     config::proxy_variables,
     errors::CliError,
     output::Shown,
@@ -19,6 +24,9 @@ use crate::{
 
 /// Grants and certificates allow for this much.
 const SKEW_MAX: Duration = fairlead_model::timers::CLOCK_SKEW;
+/// A daemon that has just been started is given so long to reach the hub.
+const LINK_MAX: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const NFT: [&str; 3] = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
 
 #[derive(Serialize)]
@@ -70,7 +78,7 @@ pub(super) async fn run(context: &Context<'_>, fix: bool) -> Result<(), CliError
 
 /// Looks at everything, the laptop's own state first.
 pub(super) async fn look(context: &Context<'_>) -> Findings {
-    let status = context.parts.status().await.ok();
+    let status = settled(context).await;
     let supervisor = context.parts.ask_supervisor(supervisor::Request::Status).await;
     let (is_supervised, supervisor_version) = match supervisor {
         Ok(Some(supervisor::Answer::Status { version, .. })) => (true, Some(version)),
@@ -85,6 +93,7 @@ pub(super) async fn look(context: &Context<'_>) -> Findings {
         ),
         daemon(status.as_ref()),
         redirects(status.as_ref(), NFT.iter().any(|path| Path::new(path).exists())),
+        hosts_file::finding(Path::new("/etc/hosts")),
         resolving::order(&fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default()),
         resolving::rewriters(&processes()),
         proxies::finding(&proxy_variables()),
@@ -93,6 +102,18 @@ pub(super) async fn look(context: &Context<'_>) -> Findings {
     findings.extend(status.as_ref().and_then(|status| split_dns(status.split_dns.as_ref()?)));
     findings.extend(hub(context).await);
     Findings(findings)
+}
+
+/// Returns what the daemon says, and when it says that it is connecting, what it says a moment later.
+async fn settled(context: &Context<'_>) -> Option<Status> {
+    let deadline = Instant::now() + LINK_MAX;
+    loop {
+        let status = context.parts.status().await.ok()?;
+        if !matches!(status.hub, Link::Connecting { .. }) || Instant::now() > deadline {
+            return Some(status);
+        }
+        sleep(LOOK_EVERY).await;
+    }
 }
 
 /// What stands that differs from the clean state, and who wants it.
@@ -105,21 +126,26 @@ async fn residue(context: &Context<'_>, status: Option<&Status>, is_supervised: 
             return Finding::warning(CHECK, error.to_string(), advice);
         }
     };
-    let wanted =
-        status.map_or(0, |s| s.sessions.iter().map(|session| session.services.len()).sum());
+    let wanted: Vec<Reached> = status
+        .map(|s| {
+            let of_all = s.sessions.iter().filter(|session| !session.of_program);
+            of_all.flat_map(|session| session.services.clone()).collect()
+        })
+        .unwrap_or_default();
     let listed = standing.iter().map(|change| format!("\n{change}")).collect::<String>();
-    match (standing.is_empty(), wanted) {
+    match (standing.is_empty(), wanted.is_empty()) {
         (true, _) => Finding::ok(CHECK, "the machine is as it was before Fairlead"),
-        (false, 0) => Finding::problem(
+        (false, true) => Finding::problem(
             CHECK,
             FailureKind::Cleanup,
             format!("changed, and nobody wants it:{listed}"),
             if is_supervised { "fairlead doctor --fix" } else { "sudo fairlead cleanup" },
         ),
-        (false, services) => Finding::ok(
+        (false, false) => Finding::ok(
             CHECK,
             format!(
-                "changed for the {services} services that you consume (fairlead stop takes it back):{listed}"
+                "changed for what you consume, {} (fairlead stop takes it back):{listed}",
+                counted(&wanted)
             ),
         ),
     }
@@ -152,7 +178,7 @@ fn daemon(status: Option<&Status>) -> Finding {
             CHECK,
             FailureKind::LaptopNetwork,
             format!("names or redirects do not work: {reason}"),
-            "fairlead logs shows since when",
+            "fairlead logs shows since when; `sudo nft monitor` names whatever changes nftables",
         ),
         (_, Link::Connecting { hub, reason }) => Finding::problem(
             CHECK,
@@ -173,7 +199,9 @@ fn redirects(status: Option<&Status>, is_nft_there: bool) -> Finding {
         "install nftables (Debian: apt install nftables), then: fairlead stop, fairlead start";
     let way = status.and_then(|status| status.way);
     match (way, is_nft_there) {
-        (Some(Way::Redirects), _) => Finding::ok(CHECK, "connections are redirected"),
+        (Some(Way::Redirects), _) => {
+            Finding::ok(CHECK, "nft is there, and redirects are made with it")
+        }
         (Some(Way::Listeners), true) => Finding::warning(
             CHECK,
             "it may not be used here (a container, or a kernel without it): there are listeners in its place",

@@ -36,7 +36,8 @@ impl Shown for Services {
 fn ports(service: &ServiceView) -> String {
     let port = |p: &laptop_account::ServicePortView| match p.protocol.as_deref() {
         Some("TCP") | None => p.port.to_string(),
-        Some(protocol) => format!("{}/{protocol}", p.port),
+        // As `fairlead consume` writes it.
+        Some(protocol) => format!("{}/{}", p.port, protocol.to_lowercase()),
     };
     service.ports.iter().map(port).collect::<Vec<_>>().join(",")
 }
