@@ -179,6 +179,7 @@ async fn copy_up<'s>(
                 return Err(Ending::StreamAborted(error));
             }
             _ = &mut silence, if sender.is_unanswered() => {
+                silence = None.into();
                 sender.agree().map_err(Ending::StreamAborted)?;
                 continue;
             }
