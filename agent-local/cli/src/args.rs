@@ -161,6 +161,7 @@ Examples:
   fairlead consume 'shop/*' '!shop/payment' pay/api:443
   fairlead consume -t prod shop/frontend       beside what is consumed of other teamspaces
   fairlead consume --also db.example.net:5432  a host outside, where a policy permits it
+  fairlead consume '!shop/payment'             no more of this; the rest stays
   fairlead consume list
   fairlead consume clear
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use fairlead_model::{Callee, ExternalHost, Pattern, Patterns, Phase, SessionId, TeamspaceId};
+use fairlead_model::{
+    Callee, ExternalHost, Pattern, Patterns, Phase, ServiceRef, SessionId, TeamspaceId,
+};
 use laptop_account::{AccountError, Hub, Refusal, RefusedService, SessionBegun, UnmatchedPattern};
 use laptop_ipc::{
     Failure, FailureKind,
@@ -40,7 +42,10 @@ pub(crate) async fn begin(
             keeper.sessions().let_remap(id);
         }
         match hub.change_consume(id, &joined(&before, patterns.clone())?).await {
-            Ok(changed) => return change(keeper, &hub, &Had { id, before, had }, changed).await,
+            Ok(changed) => {
+                let had = Had { id, before, had };
+                return change(keeper, &hub, &had, changed, &patterns).await;
+            }
             Err(AccountError::Refused(Refusal { status: 409, message, .. })) => {
                 keeper.end_here(id, Phase::Ended, Some(message)).await;
             }
@@ -51,7 +56,7 @@ pub(crate) async fn begin(
     let mut begun = hub.begin_consume(teamspace.id, device.id, &patterns).await?;
     let (id, grant) = (begun.session.id, begun.grant.clone());
     let services = services_of(&mut begun);
-    let wish = Wish::Consume { patterns, services };
+    let wish = Wish::Consume { patterns: patterns.clone(), services };
     keeper.keep(DesiredSession { id, teamspace, grant, wish, may_remap }, Origin::Begun);
 
     if let Err(failure) = keeper.apply().await {
@@ -66,7 +71,7 @@ pub(crate) async fn begin(
         return Err(failure);
     }
     tunnel::begin(keeper, id);
-    answer(keeper, id, begun).await
+    answer(keeper, id, begun, &patterns).await
 }
 
 /// Refuses the host by which this laptop reaches its hub: its name would lead into the carriers that need the hub.
@@ -91,6 +96,7 @@ async fn change(
     hub: &Hub,
     Had { id, before, had }: &Had,
     mut changed: SessionBegun,
+    asked: &Patterns,
 ) -> Result<Answer, Failure> {
     keeper.take(*id, granted_by(&mut changed));
     keeper.sessions().note_change(*id, before.clone(), had);
@@ -98,7 +104,7 @@ async fn change(
         put_back(keeper, hub, *id, before).await;
         return Err(failure);
     }
-    answer(keeper, *id, changed).await
+    answer(keeper, *id, changed, asked).await
 }
 
 /// Takes back what a command changed and nobody has heard of.
@@ -138,13 +144,52 @@ async fn answer(
     keeper: &Arc<Keeper>,
     id: SessionId,
     begun: SessionBegun,
+    asked: &Patterns,
 ) -> Result<Answer, Failure> {
     proof::prove_once(keeper).await;
     let ended = || Failure::new(FailureKind::Conflict, "the consume has just ended");
     let session = keeper.sessions().view_of(id).ok_or_else(ended)?;
-    let warnings = begun.unmatched.iter().map(slip).collect();
-    let refused = refused_of(begun.refused);
+    let (refused, warnings) = in_vain(asked, begun.refused, &begun.unmatched);
     Ok(Answer::Begun { session, refused, warnings, notes: Vec::new() })
+}
+
+/// Says of each word of this command why it brought nothing, and of earlier ones only which they are: that was said.
+fn in_vain(
+    asked: &Patterns,
+    refused: Vec<RefusedService>,
+    unmatched: &[UnmatchedPattern],
+) -> (Vec<Refused>, Vec<String>) {
+    let is_new = |word: &&UnmatchedPattern| asked.iter().any(|p| p.to_string() == word.pattern);
+    let (new, earlier): (Vec<_>, Vec<_>) = unmatched.iter().partition(is_new);
+    let (refused, refused_earlier): (Vec<_>, Vec<_>) =
+        refused.into_iter().partition(|refused| is_about(asked, &refused.service));
+    let earlier = earlier.iter().map(|word| word.pattern.clone());
+    let earlier: Vec<String> =
+        earlier.chain(refused_earlier.iter().map(|refused| as_word(&refused.service))).collect();
+    let mut warnings: Vec<String> = new.into_iter().map(slip).collect();
+    warnings.extend(earlier.first().map(|first| {
+        format!(
+            "earlier words bring nothing yet: {}; take one back: fairlead consume '!{first}'",
+            earlier.join(" ")
+        )
+    }));
+    (refused_of(refused), warnings)
+}
+
+/// Says whether words speak of what the hub calls by this name: a service, or a host with its port.
+fn is_about(asked: &Patterns, name: &str) -> bool {
+    let mut words = asked.iter().filter(|pattern| !pattern.excludes());
+    match name.parse::<ServiceRef>() {
+        Ok(service) => words.any(|pattern| pattern.covers(&service)),
+        Err(_) => words.any(|pattern| pattern.host().is_some_and(|host| host.to_string() == name)),
+    }
+}
+
+fn as_word(name: &str) -> String {
+    match name.parse::<ServiceRef>() {
+        Ok(_) => name.to_owned(),
+        Err(_) => format!("+{name}"),
+    }
 }
 
 pub(crate) fn refused_of(refused: Vec<RefusedService>) -> Vec<Refused> {
@@ -226,6 +271,30 @@ mod tests {
         let said = slip(&word(&["shop/cart"]));
         assert!(said.contains("matches `shop/crat` (similar: `shop/cart`); it is"), "{said}");
         assert!(!slip(&word(&[])).contains("similar"));
+    }
+
+    #[test]
+    fn of_earlier_words_that_bring_nothing_only_their_names_are_said() {
+        let word = |pattern: &str| UnmatchedPattern {
+            pattern: pattern.to_owned(),
+            reason: format!("nothing matches `{pattern}`"),
+            similar: Vec::new(),
+        };
+        let refused = |name: &str| RefusedService {
+            service: name.to_owned(),
+            reason: "no policy allows it".to_owned(),
+            policies: Vec::new(),
+        };
+        let asked = patterns(&["shop/crat", "+a.example.net:1", "pay/*"]);
+        let all = ["a.example.net:1", "b.example.net:1", "pay/api", "shop/cart"].map(refused);
+        let (left_out, warnings) =
+            in_vain(&asked, all.into(), &[word("shop/crat"), word("nope/x")]);
+        let named: Vec<_> = left_out.iter().map(|refused| refused.service.as_str()).collect();
+        assert_eq!(named, ["a.example.net:1", "pay/api"]);
+        let earlier = "earlier words bring nothing yet: nope/x +b.example.net:1 shop/cart; take one \
+                       back: fairlead consume '!nope/x'";
+        assert_eq!(warnings, [slip(&word("shop/crat")), earlier.to_owned()]);
+        assert!(in_vain(&asked, Vec::new(), &[]).1.is_empty());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `fairlead consume PATTERN…|list|clear`.
 
-use fairlead_model::{Callee, Pattern, Patterns, ServicePort, SessionKind};
+use fairlead_model::{Callee, InvalidPattern, Pattern, Patterns, Phase, ServicePort, SessionKind};
 use laptop_ipc::{
     FailureKind,
-    daemon::{Reached, Request, Session, Teamspace},
+    daemon::{Reached, Refused, Request, Session, Teamspace},
 };
 use serde::Serialize;
 
@@ -56,17 +56,22 @@ pub(super) async fn begin(
     may_remap: bool,
     of: OfTeamspace,
 ) -> Result<(), CliError> {
-    let patterns = Patterns::new(patterns).map_err(|error| {
-        let hint = "for example: fairlead consume 'shop/*' '!shop/payment'";
-        CliError::new(FailureKind::Input, error.to_string(), hint)
-    })?;
+    let asked = patterns.clone();
+    let checked = Patterns::new(patterns);
     let hub = context.hub()?;
     let teamspace = teamspace::meant(&hub, of).await?;
+    let patterns = match checked {
+        // They are about what is consumed already.
+        Err(InvalidPattern::OnlyExclusions) => {
+            left(context.parts.status().await?.sessions, &teamspace, &asked)?
+        }
+        checked => checked.map_err(|error| invalid(&error))?,
+    };
     let url = hub.account().hub().to_string();
     let request = Request::Consume { hub: url, teamspace, patterns, may_remap };
     let Begun { session, refused, warnings, notes: _ } = proof::begin(context, request).await?;
     warnings.iter().for_each(|warning| context.output.warn(warning));
-    for refused in refused {
+    for refused in &refused {
         context.output.warn(format!("{} is left out: {}", refused.service, refused.reason));
     }
     let session = proof::wait(context, session, PROOF_MAX).await?;
@@ -84,8 +89,61 @@ pub(super) async fn begin(
             "Another teamspace has the cluster's names; to give them to this one: fairlead teamspace use {name}"
         ));
     }
+    let denied = must_bring_something(&asked, &session.services, &refused);
     context.output.show(&Consumed(session.services))?;
-    proven
+    denied.and(proven)
+}
+
+fn invalid(error: &InvalidPattern) -> CliError {
+    let hint = "for example: fairlead consume 'shop/*' '!shop/payment'";
+    CliError::new(FailureKind::Input, error.to_string(), hint)
+}
+
+/// Returns the words of what is consumed of this teamspace already, with these exclusions.
+fn left(
+    sessions: Vec<Session>,
+    teamspace: &Teamspace,
+    exclusions: &[Pattern],
+) -> Result<Patterns, CliError> {
+    let is_meant = |session: &Session| {
+        session.kind == SessionKind::Consume
+            && session.teamspace.id == teamspace.id
+            && !session.of_program
+            && !matches!(session.phase, Phase::Ended | Phase::Refused)
+    };
+    let Some(session) = sessions.into_iter().find(is_meant) else {
+        return Err(invalid(&InvalidPattern::OnlyExclusions));
+    };
+    let is_taken_back =
+        |word: &Pattern| exclusions.iter().any(|e| e.to_string() == format!("!{word}"));
+    let words = session.wanted.iter().filter_map(|word| word.parse().ok());
+    let stays = words.filter(|word| !is_taken_back(word));
+    Patterns::new(exclusions.iter().cloned().chain(stays).collect()).map_err(|_| {
+        let message = "nothing would be left of what is consumed";
+        CliError::new(FailureKind::Input, message, "to end it: fairlead consume clear")
+    })
+}
+
+/// Beside what was consumed before, nothing of what was asked for may have come: a script has to hear that.
+fn must_bring_something(
+    asked: &[Pattern],
+    services: &[Reached],
+    refused: &[Refused],
+) -> Result<(), CliError> {
+    let brought = |word: &Pattern| match word.host() {
+        Some(host) => services.iter().any(|reached| reached.callee == host.name.clone().into()),
+        None => {
+            services.iter().filter_map(|r| r.callee.service()).any(|service| word.covers(service))
+        }
+    };
+    let wanted: Vec<_> = asked.iter().filter(|word| !word.excludes()).collect();
+    match refused.first() {
+        Some(first) if !wanted.is_empty() && !wanted.into_iter().any(brought) => {
+            let hint = "what was consumed before stays: fairlead consume list";
+            Err(CliError::new(FailureKind::Denied, first.reason.clone(), hint))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Counts services, and hosts outside where there are any. The pods of a service are part of it.
@@ -127,4 +185,80 @@ pub(super) async fn clear(
     }
     context.output.say(format!("Nothing of teamspace `{name}` is consumed any more."));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use fairlead_model::{HostName, ServiceRef, SessionId, TeamspaceId};
+
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<Pattern> {
+        words.iter().map(|word| word.parse().expect("valid")).collect()
+    }
+
+    fn reached(callee: Callee) -> Reached {
+        Reached {
+            callee,
+            name: "x".to_owned(),
+            address: Ipv4Addr::new(127, 72, 1, 2),
+            ports: Vec::new(),
+            remapped: Vec::new(),
+            refusal: None,
+        }
+    }
+
+    #[test]
+    fn exclusions_alone_are_about_what_is_consumed() {
+        let teamspace = Teamspace { id: TeamspaceId::generate(), name: "staging".to_owned() };
+        let session = |wanted: &[&str]| Session {
+            id: SessionId::generate(),
+            kind: SessionKind::Consume,
+            teamspace: teamspace.clone(),
+            phase: Phase::Active,
+            detail: None,
+            failure: None,
+            wanted: wanted.iter().map(|word| (*word).to_owned()).collect(),
+            services: Vec::new(),
+            is_home: true,
+            of_program: false,
+            ports: Vec::new(),
+            carriers: 1,
+            paths: Vec::new(),
+        };
+        let left = |wanted: &[&str], exclusions: &[&str]| {
+            let left = left(vec![session(wanted)], &teamspace, &words(exclusions))?;
+            Ok::<_, CliError>(left.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let stays = left(&["shop/crat", "shop/*", "+a.b:1"], &["!shop/crat", "!+a.b:1"]);
+        assert_eq!(stays.expect("left"), ["!shop/crat", "!+a.b:1", "shop/*"]);
+        let nothing = left(&["shop/cart"], &["!shop/cart"]).expect_err("nothing").to_string();
+        assert_eq!(nothing, "nothing would be left of what is consumed");
+        let of_program = Session { of_program: true, ..session(&["shop/*"]) };
+        let none = super::left(vec![of_program], &teamspace, &words(&["!shop/cart"]));
+        assert!(none.expect_err("none").to_string().starts_with("only exclusions"));
+    }
+
+    #[test]
+    fn a_command_that_brings_nothing_and_is_refused_is_a_refusal() {
+        let host = "a.example.net".parse::<HostName>().expect("valid");
+        let services = [
+            reached("shop/cart".parse::<ServiceRef>().expect("valid").into()),
+            reached(host.into()),
+        ];
+        let refused = [Refused {
+            service: "shop/pay".to_owned(),
+            reason: "no policy allows it".to_owned(),
+            policies: Vec::new(),
+        }];
+        let outcome = |asked: &[&str]| must_bring_something(&words(asked), &services, &refused);
+        assert_eq!(outcome(&["shop/pay"]).expect_err("refused").to_string(), "no policy allows it");
+        for fine in ["shop/*", "+a.example.net:1"] {
+            outcome(&["shop/pay", fine]).expect(fine);
+        }
+        outcome(&["!shop/pay"]).expect("nothing was asked for");
+        must_bring_something(&words(&["shop/crat"]), &services, &[]).expect("it may appear");
+    }
 }
