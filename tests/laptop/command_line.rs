@@ -26,7 +26,9 @@ fn each_failure_says_what_to_do_and_has_its_code() {
     says(&machine, &["start"], 81, &["no supervisor is running", "hint: ", "run --detach"]);
     says(&machine, &["whoami"], 31, &["not signed in", "hint: sign in: fairlead login"]);
     says(&machine, &["consume", "cart"], 20, &["namespace/service"]);
-    says(&machine, &["consume", "!shop/cart"], 20, &["only exclusions"]);
+    // About what is consumed already, of which nobody can know yet.
+    says(&machine, &["consume", "!shop/cart"], 31, &["not signed in"]);
+    says(&machine, &["consume", "!shop/cart", "cart"], 20, &["namespace/service"]);
     says(&machine, &["intercept", "shop/cart:http", "3000"], 20, &["not a port"]);
     says(&machine, &["leave"], 20, &["--all"]);
     says(&machine, &["login"], 20, &["which hub?"]);

@@ -57,15 +57,16 @@ pub(super) async fn begin(
     of: OfTeamspace,
 ) -> Result<(), CliError> {
     let asked = patterns.clone();
-    let checked = Patterns::new(patterns);
+    let checked = match Patterns::new(patterns) {
+        // They are about what is consumed already.
+        Err(InvalidPattern::OnlyExclusions) => None,
+        checked => Some(checked.map_err(|error| invalid(&error))?),
+    };
     let hub = context.hub()?;
     let teamspace = teamspace::meant(&hub, of).await?;
     let patterns = match checked {
-        // They are about what is consumed already.
-        Err(InvalidPattern::OnlyExclusions) => {
-            left(context.parts.status().await?.sessions, &teamspace, &asked)?
-        }
-        checked => checked.map_err(|error| invalid(&error))?,
+        Some(patterns) => patterns,
+        None => left(context.parts.status().await?.sessions, &teamspace, &asked)?,
     };
     let url = hub.account().hub().to_string();
     let request = Request::Consume { hub: url, teamspace, patterns, may_remap };
