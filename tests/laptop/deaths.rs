@@ -100,6 +100,18 @@ fn a_killed_guard_leaves_nothing_and_another_supervisor_brings_the_names_back() 
 }
 
 #[test]
+fn a_worker_whose_guard_died_before_it_began_does_not_serve() {
+    let machine = Machine::new();
+    let mut worker = machine.root("/mnt/bin/fairlead-supervisor");
+    // The guard is nobody's child any more, and so is its worker.
+    worker.args(["run", "--worker", "1"]);
+    let said = say(worker).expect("runs");
+    assert_ne!(said.code, Some(0), "{said}");
+    assert!(said.stderr.contains("the guard died while the worker began"), "{said}");
+    machine.leaves_nothing();
+}
+
+#[test]
 fn a_supervisor_waits_for_a_predecessor_that_has_not_taken_everything_back() {
     let mut machine = started();
     let worker = machine.worker().expect("runs");

@@ -28,9 +28,9 @@ pub(crate) enum Verb {
         /// Go to the background once the socket is there
         #[arg(long)]
         detach: bool,
-        /// The process that does the work, under the guard
-        #[arg(long, hide = true)]
-        worker: bool,
+        /// The process that does the work, under this guard
+        #[arg(long, hide = true, value_name = "PID")]
+        worker: Option<i32>,
     },
     /// Install the supervisor as a service of systemd, which starts it now and at each boot
     Install,

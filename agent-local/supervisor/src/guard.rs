@@ -7,7 +7,7 @@ use std::{
     env,
     fs::{self, OpenOptions},
     os::unix::{net::UnixStream, process::CommandExt as _},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{self, Child, Command, ExitStatus, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI32, Ordering},
@@ -97,7 +97,7 @@ fn answers(config: &Config) -> bool {
 fn start_worker(config: &Config) -> anyhow::Result<Child> {
     Command::new(env::current_exe()?)
         .args(config.as_flags())
-        .args(["run", "--worker"])
+        .args(["run", "--worker", &process::id().to_string()])
         .spawn()
         .context("could not start the worker")
 }

@@ -25,6 +25,7 @@ use std::{
 use clap::Parser as _;
 use config::{Args, Verb};
 use laptop_ipc::BoundedLog;
+use nix::unistd::Pid;
 use tracing::error;
 
 fn main() -> ExitCode {
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     // Started for good it logs; a command that is over in a moment speaks as `fairlead` does.
     let is_for_good = matches!(args.verb, Verb::Run { detach: false, .. });
     let outcome = match args.verb {
-        Verb::Run { worker: true, .. } => worker::run(&args.config),
+        Verb::Run { worker: Some(guard), .. } => worker::run(&args.config, Pid::from_raw(guard)),
         Verb::Run { detach: true, .. } => guard::detach(&args.config),
         Verb::Run { .. } => guard::run(&args.config),
         Verb::Install => install::install(),

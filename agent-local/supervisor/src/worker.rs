@@ -19,7 +19,7 @@ use nix::{
         prctl::set_pdeathsig,
         signal::{SigSet, Signal},
     },
-    unistd::getppid,
+    unistd::{Pid, getppid},
 };
 use tracing::{info, warn};
 
@@ -38,11 +38,12 @@ const GUARD_DIED: Signal = Signal::SIGUSR1;
 /// A supervisor that was killed leaves a worker that takes everything back, and init may be quicker than that.
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
-    let guard = getppid();
+/// Does the work until it is stopped, or until the guard dies that started it.
+pub(crate) fn run(config: &Config, guard: Pid) -> anyhow::Result<()> {
     laptop_ipc::descriptors::allow_all();
     let signals = block_signals()?;
     set_pdeathsig(GUARD_DIED)?;
+    // It may have died before: the kernel tells only of what comes.
     if getppid() != guard {
         bail!("the guard died while the worker began");
     }
