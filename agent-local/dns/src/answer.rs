@@ -55,6 +55,8 @@ impl Asking {
     #[must_use]
     pub fn answered(mut self, said: Option<&[u8]>, zone: &Zone) -> Option<Vec<u8>> {
         let said = said.and_then(|bytes| Message::from_vec(bytes).ok());
+        // Of an update, records may be without data; ours would be unreadable with one.
+        let said = said.filter(|said| said.metadata.op_code == OpCode::Query);
         let code = said.as_ref().map(|said| said.metadata.response_code);
         self.reply.metadata.response_code = match code {
             Some(code @ (ResponseCode::NoError | ResponseCode::NXDomain)) => code,
