@@ -90,7 +90,7 @@ async fn a_change_that_comes_during_a_pass_has_a_pass_of_its_own() {
 
 #[tokio::test]
 async fn a_session_that_changes_during_a_pass_is_decided_by_itself() {
-    let mut running = running().await;
+    let running = running().await;
     let world = &running.world;
     running.staging.agent.reports(&["shop/cart", "pay/ledger"]).await;
     let grace = world.person("grace", "developers").await;
