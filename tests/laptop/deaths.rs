@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use fairlead_tests::{eventually, say};
+use fairlead_tests::{begin, eventually, say};
 
 use crate::machine::{ADA, Attached, HOSTS, Machine, SOON, kill_9, signal};
 
@@ -105,7 +105,7 @@ fn a_worker_whose_guard_died_before_it_began_does_not_serve() {
     let mut worker = machine.root("/mnt/bin/fairlead-supervisor");
     // The guard is nobody's child any more, and so is its worker.
     worker.args(["run", "--worker", "1"]);
-    let said = say(worker).expect("runs");
+    let said = begin(worker).expect("runs").ends_within(SOON).expect("does not serve");
     assert_ne!(said.code, Some(0), "{said}");
     assert!(said.stderr.contains("the guard died while the worker began"), "{said}");
     machine.leaves_nothing();
@@ -128,6 +128,27 @@ fn a_supervisor_waits_for_a_predecessor_that_has_not_taken_everything_back() {
         .expect("serves");
     machine.is_proven(ADA);
     machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+#[test]
+fn a_supervisor_that_waits_for_a_predecessor_can_be_stopped() {
+    let mut machine = started();
+    let predecessor = machine.worker().expect("runs");
+    signal("-STOP", predecessor);
+    machine.kill_guard();
+    machine.spawn_supervisor(&[]);
+    let log = machine.path("/mnt/supervisor.log");
+    let logged = || fs::read_to_string(&log).unwrap_or_default();
+    eventually(SOON, "it finds the other one", || {
+        Ok(logged().contains("Another supervisor is there"))
+    })
+    .expect("waits");
+    let mut waiting = machine.supervisor.take().expect("was started");
+    signal("-TERM", waiting.id());
+    assert!(waiting.wait().expect("reaped").success(), "{}", logged());
+    assert!(!logged().contains("running already"), "it did not wait to the end: {}", logged());
+    signal("-CONT", predecessor);
     machine.leaves_nothing();
 }
 

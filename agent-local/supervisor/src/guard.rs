@@ -38,7 +38,12 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     forward_signals(Arc::clone(&worker_pid), Arc::clone(&stopping))?;
     loop {
         let mut worker = start_worker(config)?;
-        worker_pid.store(i32::try_from(worker.id()).expect("a pid"), Ordering::SeqCst);
+        let pid = i32::try_from(worker.id()).expect("a pid");
+        worker_pid.store(pid, Ordering::SeqCst);
+        if stopping.load(Ordering::SeqCst) {
+            // Asked to between two workers, with nobody to pass it on to.
+            tell_to_stop(pid);
+        }
         let status = worker.wait()?;
         worker_pid.store(0, Ordering::SeqCst);
         if status.success() || stopping.load(Ordering::SeqCst) {
@@ -115,12 +120,16 @@ fn forward_signals(worker: Arc<AtomicI32>, stopping: Arc<AtomicBool>) -> anyhow:
             stopping.store(true, Ordering::SeqCst);
             match worker.load(Ordering::SeqCst) {
                 0 => {}
-                pid => match kill(Pid::from_raw(pid), Signal::SIGTERM) {
-                    Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(error) => warn!("Could not tell the worker: {error}"),
-                },
+                pid => tell_to_stop(pid),
             }
         }
     });
     Ok(())
+}
+
+fn tell_to_stop(worker: i32) {
+    match kill(Pid::from_raw(worker), Signal::SIGTERM) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => warn!("Could not tell the worker: {error}"),
+    }
 }

@@ -41,15 +41,17 @@ const PREDECESSOR: Duration = Duration::from_secs(5);
 /// Does the work until it is stopped, or until the guard dies that started it.
 pub(crate) fn run(config: &Config, guard: Pid) -> anyhow::Result<()> {
     laptop_ipc::descriptors::allow_all();
-    let signals = block_signals()?;
     set_pdeathsig(GUARD_DIED)?;
     // It may have died before: the kernel tells only of what comes.
     if getppid() != guard {
         bail!("the guard died while the worker began");
     }
+    // Nothing is to be taken back yet: whoever waits here simply ends, and the guard has these blocked.
+    stopping().thread_unblock()?;
     let Some(_lock) = lock::take_within(config, PREDECESSOR)? else {
         bail!("a supervisor is running already on {}", config.run_folder().path().display());
     };
+    let signals = block_signals()?;
     let footprint = Footprint::open(&config.footprint())
         .context("could not take back what an earlier run left")?;
     let machine = Arc::new(Machine::new(config, footprint)?);
@@ -73,12 +75,17 @@ pub(crate) fn run(config: &Config, guard: Pid) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What asks it to stop.
+fn stopping() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT].into_iter().collect()
+}
+
 fn block_signals() -> anyhow::Result<SigSet> {
-    let mut signals = SigSet::empty();
-    signals.extend([Signal::SIGTERM, Signal::SIGINT, GUARD_DIED]);
+    let mut signals = stopping();
+    signals.add(GUARD_DIED);
     let mut blocked = signals;
     blocked.add(Signal::SIGHUP);
-    // Before the first thread, so that every one inherits it and only `wait` sees them.
+    // Before the first thread that stays, so that every one inherits it and only `wait` sees them.
     blocked.thread_block()?;
     Ok(signals)
 }
