@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId, UserId, timers::GRANT_LIFE};
+use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId, UserId};
 use hub_policy::{Caller, Facts, Policies};
 use hub_store::{Granted, Held, Service, Session, StoreError, Wanted};
 
@@ -60,13 +60,6 @@ impl Pass {
             is_locked: scope.teamspace(teamspace).await?.lock_reason.is_some(),
             catalogue,
         })
-    }
-
-    /// Reads what some of the sessions have.
-    pub(crate) async fn held_by(hub: &Hub, sessions: &[Session]) -> Result<HeldBy, StoreError> {
-        let Some(first) = sessions.first() else { return Ok(HeldBy::new()) };
-        let ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
-        hub.store.scoped(first.org).held_by(&ids, hub.clock.now() - GRANT_LIFE).await
     }
 
     /// Says whether a session may go on as it is. Where it cannot be said, the answer is no, and the session is decided

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use fairlead_model::{OrgId, TeamspaceId, UserId};
+use fairlead_model::{OrgId, TeamspaceId, UserId, timers::GRANT_LIFE};
 use futures_util::{StreamExt as _, stream};
 use hub_store::{Filter, Service, Session, StoreError};
 use tokio::{
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     Hub,
     actions::{
-        pass::Pass,
+        pass::{HeldBy, Pass},
         renew::{self, Sent},
         turns::Watch,
     },
@@ -181,9 +181,9 @@ async fn at_each(
 /// Leaves those of some sessions that are not seen to stand as they are.
 async fn to_decide(hub: Hub, pass: Option<Arc<Pass>>, sessions: Vec<Session>) -> Vec<Session> {
     let Some(pass) = pass else { return sessions };
-    let held = Pass::held_by(&hub, &sessions).await.unwrap_or_else(|error| {
+    let held = held_by(&hub, &sessions).await.unwrap_or_else(|error| {
         tracing::debug!(%error, "Each of these sessions reads for itself");
-        BTreeMap::new()
+        HeldBy::new()
     });
     let mut rest = Vec::new();
     for session in sessions {
@@ -194,6 +194,13 @@ async fn to_decide(hub: Hub, pass: Option<Arc<Pass>>, sessions: Vec<Session>) ->
         yield_now().await;
     }
     rest
+}
+
+/// Reads what each of some sessions of one organization may reach.
+async fn held_by(hub: &Hub, sessions: &[Session]) -> Result<HeldBy, StoreError> {
+    let Some(first) = sessions.first() else { return Ok(HeldBy::new()) };
+    let ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
+    hub.store.scoped(first.org).held_by(&ids, hub.clock.now() - GRANT_LIFE).await
 }
 
 /// Reads what the sessions have in common. A single one has nothing, and where a row is damaged that only some of them
