@@ -1,8 +1,8 @@
 //! What the hub's REST API says, as far as a laptop reads it. Unknown members are passed over.
 
 use fairlead_model::{
-    ExternalHost, InterceptPort, Namespace, Patterns, PodName, Port, ServiceName, SessionId,
-    TeamspaceId,
+    ExternalHost, InterceptPort, Namespace, Patterns, PodName, Port, ServiceName, ServiceRef,
+    SessionId, TeamspaceId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,13 @@ pub struct ServicePortView {
     pub port: Port,
     #[serde(default)]
     pub protocol: Option<String>,
+}
+
+impl ServiceView {
+    #[must_use]
+    pub fn service(&self) -> ServiceRef {
+        ServiceRef::new(self.namespace.clone(), self.name.clone())
+    }
 }
 
 impl ServicePortView {

@@ -1,7 +1,7 @@
 //! Consume: from the words a developer wrote to a session, its grant, and the reasons for what was refused.
 
 use fairlead_model::{
-    DeviceId, ExternalHost, Pattern, Patterns, ServicePort, ServiceRef, TeamspaceId,
+    DeviceId, ExternalHost, Pattern, Patterns, ServicePort, ServiceRef, TeamspaceId, similar,
 };
 use hub_policy::{
     Action, Caller, Decided, Decider, Facts, HostFacts, Permit, Permits, Refused, TeamspaceFacts,
@@ -10,7 +10,7 @@ use hub_policy::{
 };
 use hub_store::{Beginning, Granted, GrantedService, Service, Session, Teamspace};
 
-use super::{ActionError, services::similar, sessions, teamspaces};
+use super::{ActionError, sessions, teamspaces};
 use crate::Hub;
 
 /// What somebody asks for.
@@ -199,10 +199,11 @@ fn unmatched(
             (_, _) => Unmatched {
                 pattern: pattern.clone(),
                 reason: format!("no service that you may see matches `{pattern}`"),
-                similar: pattern
-                    .service_name()
-                    .map(|name| similar(pattern.namespace(), name, &seen))
-                    .unwrap_or_default(),
+                similar: pattern.service_name().map_or_else(Vec::new, |name| {
+                    let seen = seen.iter().map(|service| &service.service);
+                    let near = similar(pattern.namespace(), name, seen);
+                    near.iter().map(ToString::to_string).collect()
+                }),
             },
         });
     }

@@ -1,7 +1,7 @@
 //! Intercept: one developer gets a service's requests, after everything that speaks against it has been looked at.
 
 use fairlead_model::{
-    DeviceId, InterceptPort, ServiceRef, TeamspaceId,
+    DeviceId, InterceptPort, ServiceRef, TeamspaceId, similar,
     timers::{INTERCEPT_GRACE, INTERCEPT_GRACE_MAX},
 };
 use hub_policy::{
@@ -12,7 +12,7 @@ use hub_store::{
     Beginning, Filter, Granted, ONE_INTERCEPT, Service, Session, StoreError, Teamspace, Wanted,
 };
 
-use super::{ActionError, services::similar, sessions, teamspaces};
+use super::{ActionError, sessions, teamspaces};
 use crate::Hub;
 
 /// What somebody asks for.
@@ -95,7 +95,8 @@ async fn known(
         return Ok(catalogue.swap_remove(place));
     }
     catalogue.retain(may_see);
-    let near = similar(Some(&wanted.namespace), &wanted.name, &catalogue);
+    let seen = catalogue.iter().map(|service| &service.service);
+    let near = similar(Some(&wanted.namespace), &wanted.name, seen);
     let near: Vec<_> = near.iter().map(|name| format!("`{name}`")).collect();
     Err(ActionError::NotFound {
         message: format!(

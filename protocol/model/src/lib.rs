@@ -11,6 +11,7 @@ mod proxy;
 mod secret;
 mod service;
 mod session;
+mod similar;
 mod thumbprint;
 pub mod timers;
 
@@ -30,4 +31,5 @@ pub use service::{
     ServiceRef, TeamspaceLabel,
 };
 pub use session::{InterceptPort, InvalidInterceptPort, Phase, SessionKind};
+pub use similar::similar;
 pub use thumbprint::{InvalidThumbprint, Thumbprint};

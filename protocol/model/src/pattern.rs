@@ -272,6 +272,20 @@ impl Patterns {
         Ok(Self(patterns))
     }
 
+    /// Returns what some words say once these exclusions are said as well: a word that one of them names is taken back, and
+    /// what the others cover stays excluded. An error when nothing would be left.
+    pub fn without(
+        words: impl IntoIterator<Item = Pattern>,
+        exclusions: &[Pattern],
+    ) -> Result<Self, InvalidPattern> {
+        let is_taken_back = |word: &Pattern| {
+            let names = |said: &Pattern| said.excludes && said.about == word.about;
+            !word.excludes && exclusions.iter().any(names)
+        };
+        let stay = words.into_iter().filter(|word| !is_taken_back(word));
+        Self::new(exclusions.iter().cloned().chain(stay).collect())
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
         self.0.iter()
     }
@@ -279,14 +293,18 @@ impl Patterns {
     /// Says whether this port of this service is wanted.
     #[must_use]
     pub fn want(&self, service: &ServiceRef, port: Port) -> bool {
-        let covering = |pattern: &&Pattern| pattern.covers(service);
-        let excluded = self.0.iter().filter(covering).any(Pattern::excludes);
-        !excluded
-            && self
-                .0
-                .iter()
-                .filter(covering)
-                .any(|pattern| !pattern.excludes() && pattern.port().is_none_or(|p| p == port))
+        let names = |word: &Pattern| word.port().is_none_or(|p| p == port);
+        self.want_some_of(service) && self.covering(service).any(names)
+    }
+
+    /// Says whether any port of this service is wanted.
+    #[must_use]
+    pub fn want_some_of(&self, service: &ServiceRef) -> bool {
+        self.covering(service).next().is_some() && !self.covering(service).any(Pattern::excludes)
+    }
+
+    fn covering(&self, service: &ServiceRef) -> impl Iterator<Item = &Pattern> {
+        self.0.iter().filter(move |pattern| pattern.covers(service))
     }
 
     /// Returns the hosts outside the cluster that are wanted, each once.
@@ -374,6 +392,23 @@ mod tests {
     fn an_exclusion_wins_wherever_it_stands() {
         assert!(!wants(&["!shop/payment", "shop/*"], "shop/payment", 80));
         assert!(!wants(&["shop/payment", "shop/*", "!shop/payment"], "shop/payment", 80));
+    }
+
+    #[test]
+    fn a_later_exclusion_takes_back_the_word_that_it_names() {
+        let without = |words: &[&str], exclusions: &[&str]| {
+            let read = |words: &[&str]| -> Vec<Pattern> {
+                words.iter().map(|word| word.parse().expect("valid")).collect()
+            };
+            let left = Patterns::without(read(words), &read(exclusions))?;
+            Ok::<_, InvalidPattern>(left.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let left = without(&["shop/crat", "shop/*", "+a.b:1"], &["!shop/crat", "!+a.b:1"]);
+        assert_eq!(left.expect("some"), ["!shop/crat", "!+a.b:1", "shop/*"]);
+        let left = without(&["shop/cart:80", "!shop/pay"], &["!shop/cart"]);
+        assert_eq!(left.expect("some"), ["!shop/cart", "shop/cart:80", "!shop/pay"]);
+        let nothing = without(&["shop/cart"], &["!shop/cart"]);
+        assert_eq!(nothing, Err(InvalidPattern::OnlyExclusions));
     }
 
     #[test]

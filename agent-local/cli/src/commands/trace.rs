@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use fairlead_model::Port;
+use fairlead_model::{Port, similar};
 use laptop_account::{ServicePortView, ServiceView};
 use laptop_ipc::{
     FailureKind,
@@ -145,12 +145,12 @@ fn not_reached(words: &Words, services: &[ServiceView], teamspace: &str) -> Hop 
     let service = &words.service;
     let (kind, message, advice) = match view(words, services) {
         None => {
-            let elsewhere = services.iter().filter(|s| s.name == service.name);
-            let elsewhere: Vec<_> =
-                elsewhere.map(|s| format!("{}/{}", s.namespace, s.name)).collect();
-            let advice = match elsewhere.is_empty() {
+            let seen: Vec<_> = services.iter().map(ServiceView::service).collect();
+            let near = similar(Some(&service.namespace), &service.name, &seen);
+            let near: Vec<_> = near.iter().map(ToString::to_string).collect();
+            let advice = match near.is_empty() {
                 true => format!("see what there is: fairlead services {}", service.namespace),
-                false => format!("there is {}", elsewhere.join(", ")),
+                false => format!("there is {}", near.join(", ")),
             };
             let message =
                 format!("teamspace `{teamspace}` has no service {service} that you may see");
@@ -261,7 +261,8 @@ answer   2000.00 ms  it does
         for (service, kind, said) in [
             ("shop/cart", FailureKind::NotFound, "fairlead consume -t staging shop/cart"),
             ("shop/pay", FailureKind::Denied, "which policy decides"),
-            ("shop/crat", FailureKind::NotFound, "fairlead services shop"),
+            ("shop/crat", FailureKind::NotFound, "there is shop/cart"),
+            ("shop/ledger", FailureKind::NotFound, "fairlead services shop"),
             ("other/cart", FailureKind::NotFound, "there is shop/cart"),
         ] {
             let words = service.parse::<Traced>().expect("valid").words().expect("a service");
