@@ -78,6 +78,16 @@ pub fn with_entries_first(file: &[u8], entries: &[HostEntry]) -> Vec<u8> {
     theirs
 }
 
+/// Returns those of some names that lines of another hand define. They lead where those say, and have no line of ours.
+#[must_use]
+pub fn defined_by_others<'n>(
+    file: &[u8],
+    names: impl IntoIterator<Item = &'n str>,
+) -> Vec<&'n str> {
+    let taken: HashSet<String> = names_in(&without_section(file)).collect();
+    names.into_iter().filter(|name| taken.contains(*name)).collect()
+}
+
 /// Says whether any line of the file is ours.
 #[must_use]
 pub fn has_section(file: &[u8]) -> bool {
@@ -177,6 +187,13 @@ mod tests {
 
     fn text(file: &[u8]) -> String {
         String::from_utf8(file.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_name_that_another_hand_has_defined_is_known() {
+        let file = with_section(b"10.0.0.5 Cart.shop # mine\n", &[entry(1, &["pay.shop"])]);
+        assert_eq!(defined_by_others(&file, ["cart.shop", "pay.shop"]), ["cart.shop"]);
+        assert!(defined_by_others(b"# cart.shop\n", ["cart.shop"]).is_empty());
     }
 
     #[test]

@@ -25,8 +25,8 @@ mod whole_file;
 pub use addresses::{AddressError, Addresses, CANARY, DNS_SERVER, Key, LAST, NETWORK};
 pub use footprint::{Footprint, FootprintError, Paths, Wanted, entry_of};
 pub use hosts::{
-    HostEntry, InvalidHostName, MARK, has_section, with_entries_first, with_section,
-    without_section,
+    HostEntry, InvalidHostName, MARK, defined_by_others, has_section, with_entries_first,
+    with_section, without_section,
 };
 pub use hosts_file::{HostsError, HostsFile};
 pub use journal::{Change, Journal, JournalError};

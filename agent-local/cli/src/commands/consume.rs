@@ -1,6 +1,9 @@
 //! `fairlead consume PATTERN…|list|clear`.
 
+use std::fs;
+
 use fairlead_model::{Callee, InvalidPattern, Pattern, Patterns, Phase, ServicePort, SessionKind};
+use laptop_footprint::defined_by_others;
 use laptop_ipc::{
     FailureKind,
     daemon::{Reached, Refused, Request, Session, Teamspace},
@@ -12,7 +15,7 @@ use super::{
     proof::{self, Begun, PROOF_MAX},
     teamspace,
 };
-use crate::{args::OfTeamspace, errors::CliError, output::Shown, table::table};
+use crate::{args::OfTeamspace, errors::CliError, inside::HOSTS, output::Shown, table::table};
 
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -72,6 +75,7 @@ pub(super) async fn begin(
     let request = Request::Consume { hub: url, teamspace, patterns, may_remap };
     let Begun { session, refused, warnings, notes: _ } = proof::begin(context, request).await?;
     warnings.iter().for_each(|warning| context.output.warn(warning));
+    warn_of_lines_of_others(context, names_of(&session.services));
     for refused in &refused {
         context.output.warn(format!("{} is left out: {}", refused.service, refused.reason));
     }
@@ -95,6 +99,25 @@ pub(super) async fn begin(
     denied.and(proven)
 }
 
+fn names_of(services: &[Reached]) -> impl Iterator<Item = &str> {
+    services.iter().map(|reached| reached.name.as_str())
+}
+
+/// A name that stands in the hosts file already leads where its line says, and nothing else would tell.
+pub(super) fn warn_of_lines_of_others<'n>(
+    context: &Context<'_>,
+    names: impl IntoIterator<Item = &'n str>,
+) {
+    let names = defined_by_others(&fs::read(HOSTS).unwrap_or_default(), names);
+    if let Some((first, more)) = names.split_first() {
+        let more =
+            if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        context.output.warn(format!(
+            "a line of {HOSTS} that is not Fairlead's has {first}{more}: that is where it leads, not to the cluster"
+        ));
+    }
+}
+
 fn invalid(error: &InvalidPattern) -> CliError {
     let hint = "for example: fairlead consume 'shop/*' '!shop/payment'";
     CliError::new(FailureKind::Input, error.to_string(), hint)
@@ -115,11 +138,8 @@ fn left(
     let Some(session) = sessions.into_iter().find(is_meant) else {
         return Err(invalid(&InvalidPattern::OnlyExclusions));
     };
-    let is_taken_back =
-        |word: &Pattern| exclusions.iter().any(|e| e.to_string() == format!("!{word}"));
     let words = session.wanted.iter().filter_map(|word| word.parse().ok());
-    let stays = words.filter(|word| !is_taken_back(word));
-    Patterns::new(exclusions.iter().cloned().chain(stays).collect()).map_err(|_| {
+    Patterns::without(words, exclusions).map_err(|_| {
         let message = "nothing would be left of what is consumed";
         CliError::new(FailureKind::Input, message, "to end it: fairlead consume clear")
     })
@@ -166,8 +186,9 @@ pub(super) fn counted(all: &[Reached]) -> String {
 pub(super) async fn list(context: &Context<'_>) -> Result<(), CliError> {
     let sessions = context.parts.status().await?.sessions.into_iter();
     let consumes = sessions.filter(|session| session.kind == SessionKind::Consume);
-    let services = consumes.flat_map(|Session { services, .. }| services);
-    context.output.show(&Consumed(services.collect()))
+    let services: Vec<_> = consumes.flat_map(|Session { services, .. }| services).collect();
+    warn_of_lines_of_others(context, names_of(&services));
+    context.output.show(&Consumed(services))
 }
 
 pub(super) async fn clear(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_model::{InterceptPort, SessionKind};
+use fairlead_model::{InterceptPort, Patterns, ServiceRef, SessionKind};
 use laptop_ipc::daemon::Session;
 use serde::Serialize;
 
@@ -64,7 +64,7 @@ pub(super) fn sessions_text(sessions: &[Session]) -> String {
     });
     let headings = ["SESSION", "KIND", "WHAT", "PHASE", "WHERE", "CARRIERS", "TEAMSPACE"];
     let mut text = table(headings, rows, "No sessions.");
-    text.extend(sessions.iter().map(about));
+    text.extend(sessions.iter().map(|session| about(session, sessions)));
     text
 }
 
@@ -92,8 +92,8 @@ fn by_which_ways(session: &Session) -> String {
     if ways.is_empty() { "-".to_owned() } else { ways.join(", ") }
 }
 
-/// Says why a session is in its phase, and which of its services were not reached.
-fn about(session: &Session) -> String {
+/// Says why a session is in its phase, which of its services were not reached, and which this laptop takes the place of.
+fn about(session: &Session, all: &[Session]) -> String {
     let detail = session.detail.as_deref().unwrap_or_default();
     let refusals = session.services.iter().filter_map(|reached| reached.refusal.as_deref());
     let refusals: Vec<&str> = refusals.filter(|refusal| !detail.contains(refusal)).collect();
@@ -110,12 +110,31 @@ fn about(session: &Session) -> String {
             refusals.len() - REFUSALS_SHOWN
         ));
     }
+    lines.extend(
+        own(session, all).map(|service| {
+            format!("  {service} has no name here while this laptop intercepts it\n")
+        }),
+    );
     let hint = session.failure.as_ref().and_then(|failure| failure.hint.as_ref());
     lines.extend(hint.map(|hint| format!("  hint: {hint}\n")));
     if lines.is_empty() {
         return String::new();
     }
     format!("\n{} {}\n{}", session.kind, session.wanted.join(" "), lines.concat())
+}
+
+/// Returns the services of a consume that this laptop itself intercepts.
+fn own(consume: &Session, all: &[Session]) -> impl Iterator<Item = ServiceRef> {
+    let words = consume.wanted.iter().filter_map(|word| word.parse().ok()).collect();
+    let patterns =
+        (consume.kind == SessionKind::Consume).then(|| Patterns::new(words).ok()).flatten();
+    let of_same = |session: &&Session| {
+        session.kind == SessionKind::Intercept && session.teamspace.id == consume.teamspace.id
+    };
+    let services = all.iter().filter(of_same).flat_map(|session| &session.wanted);
+    let services = services.filter_map(|service| service.parse().ok());
+    services
+        .filter(move |service| patterns.as_ref().is_some_and(|words| words.want_some_of(service)))
 }
 
 #[cfg(test)]
@@ -182,23 +201,46 @@ mod tests {
         );
     }
 
-    #[test]
-    fn of_several_teamspaces_one_is_at_home() {
-        let of = |name: &str, is_home| Session {
+    fn active(teamspace: &str, words: &[&str]) -> Session {
+        Session {
             id: SessionId::generate(),
             kind: SessionKind::Consume,
-            teamspace: Teamspace { id: TeamspaceId::generate(), name: name.to_owned() },
+            teamspace: Teamspace { id: TeamspaceId::generate(), name: teamspace.to_owned() },
             phase: Phase::Active,
             detail: None,
             failure: None,
-            wanted: vec!["shop/*".to_owned()],
+            wanted: words.iter().map(|word| (*word).to_owned()).collect(),
             services: Vec::new(),
-            is_home,
+            is_home: true,
             of_program: false,
             ports: Vec::new(),
             carriers: 0,
             paths: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_service_that_this_laptop_intercepts_is_missing_for_a_reason() {
+        let consume = active("staging", &["shop/*", "!shop/pay"]);
+        let intercept = |service: &str, of: &Session| Session {
+            kind: SessionKind::Intercept,
+            teamspace: of.teamspace.clone(),
+            ..active("", &[service])
         };
+        let others = [
+            intercept("shop/cart", &consume),
+            intercept("shop/pay", &consume),
+            intercept("pay/api", &consume),
+            intercept("shop/web", &active("prod", &[])),
+        ];
+        let text = sessions_text(&[std::slice::from_ref(&consume), &others].concat());
+        let expected = "\nconsume shop/* !shop/pay\n  shop/cart has no name here while this laptop intercepts it\n";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn of_several_teamspaces_one_is_at_home() {
+        let of = |name: &str, is_home| Session { is_home, ..active(name, &["shop/*"]) };
         let both = [of("staging", true), of("prod", false)];
         let text = sessions_text(&both);
         assert!(text.contains("staging (home)") && !text.contains("prod (home)"), "{text}");

@@ -19,6 +19,7 @@ use tokio::process::Command;
 
 use super::{
     Context,
+    consume::warn_of_lines_of_others,
     login::{self, tell_daemon},
     proof::{self, Running},
     teamspace,
@@ -50,6 +51,8 @@ pub(super) async fn run(context: &Context<'_>, run: Run) -> Result<(), CliError>
     for refused in refused {
         context.output.warn(format!("{} is left out: {}", refused.service, refused.reason));
     }
+    let full_names: Vec<_> = names.iter().map(|name| name.callee.dns_name()).collect();
+    warn_of_lines_of_others(context, full_names.iter().map(String::as_str));
     let session = proof::wait(context, session, Duration::from_secs(run.timeout)).await?;
     must_be_proven(&session, run.timeout)?;
     names.iter().flat_map(where_it_is).for_each(|said| context.output.say(said));
