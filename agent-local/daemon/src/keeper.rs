@@ -12,6 +12,7 @@ use fairlead_model::{
     Phase, SessionId, SessionKind,
     timers::{AGENT_HEARS, LEAVE_WAY_OPEN},
 };
+use fairlead_tunnel::DataThreads;
 use fairlead_wire::link::v1;
 use laptop_account::{Account, Accounts, Hub};
 use laptop_ipc::{
@@ -19,6 +20,7 @@ use laptop_ipc::{
     daemon::{self, Status},
 };
 use tokio::{
+    runtime::Handle,
     sync::{Mutex as AsyncMutex, Notify},
     task::JoinSet,
     time::{Duration, Instant, sleep, timeout},
@@ -52,7 +54,7 @@ pub(crate) struct Keeper {
     desired: Desired,
     pub(crate) footing: Arc<Footing>,
     footprint: Footprint,
-    stopping: Arc<Notify>,
+    process: Process,
     sessions: Arc<Mutex<Sessions>>,
     /// Where services are for single programs.
     pub(crate) places: Places,
@@ -64,6 +66,15 @@ pub(crate) struct Keeper {
     pub(crate) knocks: Knocks,
 }
 
+/// What the process lends to its keeper.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// Told when the daemon shall end.
+    pub(crate) stopping: Arc<Notify>,
+    /// Where bytes are moved.
+    pub(crate) data_threads: DataThreads,
+}
+
 impl Keeper {
     pub(crate) fn new(
         accounts: Accounts,
@@ -72,7 +83,7 @@ impl Keeper {
         link: LinkHandle,
         moves: Moves,
         places: Places,
-        stopping: Arc<Notify>,
+        process: Process,
     ) -> Self {
         let sessions = Arc::new(Mutex::new(Sessions::new()));
         let footing = Arc::new(footing);
@@ -86,7 +97,7 @@ impl Keeper {
             desired,
             footprint: Footprint::begin(Arc::clone(&sessions), Arc::clone(&footing)),
             footing,
-            stopping,
+            process,
             sessions,
             places,
             stays: AtomicBool::new(false),
@@ -94,6 +105,11 @@ impl Keeper {
             knocks: Knocks::default(),
             canary_word: *SessionId::generate().as_uuid().as_bytes(),
         }
+    }
+
+    /// Returns where bytes are moved, and whatever waits for them.
+    pub(crate) fn data_thread(&self) -> &Handle {
+        self.process.data_threads.next()
     }
 
     pub(crate) fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -279,7 +295,7 @@ impl Keeper {
     }
 
     pub(crate) fn stop(&self) {
-        self.stopping.notify_one();
+        self.process.stopping.notify_one();
     }
 
     /// Takes note that somebody wants this daemon though no session lives.

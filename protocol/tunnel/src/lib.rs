@@ -10,6 +10,7 @@ pub mod carrier;
 pub mod connect;
 pub mod connection;
 pub mod copy;
+pub mod data_plane;
 pub mod datagrams;
 pub mod ended;
 mod half;
@@ -37,6 +38,7 @@ pub use acceptor::{Acceptor, GrantPresented, Incoming, Questioned, StreamOffered
 pub use backoff::Backoff;
 pub use carrier::{CarrierEnd, CarrierHandle, Driver, HandshakeError, NoAnswer};
 pub use copy::both_ways;
+pub use data_plane::{DataPlane, DataThreads};
 pub use ended::{Copied, Ending};
 pub use opener::{OpenFailed, Opener};
 pub use stream::Stream;
