@@ -2,7 +2,8 @@
 
 use std::{
     fmt::Display,
-    net::{SocketAddr, SocketAddrV4},
+    net::{SocketAddr, SocketAddrV4, TcpStream},
+    os::fd::AsFd,
     sync::Arc,
 };
 
@@ -14,13 +15,13 @@ use fairlead_tunnel::{
 use fairlead_wire::open::{OpenRequest, Refused};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout, timeout_at},
 };
 use tracing::{debug, warn};
 
 use crate::{
+    arrivals::Arrivals,
     footing::{Listeners, Passed},
     keeper::Keeper,
     original, probe,
@@ -64,8 +65,8 @@ pub(crate) async fn accept_each(
 }
 
 async fn accept_on(keeper: &Arc<Keeper>, passed: &Passed, room: &Arc<Semaphore>) {
-    let listener = match passed.listener.try_clone().and_then(TcpListener::from_std) {
-        Ok(listener) => listener,
+    let arrivals = match passed.listener.try_clone().and_then(Arrivals::at) {
+        Ok(arrivals) => arrivals,
         Err(error) => {
             warn!("The listener cannot be used: {error}");
             return std::future::pending().await;
@@ -73,7 +74,7 @@ async fn accept_on(keeper: &Arc<Keeper>, passed: &Passed, room: &Arc<Semaphore>)
     };
     loop {
         let slot = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
-        match listener.accept().await {
+        match arrivals.next().await {
             Ok((tcp, from)) => {
                 tokio::spawn(receive(Arc::clone(keeper), tcp, from, passed.canary, slot));
             }
@@ -128,7 +129,7 @@ pub(crate) async fn receive_for(
 
 /// Resets a connection and has the log say why: its application does not hear it.
 pub(crate) fn reset(
-    tcp: &TcpStream,
+    tcp: &impl AsFd,
     whom: &dyn Display,
     reason: &'static str,
     detail: &dyn Display,
@@ -137,7 +138,8 @@ pub(crate) fn reset(
     resets::tell(whom, reason, detail);
 }
 
-pub(crate) async fn answer_canary(keeper: Arc<Keeper>, mut tcp: TcpStream) {
+pub(crate) async fn answer_canary(keeper: Arc<Keeper>, tcp: TcpStream) {
+    let Ok(mut tcp) = tokio::net::TcpStream::from_std(tcp) else { return };
     // Whoever asked sees by itself when nothing comes.
     drop(tcp.write_all(&keeper.canary_word).await);
     // And closes first: otherwise the service's port would be in use for a minute after the last listener is gone.
@@ -146,7 +148,12 @@ pub(crate) async fn answer_canary(keeper: Arc<Keeper>, mut tcp: TcpStream) {
 
 /// Carries one connection. Without a carrier it waits a little and then fails visibly.
 pub(crate) async fn carry(keeper: &Keeper, tcp: TcpStream, mut route: Route) {
-    let mut untaken = Untaken::from(tcp);
+    let mut untaken = match Untaken::accepted(tcp) {
+        Ok(untaken) => untaken,
+        Err(error) => {
+            return debug!(callee = %route.callee, "It was reset as it was taken: {error}");
+        }
+    };
     for _ in 0..TAKEN_WITHIN {
         match open(&mut route).await {
             Ok(stream) => match untaken.over(stream).await {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener, TcpStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,13 +14,13 @@ use laptop_ipc::sockets::user_of_connection;
 use nix::unistd::Uid;
 use tokio::{
     io::AsyncReadExt as _,
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::TcpSocket,
     sync::{Semaphore, watch},
     time::sleep,
 };
 use tracing::warn;
 
-use crate::{connections, keeper::Keeper, session::Task};
+use crate::{arrivals::Arrivals, connections, keeper::Keeper, session::Task};
 
 /// One listener in the place of a redirect.
 #[derive(Debug)]
@@ -93,8 +93,8 @@ pub(crate) async fn attend(
 }
 
 async fn open(keeper: &Arc<Keeper>, door: &Door, destination: SocketAddrV4, room: &Arc<Semaphore>) {
-    let listener = match door.listener.try_clone().and_then(TcpListener::from_std) {
-        Ok(listener) => listener,
+    let arrivals = match door.listener.try_clone().and_then(Arrivals::at) {
+        Ok(arrivals) => arrivals,
         Err(error) => {
             warn!("The listener on {} cannot be used: {error}", door.on);
             return;
@@ -102,7 +102,7 @@ async fn open(keeper: &Arc<Keeper>, door: &Door, destination: SocketAddrV4, room
     };
     loop {
         let slot = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
-        match listener.accept().await {
+        match arrivals.next().await {
             Ok((tcp, from)) if keeper.knocks.is_from_us(from) => {
                 tokio::spawn(connections::answer_canary(Arc::clone(keeper), tcp));
             }
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(keeper.knocks.knock(on).await.expect("answered"), keeper.canary_word);
 
         // Any other connection needs a session that grants it.
-        let mut stranger = TcpStream::connect(on).await.expect("connected");
+        let mut stranger = tokio::net::TcpStream::connect(on).await.expect("connected");
         let mut word = [0; 1];
         assert!(matches!(stranger.read(&mut word).await, Ok(0) | Err(_)), "nothing is granted");
         drop(stranger.shutdown().await);
@@ -160,7 +160,7 @@ mod tests {
         doors_tx.send_replace(None);
         tokio::task::yield_now().await;
         let gone = async {
-            while TcpStream::connect(on).await.is_ok() {
+            while tokio::net::TcpStream::connect(on).await.is_ok() {
                 tokio::task::yield_now().await;
             }
         };

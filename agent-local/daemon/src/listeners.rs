@@ -7,7 +7,8 @@ use std::{
     collections::HashMap,
     io,
     net::{
-        Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener, UdpSocket as StdUdpSocket,
+        Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener, TcpStream,
+        UdpSocket as StdUdpSocket,
     },
     os::fd::AsFd,
     path::Path,
@@ -20,15 +21,11 @@ use laptop_footprint::{AddressError, Addresses};
 use laptop_ipc::{Failure, FailureKind, sockets::user_of_connection, supervisor::PORTS_MAX};
 use nix::unistd::Uid;
 use socket2::SockRef;
-use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
-    sync::Semaphore,
-    task::JoinHandle,
-    time::sleep,
-};
+use tokio::{net::UdpSocket, sync::Semaphore, task::JoinHandle, time::sleep};
 use tracing::warn;
 
 use crate::{
+    arrivals::Arrivals,
     connections,
     datagrams::{self, Flows},
     keeper::Keeper,
@@ -177,12 +174,13 @@ impl Places {
         address: Ipv4Addr,
         remap: bool,
     ) -> io::Result<(SocketAddrV4, JoinHandle<()>)> {
+        let _registered_there = keeper.data_thread().enter();
         let (keeper, at) = (Arc::clone(keeper), SocketAddrV4::new(address, key.2.port.get()));
         match key.2.protocol {
             Protocol::Tcp => {
                 let (listener, on) = bind(at, remap, StdListener::bind)?;
-                let (listener, room) = (TcpListener::from_std(listener)?, Arc::clone(&self.room));
-                Ok((on, tokio::spawn(accept_each(keeper, room, listener, on, key))))
+                let (arrivals, room) = (Arrivals::at(listener)?, Arc::clone(&self.room));
+                Ok((on, tokio::spawn(accept_each(keeper, room, arrivals, on, key))))
             }
             Protocol::Udp => {
                 let (socket, on) = bind(at, remap, StdUdpSocket::bind)?;
@@ -265,13 +263,13 @@ fn not_to_be_had(troubles: &[(Callee, ServicePort, Trouble)]) -> Failure {
 async fn accept_each(
     keeper: Arc<Keeper>,
     room: Arc<Semaphore>,
-    listener: TcpListener,
+    arrivals: Arrivals,
     address: SocketAddrV4,
     key: Key,
 ) {
     loop {
         let slot = Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
-        match listener.accept().await {
+        match arrivals.next().await {
             Ok((tcp, from)) => {
                 let (keeper, key) = (Arc::clone(&keeper), key.clone());
                 tokio::spawn(async move {

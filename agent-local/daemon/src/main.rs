@@ -2,6 +2,7 @@
 //! sessions that should be; it changes nothing of the machine, the supervisor does that for it.
 
 mod alone;
+mod arrivals;
 mod attempts;
 mod carriers;
 mod commands;

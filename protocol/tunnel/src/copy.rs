@@ -7,7 +7,7 @@
 
 use std::{
     future::poll_fn,
-    io::{self, Read as _},
+    io,
     pin::Pin,
     sync::atomic::{AtomicBool, Ordering},
     task::Poll,
@@ -40,9 +40,6 @@ use crate::{
 const BUFFER_BYTES: usize = FRAME_BYTES as usize;
 /// Less room than this in a buffer, and a new one is cheaper than the calls it takes to fill the rest.
 const BUFFER_USEFUL_BYTES: usize = 8 << 10;
-
-/// Many a request fits.
-const FIRST_BYTES: usize = 4 << 10;
 
 /// Whoever opened the stream keeps what its application said until it hears that this end agrees, and a service may be
 /// silent for hours.
@@ -169,7 +166,6 @@ async fn copy_up<'s>(
     moved: impl Fn(usize),
 ) -> Result<&'s mut Sender, Ending> {
     say_first(between.said.first(), sender, &moved)?;
-    copy_what_came_first(tcp.as_ref(), sender, &between.said, &moved)?;
     let mut silence =
         OptionFuture::from(sender.is_unanswered().then(|| Box::pin(sleep(AGREE_WITHIN))));
     loop {
@@ -194,23 +190,6 @@ async fn copy_up<'s>(
     }
 }
 
-/// Moves what an application has said by the time its connection was taken, before the runtime knows of it: most speak at
-/// once, and what they say travels together with the wish for the stream. It is little: nobody has to make room first. Where
-/// the stream was agreed to already, there is nothing to travel with.
-fn copy_what_came_first(
-    tcp: &TcpStream,
-    sender: &mut Sender,
-    said: &Said,
-    moved: impl Fn(usize),
-) -> Result<(), Ending> {
-    if !said.is_kept() {
-        return Ok(());
-    }
-    let first = said_already(tcp).map_err(Ending::SocketAborted)?;
-    said.keep(&first);
-    say_first(first, sender, moved)
-}
-
 fn say_first(first: Bytes, sender: &mut Sender, moved: impl Fn(usize)) -> Result<(), Ending> {
     let bytes = first.len();
     if bytes > 0 {
@@ -218,16 +197,6 @@ fn say_first(first: Bytes, sender: &mut Sender, moved: impl Fn(usize)) -> Result
         moved(bytes);
     }
     Ok(())
-}
-
-/// Reads once without asking the runtime, which finds the rest, and the end.
-fn said_already(tcp: &TcpStream) -> io::Result<Bytes> {
-    let mut room = [0; FIRST_BYTES];
-    match (&*SockRef::from(tcp)).read(&mut room) {
-        Ok(read) => Ok(Bytes::copy_from_slice(&room[..read])),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Moves bytes until the socket has none, and says whether that was the end. The buffer lives no longer than this, so
@@ -369,20 +338,5 @@ mod tests {
         }
         let bytes = size_of_what_it_returns(both_ways);
         assert!(bytes <= 1376, "{bytes} bytes, and a laptop has thousands of them");
-    }
-
-    #[tokio::test]
-    async fn what_an_application_said_is_there_before_the_runtime_knows() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let mut application = std::net::TcpStream::connect(address).expect("connected");
-        let (tcp, _) = listener.accept().expect("accepted");
-        tcp.set_nonblocking(true).expect("set");
-        let tcp = TcpStream::from_std(tcp).expect("registered");
-        assert!(said_already(&tcp).expect("open").is_empty());
-        std::io::Write::write_all(&mut application, b"hello").expect("taken");
-        assert_eq!(said_already(&tcp).expect("open"), "hello");
-        drop(application);
-        assert!(said_already(&tcp).expect("ended").is_empty());
     }
 }

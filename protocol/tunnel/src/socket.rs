@@ -1,6 +1,6 @@
 //! Options of every TCP socket that carries a link, a carrier, or a developer's connection.
 
-use std::{io, time::Duration};
+use std::{io, os::fd::AsFd, time::Duration};
 
 use fairlead_model::timers::{CARRIER_PING, TCP_USER_TIMEOUT};
 use socket2::{SockRef, TcpKeepalive};
@@ -44,7 +44,7 @@ fn prefer_bbr(socket: &SockRef<'_>) -> String {
 }
 
 /// Makes the coming close of a socket an abort: its peer sees a reset and not an end.
-pub fn abort_on_close(tcp: &TcpStream) {
+pub fn abort_on_close(tcp: &impl AsFd) {
     if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "Could not make the close of a socket an abort");
     }

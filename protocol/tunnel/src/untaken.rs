@@ -4,7 +4,11 @@
 //! last GOAWAY that it sends names the last stream it saw, and any later one may be asked for again elsewhere (RFC 9113,
 //! section 6.8). So what an application says is kept until somebody has agreed, to be said again on another stream.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    io::{self, Read as _},
+    net::TcpStream as StdTcpStream,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -15,6 +19,9 @@ use crate::{copy::carry, ended::Copied, stream::Stream};
 /// An application that says more than this before anybody agrees has to try again by itself if nobody does. Requests and
 /// most of what is posted fit, and a laptop full of connections to a service that hangs does not fill its memory.
 const KEPT_MAX_BYTES: usize = 64 << 10;
+
+/// Many a request fits.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// A connection that nobody has agreed to carry yet.
 #[derive(Debug)]
@@ -30,6 +37,19 @@ impl From<TcpStream> for Untaken {
 }
 
 impl Untaken {
+    /// Takes a connection that was just accepted and waits for nothing, with what its application has said by now: most speak
+    /// at once, and what they say travels together with the wish for the stream. It is read before the runtime knows of the
+    /// connection, which would wake its task once more for what is read already.
+    pub fn accepted(mut tcp: StdTcpStream) -> io::Result<Self> {
+        let mut room = [0; FIRST_BYTES];
+        let said = match tcp.read(&mut room) {
+            Ok(read) => room[..read].to_vec(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { tcp: TcpStream::from_std(tcp)?, said })
+    }
+
     /// Returns the application's connection.
     #[must_use]
     pub const fn tcp(&self) -> &TcpStream {
@@ -66,11 +86,6 @@ impl Said {
         self.lock().as_deref().map(Bytes::copy_from_slice).unwrap_or_default()
     }
 
-    /// Says whether nobody has agreed yet, and all that was said is known.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.lock().is_some()
-    }
-
     /// Keeps what is said next.
     pub(crate) fn keep(&self, bytes: &[u8]) {
         let mut said = self.lock();
@@ -101,6 +116,22 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_an_application_said_by_then_is_said_with_the_wish() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let accepted = |says: &[u8]| {
+            let mut application = StdTcpStream::connect(address).expect("connected");
+            io::Write::write_all(&mut application, says).expect("taken");
+            let (tcp, _) = listener.accept().expect("accepted");
+            tcp.set_nonblocking(true).expect("set");
+            Untaken::accepted(tcp).expect("open").said
+        };
+        assert_eq!(accepted(b"hello"), b"hello");
+        assert_eq!(accepted(b""), b"");
+        assert_eq!(accepted(&[7; FIRST_BYTES + 1]), [7; FIRST_BYTES]);
+    }
 
     #[test]
     fn what_was_said_is_said_again_in_its_order() {
