@@ -123,7 +123,7 @@ fn what_another_program_removes_is_put_back_and_what_it_wrote_is_kept() {
 #[test]
 fn a_line_of_another_hand_wins_and_is_named() {
     let machine = Machine::with_supervisor();
-    machine.root_does("echo '10.9.8.7 cart.shop' >> /etc/hosts");
+    machine.root_does("cp /etc/hosts /mnt/before; printf '\n10.9.8.7 cart.shop\n' >> /etc/hosts");
     machine.has_consumed(ADA, &["shop/cart", "shop/pay"]);
     machine.starts(ADA);
     assert!(machine.hosts().contains("cart.shop.svc.cluster.local # fairlead"));
@@ -131,7 +131,8 @@ fn a_line_of_another_hand_wins_and_is_named() {
     let warned = "warning: a line of /etc/hosts that is not Fairlead's has cart.shop: ";
     assert!(listed.stderr.contains(warned), "{listed}");
     machine.fairlead(ADA, &["stop"]).ok().expect("stops");
-    machine.root_does("sed -i '/^10.9.8.7/d' /etc/hosts");
+    assert!(machine.hosts().ends_with("\n10.9.8.7 cart.shop\n"));
+    machine.root_does("cat /mnt/before > /etc/hosts");
     machine.leaves_nothing();
 }
 
