@@ -7,7 +7,7 @@ mod carry;
 mod destination;
 mod streams;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use fairlead_model::{SessionId, Thumbprint};
 use fairlead_tunnel::{Acceptor, GrantPresented, Incoming};
@@ -51,29 +51,38 @@ impl Consume {
         // A grant arrives piece by piece; meanwhile streams go on, and the carrier may be cut.
         let mut arriving = JoinSet::new();
         let mut is_leaving = false;
+        // Made once, and not for each stream.
+        let mut is_over = pin!(self.grants.over(self.session, &self.device));
+        let mut runs_out = pin!(run_out(None));
+        let (mut is_cut, mut leaving) = (pin!(ends.cancelled()), pin!(self.leaving.cancelled()));
         loop {
             let incoming = tokio::select! {
-                incoming = acceptor.next() => incoming,
-                Some(arrived) = arriving.join_next() => {
-                    let arrived = arrived.ok().flatten();
-                    grant = arrived.and_then(|shown| self.take_grant(shown)).or(grant);
-                    continue;
-                }
-                () = self.grants.over(self.session, &self.device) => {
+                // What ends it goes first: a laptop that never stops asking is cut as well.
+                biased;
+                () = &mut is_cut => None,
+                () = &mut is_over => {
                     info!(session = %self.session, "A consume is over: its carrier is closed");
                     None
                 }
-                () = run_out(grant.as_ref()) => {
+                () = &mut runs_out => {
                     info!(session = %self.session, "A grant ran out without a newer one: its carrier is closed");
                     None
                 }
-                () = ends.cancelled() => None,
-                () = self.leaving.cancelled(), if !is_leaving => {
+                () = &mut leaving, if !is_leaving => {
                     // Ends when what is open has ended.
                     handle.drain();
                     is_leaving = true;
                     continue;
                 }
+                Some(arrived) = arriving.join_next() => {
+                    let arrived = arrived.ok().flatten();
+                    if let Some(newer) = arrived.and_then(|shown| self.take_grant(shown)) {
+                        runs_out.set(run_out(Some(&newer)));
+                        grant = Some(newer);
+                    }
+                    continue;
+                }
+                incoming = acceptor.next() => incoming,
             };
             match incoming {
                 Some(Incoming::Grant(shown)) if arriving.len() < GRANTS_ARRIVING_MAX => {
@@ -120,10 +129,13 @@ async fn read(mut shown: GrantPresented) -> Option<(String, GrantPresented)> {
 }
 
 /// Waits until `grant` has run out; for ever while there is none.
-async fn run_out(grant: Option<&Held>) {
-    match grant {
-        Some(grant) => grant.runs_out().await,
-        None => std::future::pending().await,
+fn run_out(grant: Option<&Held>) -> impl Future<Output = ()> + use<> {
+    let runs_out = grant.map(Held::runs_out);
+    async {
+        match runs_out {
+            Some(runs_out) => runs_out.await,
+            None => std::future::pending().await,
+        }
     }
 }
 

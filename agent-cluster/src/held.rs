@@ -37,13 +37,16 @@ impl Held {
     }
 
     /// Waits until it has run out.
-    pub(crate) async fn runs_out(&self) {
-        loop {
-            let left = self.ends.saturating_sub(since_boot());
-            if left.is_zero() {
-                return;
+    pub(crate) fn runs_out(&self) -> impl Future<Output = ()> + use<> {
+        let ends = self.ends;
+        async move {
+            loop {
+                let left = ends.saturating_sub(since_boot());
+                if left.is_zero() {
+                    return;
+                }
+                sleep(left.min(LOOK)).await;
             }
-            sleep(left.min(LOOK)).await;
         }
     }
 }

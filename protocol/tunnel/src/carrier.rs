@@ -12,7 +12,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     keepalive::{BEATS_MAX, Beat, Keepalive},
@@ -282,10 +282,18 @@ impl Controls {
         keepalive: Keepalive,
     ) -> CarrierEnd {
         let engine = after_the_streams(engine, &self.load);
+        let (beats, close) = (self.beats, self.close);
+        // A task of its own: within this one it would be asked at each turn of the connection.
+        let ended = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::select! {
+                () = keepalive.until_silent(beats) => CarrierEnd::Silent,
+                () = close.cancelled() => CarrierEnd::Closed,
+            }
+        }));
         let end = tokio::select! {
+            biased;
             end = engine => end,
-            () = keepalive.until_silent(self.beats) => CarrierEnd::Silent,
-            () = self.close.cancelled() => CarrierEnd::Closed,
+            end = ended => end.unwrap_or(CarrierEnd::Closed),
         };
         self.end.send_replace(Some(end.clone()));
         end
