@@ -7,6 +7,7 @@ use std::{
 };
 
 use fairlead_model::{PodName, Protocol, ServicePort, ServiceRef};
+use fairlead_tunnel::socket;
 use fairlead_wire::open::Refusal;
 use tokio::net::TcpStream;
 
@@ -25,7 +26,7 @@ pub(crate) enum Destination {
 impl Destination {
     pub(super) async fn dial(self) -> io::Result<TcpStream> {
         match self {
-            Self::Address(address) => TcpStream::connect(address).await,
+            Self::Address(address) => socket::connect(address).await,
             Self::Name(name, port) => TcpStream::connect((name, port)).await,
             Self::AnyOf(addresses) => TcpStream::connect(&addresses[..]).await,
         }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use fairlead_model::ServiceRef;
+use fairlead_tunnel::socket;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
@@ -150,7 +151,7 @@ pub(crate) fn preferred_by(client: IpAddr, mut addresses: Vec<SocketAddr>) -> Ve
 pub(crate) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotConnected, "no pod is ready");
     for address in addresses.iter().take(TRIES) {
-        match timeout(CONNECT, TcpStream::connect(address)).await {
+        match timeout(CONNECT, socket::connect(*address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = error,
             Err(_) => {

@@ -9,7 +9,9 @@ use fairlead_model::{
     InterceptPort, Port, ServicePort, ServiceRef, SessionId,
     timers::{INTERCEPT_CONNECT, LAPTOP_BEAT_ANSWER, STREAM_OPEN, TICKET_LIFE},
 };
-use fairlead_tunnel::{Acceptor, CarrierHandle, Incoming, Stream, StreamOffered, both_ways};
+use fairlead_tunnel::{
+    Acceptor, CarrierHandle, Incoming, Stream, StreamOffered, both_ways, socket,
+};
 use fairlead_wire::{
     link::v1::CarrierOffer,
     open::{OpenRequest, Refusal},
@@ -261,7 +263,7 @@ fn port_for(keeper: &Keeper, id: SessionId, wish: &OpenRequest) -> Option<Port> 
 pub(crate) async fn connect(port: Port) -> Result<TcpStream, String> {
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let address = SocketAddr::new(ip, port.get());
-        match timeout(INTERCEPT_CONNECT, TcpStream::connect(address)).await {
+        match timeout(INTERCEPT_CONNECT, socket::connect(address)).await {
             Ok(Ok(tcp)) => return Ok(tcp),
             Ok(Err(_)) => {}
             Err(_) => return Err(format!("localhost:{port} does not answer")),

@@ -1,9 +1,10 @@
 //! Options of every TCP socket that carries a link, a carrier, or a developer's connection.
 
-use std::{io, os::fd::AsFd, time::Duration};
+use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
 
 use fairlead_model::timers::{CARRIER_PING, TCP_USER_TIMEOUT};
-use socket2::{SockRef, TcpKeepalive};
+use rustix::io::Errno;
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
 /// An operator wants to know, once.
@@ -43,6 +44,23 @@ fn prefer_bbr(socket: &SockRef<'_>) -> String {
     in_use
 }
 
+/// Connects to a service. One on the same node has taken the connection by the time the call returns, and says so when
+/// it is asked once more; then nothing is waited for: no turn of the runtime, and no timer of whoever bounds this.
+pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    let ask = || socket.connect(&address.into());
+    let is = |error: &io::Error, errno| Errno::from_io_error(error) == Some(errno);
+    match ask().or_else(|error| if is(&error, Errno::INPROGRESS) { ask() } else { Err(error) }) {
+        Ok(()) => TcpStream::from_std(socket.into()),
+        Err(error) if is(&error, Errno::ALREADY) => {
+            let tcp = TcpStream::from_std(socket.into())?;
+            tcp.writable().await?;
+            tcp.take_error()?.map_or(Ok(tcp), Err)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the coming close of a socket an abort: its peer sees a reset and not an end.
 pub fn abort_on_close(tcp: &impl AsFd) {
     if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
@@ -52,8 +70,9 @@ pub fn abort_on_close(tcp: &impl AsFd) {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::fs::read_to_string;
+    use std::{fs::read_to_string, pin::pin};
 
+    use futures_util::FutureExt as _;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -72,6 +91,25 @@ mod tests {
         // Root may have it although it is not allowed to everybody.
         let is_default = !is_allowed && in_use == default.trim();
         assert!(in_use == "bbr" || is_default, "{in_use}, of {allowed}");
+    }
+
+    #[tokio::test]
+    async fn a_service_is_connected_to_at_once_or_later_or_refuses() {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        let address = listener.local_addr().expect("bound").as_socket().expect("of IP");
+        // Room for one that nobody has accepted.
+        listener.listen(0).expect("listens");
+        let at_once = connect(address).now_or_never().expect("nothing to wait for");
+        at_once.expect("connected");
+
+        let mut later = pin!(connect(address));
+        assert!(later.as_mut().now_or_never().is_none(), "there is no room");
+        listener.accept().expect("the first");
+        later.await.expect("the kernel asks again");
+        drop(listener);
+        let refused = connect(address).await.expect_err("nobody listens").kind();
+        assert_eq!(refused, io::ErrorKind::ConnectionRefused);
     }
 
     #[tokio::test]
