@@ -242,6 +242,10 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
+        // Most were answered, and a refusal is not for nothing to make.
+        if self.0.is_none() {
+            return;
+        }
         self.refuse(&Refused::new(Refusal::Unavailable, "nobody takes this stream"));
     }
 }

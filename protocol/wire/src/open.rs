@@ -5,12 +5,15 @@
 //!
 //! Only the heads are made and read here; frames and flow control belong to `fairlead-tunnel`.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::LazyLock, time::Duration};
 
 use fairlead_model::{
     Callee, HostName, PodName, Port, Protocol, ServicePort, ServiceRef, SessionId,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    uri::{Parts, PathAndQuery},
+};
 
 pub const OPEN_PATH: &str = "/v1/open";
 /// Where a wish goes that names a pod, UDP or a host outside the cluster.
@@ -20,7 +23,8 @@ pub const GRANT_PATH: &str = "/v1/grant";
 /// even when their names are as long as Kubernetes lets them be.
 pub const GRANT_MAX_BYTES: usize = 1536 * 1024;
 
-const AUTHORITY: &str = "fairlead.internal";
+/// Nobody looks this up: a carrier leads to one peer.
+const ROOT: &str = "https://fairlead.internal/";
 const SESSION: HeaderName = HeaderName::from_static("fairlead-session");
 const SERVICE: HeaderName = HeaderName::from_static("fairlead-service");
 const PORT: HeaderName = HeaderName::from_static("fairlead-port");
@@ -224,14 +228,14 @@ impl Refused {
 }
 
 pub(crate) fn post(path: &'static str) -> Request<()> {
+    // The parts are read once: a laptop makes one of these for each connection.
+    static HERE: LazyLock<Parts> = LazyLock::new(|| Uri::from_static(ROOT).into_parts());
     let mut head = Request::new(());
     *head.method_mut() = Method::POST;
-    *head.uri_mut() = Uri::builder()
-        .scheme("https")
-        .authority(AUTHORITY)
-        .path_and_query(path)
-        .build()
-        .expect("the parts of this URI are constants");
+    let mut parts = Parts::default();
+    (parts.scheme, parts.authority) = (HERE.scheme.clone(), HERE.authority.clone());
+    parts.path_and_query = Some(PathAndQuery::from_static(path));
+    *head.uri_mut() = Uri::from_parts(parts).expect("the parts of this URI are constants");
     head
 }
 
