@@ -64,6 +64,7 @@ pub(crate) fn bench(rounds: Option<u32>) -> anyhow::Result<Vec<Figure>> {
             round::measure(path, &loads, &mut samples);
         }
         tell(&format!("round {number} of {rounds}: {}", plain.name));
+        round::small(&plain, &loads, &mut samples);
         round::one_stream(&plain, &loads, &mut samples);
         for other in &others {
             tell(&format!("round {number} of {rounds}: {}", other.name));

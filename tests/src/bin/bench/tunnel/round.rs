@@ -103,6 +103,15 @@ pub(crate) const HTTP_KEEP: Row = row("HTTP, 16 connections kept", "/s");
 /// Measures everything on one path: what is small first, while a tunnel is as it is most of the time, and then bulk, for
 /// which it grows.
 pub(crate) fn measure(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
+    small(path, loads, samples);
+    for bulk in &BULKS {
+        attempt(path, samples, bulk.rate, |samples| move_bytes(path, *loads, bulk, samples));
+    }
+    beside(path, loads, samples);
+}
+
+/// Measures requests and new connections, one at a time and many.
+pub(crate) fn small(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
     alone(path, loads, samples);
     attempt(path, samples, NEW_RATE, |samples| {
         let connected = loads.connect(path.to, PARALLEL, MANY)?;
@@ -116,10 +125,6 @@ pub(crate) fn measure(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
             Ok(())
         });
     }
-    for bulk in &BULKS {
-        attempt(path, samples, bulk.rate, |samples| move_bytes(path, *loads, bulk, samples));
-    }
-    beside(path, loads, samples);
 }
 
 /// Measures what one stream moves in each direction.
