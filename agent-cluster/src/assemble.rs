@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use fairlead_tunnel::{DataThreads, connect::Ways};
+use fairlead_tunnel::connect::Ways;
 use kube::{Client, Config};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -51,7 +51,7 @@ const API_SILENT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
 const CONNECTIONS_FINISH: Duration = Duration::from_secs(20);
 
 /// Runs the agent until it is told to stop, then takes it out of the cluster's way.
-pub(crate) async fn run(run: Run, data_threads: DataThreads) -> anyhow::Result<()> {
+pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
     let run = Arc::new(run);
     let client = client().await?;
     let ready = Ready::default();
@@ -69,7 +69,7 @@ pub(crate) async fn run(run: Run, data_threads: DataThreads) -> anyhow::Result<(
     info!(teamspace = enrolled.name, organization = %enrolled.organization, key = %enrolled.authority.thumbprint(),
         "This replica belongs to teamspace {}", enrolled.name);
 
-    let mut parts = Parts::assemble(client, run, &enrolled, data_threads)?;
+    let mut parts = Parts::assemble(client, run, &enrolled)?;
     tokio::select! {
         synced = parts.inventory.wait_for(|inventory| inventory.synced()) => {
             drop(synced.context("the watches ended")?);
@@ -98,12 +98,7 @@ struct Parts {
 
 impl Parts {
     /// Begins every task, each with its ends of the channels between them.
-    fn assemble(
-        client: Client,
-        run: Arc<Run>,
-        enrolled: &Arc<Enrolled>,
-        data_threads: DataThreads,
-    ) -> anyhow::Result<Self> {
+    fn assemble(client: Client, run: Arc<Run>, enrolled: &Arc<Enrolled>) -> anyhow::Result<Self> {
         let identity = enrol::replica_key(Arc::clone(enrolled), run.pod_name.clone())?;
         let inventory = inventory(&client, &run.place.scopes(), &run.place.owner());
         let (stopping, peers_stopping) = (CancellationToken::new(), CancellationToken::new());
@@ -149,7 +144,6 @@ impl Parts {
             consumes: consumes.clone(),
             resolver,
             border,
-            data_threads: data_threads.clone(),
         };
         tokio::spawn(carriers.serve(asked_rx));
         let link = Link {
@@ -180,7 +174,6 @@ impl Parts {
             originals: originals_tx,
             linked: linked_rx,
             stopping: stopping.clone(),
-            data_threads,
         };
         let (drained_tx, drained) = oneshot::channel();
         let (traffic_tx, traffic) = watch::channel(Traffic::default());

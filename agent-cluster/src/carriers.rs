@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use fairlead_model::{SessionId, SessionKind, Thumbprint};
 use fairlead_tunnel::{
-    Acceptor, DataThreads, Opener, PeerExpectation,
+    Acceptor, Opener, PeerExpectation,
     connect::{Half, Ways},
 };
 use fairlead_wire::{link::v1::CarrierOffer, preface::Side, ticket::Ticket, words};
@@ -50,7 +50,6 @@ pub(crate) struct Carriers {
     pub(crate) consumes: TaskTracker,
     pub(crate) resolver: Resolver,
     pub(crate) border: Border,
-    pub(crate) data_threads: DataThreads,
 }
 
 /// What all carriers of a session share; forgotten when the last of them has ended.
@@ -115,7 +114,7 @@ impl Carriers {
             match asked {
                 Asked::Carrier(offer) => match Offer::read(&offer) {
                     Some(offer) => {
-                        self.data_threads.next().spawn(self.clone().carry(offer));
+                        tokio::spawn(self.clone().carry(offer));
                     }
                     None => warn!(
                         carrier = offer.carrier_id,

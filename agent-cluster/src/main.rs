@@ -31,18 +31,14 @@ mod wanted;
 mod watch;
 mod workload;
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode};
 
 use config::{Command, Verb};
-use fairlead_tunnel::{DataPlane, DataThreads};
 use mimalloc::MiMalloc;
 
 /// Less processor time than glibc's for buffers of 64 KB that come and go, each of which would be mapped anew.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
-
-/// What still moves bytes had its time before.
-const END_PATIENCE: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let command = match Command::read() {
@@ -57,10 +53,7 @@ fn main() -> ExitCode {
         .install_default()
         .expect("no other provider was installed before");
     let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
-    let data_plane = DataPlane::of_half_the_machine().expect("threads can be made");
-    let outcome = runtime.block_on(perform(command.verb, data_plane.threads()));
-    data_plane.end(END_PATIENCE);
-    match outcome {
+    match runtime.block_on(perform(command.verb)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -69,11 +62,11 @@ fn main() -> ExitCode {
     }
 }
 
-async fn perform(verb: Verb, data_threads: DataThreads) -> anyhow::Result<()> {
+async fn perform(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Run(run) => {
             log(&run.place.log);
-            assemble::run(*run, data_threads).await
+            assemble::run(*run).await
         }
         Verb::Janitor(place) => {
             log(&place.log);

@@ -10,7 +10,6 @@ use std::{
 };
 
 use fairlead_model::{InterceptPort, ServiceRef, SessionId};
-use fairlead_tunnel::DataThreads;
 use kube::Client;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
@@ -53,8 +52,6 @@ pub(crate) struct Doors {
     news: Arc<Notify>,
     /// The ready pods behind each door, for whoever tells them.
     counts: watch::Sender<Counts>,
-    /// Where listeners take connections.
-    data_threads: DataThreads,
 }
 
 #[derive(Debug)]
@@ -72,14 +69,9 @@ struct Door {
 }
 
 impl Doors {
-    pub(crate) fn new(
-        client: Client,
-        me: String,
-        counts: watch::Sender<Counts>,
-        data_threads: DataThreads,
-    ) -> Self {
+    pub(crate) fn new(client: Client, me: String, counts: watch::Sender<Counts>) -> Self {
         let (doors, news) = (BTreeMap::new(), Arc::new(Notify::new()));
-        Self { client, me, connections: Connections::none(), doors, news, counts, data_threads }
+        Self { client, me, connections: Connections::none(), doors, news, counts }
     }
 
     /// Waits until a door has learned something.
@@ -119,7 +111,7 @@ impl Doors {
                 pods: door.pods.clone(),
                 agents: Arc::clone(agents),
             };
-            door.listen(assigned.listen, route, &self.connections, &self.data_threads);
+            door.listen(assigned.listen, route, &self.connections);
         }
         let wanted = assignment.listens_on();
         door.listeners.retain(|listen, _| wanted.contains(listen));
@@ -256,18 +248,12 @@ impl Door {
         self.trial = Some((session, reach_rx));
     }
 
-    fn listen(
-        &mut self,
-        listen: u16,
-        route: Route,
-        connections: &Connections,
-        data_threads: &DataThreads,
-    ) {
+    fn listen(&mut self, listen: u16, route: Route, connections: &Connections) {
         if let Some(listener) = self.listeners.get(&listen) {
             listener.turn(route);
             return;
         }
-        match Listener::open(listen, route, connections.clone(), data_threads.next()) {
+        match Listener::open(listen, route, connections.clone()) {
             Ok(listener) => {
                 self.listeners.insert(listen, listener);
             }

@@ -13,7 +13,6 @@ use fairlead_tunnel::{copy, resets};
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    runtime::Handle,
     sync::watch,
     time::timeout,
 };
@@ -61,9 +60,7 @@ impl Listener {
         listen: u16,
         route: Route,
         connections: Connections,
-        data_thread: &Handle,
     ) -> std::io::Result<Self> {
-        let _registered_there = data_thread.enter();
         let socket = dual_stack(listen)?;
         let (route_tx, route_rx) = watch::channel(Arc::new(route));
         let ends = CancellationToken::new();

@@ -7,7 +7,6 @@ use std::{
 };
 
 use fairlead_model::{InterceptPort, Phase, Port, SessionId, Thumbprint};
-use fairlead_tunnel::DataThreads;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +69,6 @@ fn world() -> World {
         originals: watch::Sender::default(),
         linked: linked_rx,
         stopping: CancellationToken::new(),
-        data_threads: DataThreads::here(),
     };
     let client = FakeCluster::default().client();
     let world = World {

@@ -34,7 +34,6 @@ use std::{
 };
 
 use fairlead_model::{Phase, ServiceRef, SessionId};
-use fairlead_tunnel::DataThreads;
 use kube::Client;
 use tokio::{
     sync::{oneshot, watch},
@@ -79,8 +78,6 @@ pub(crate) struct Wires {
     /// Whether the hub has this replica's ear.
     pub(crate) linked: watch::Receiver<bool>,
     pub(crate) stopping: CancellationToken,
-    /// Where listeners take connections.
-    pub(crate) data_threads: DataThreads,
 }
 
 pub(crate) struct Intercepts {
@@ -148,12 +145,7 @@ impl Intercepts {
         };
         Self {
             owner: run.place.owner(),
-            doors: Doors::new(
-                client.clone(),
-                run.pod_name.clone(),
-                wires.originals.clone(),
-                wires.data_threads.clone(),
-            ),
+            doors: Doors::new(client.clone(), run.pod_name.clone(), wires.originals.clone()),
             client,
             run,
             me,

@@ -45,7 +45,7 @@ async fn hear(keeper: &Arc<Keeper>, orphans: &Orphans, message: Down) {
             if let Some(offer) = keeper.offers.take(offer)
                 && offer.kind() == v1::SessionKind::Intercept
             {
-                keeper.data_thread().spawn(intercept::take_carrier(Arc::clone(keeper), offer));
+                tokio::spawn(intercept::take_carrier(Arc::clone(keeper), offer));
             }
         }
         Down::CarrierRefused(refused) => keeper.offers.refuse(refused.request_id, refused.reason),

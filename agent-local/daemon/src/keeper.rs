@@ -12,7 +12,6 @@ use fairlead_model::{
     Phase, SessionId, SessionKind,
     timers::{AGENT_HEARS, LEAVE_WAY_OPEN},
 };
-use fairlead_tunnel::DataThreads;
 use fairlead_wire::link::v1;
 use laptop_account::{Account, Accounts, Hub};
 use laptop_ipc::{
@@ -20,7 +19,6 @@ use laptop_ipc::{
     daemon::{self, Status},
 };
 use tokio::{
-    runtime::Handle,
     sync::{Mutex as AsyncMutex, Notify},
     task::JoinSet,
     time::{Duration, Instant, sleep, timeout},
@@ -54,7 +52,7 @@ pub(crate) struct Keeper {
     desired: Desired,
     pub(crate) footing: Arc<Footing>,
     footprint: Footprint,
-    process: Process,
+    stopping: Arc<Notify>,
     sessions: Arc<Mutex<Sessions>>,
     /// Where services are for single programs.
     pub(crate) places: Places,
@@ -66,15 +64,6 @@ pub(crate) struct Keeper {
     pub(crate) knocks: Knocks,
 }
 
-/// What the process lends to its keeper.
-#[derive(Debug)]
-pub(crate) struct Process {
-    /// Told when the daemon shall end.
-    pub(crate) stopping: Arc<Notify>,
-    /// Where bytes are moved.
-    pub(crate) data_threads: DataThreads,
-}
-
 impl Keeper {
     pub(crate) fn new(
         accounts: Accounts,
@@ -83,7 +72,7 @@ impl Keeper {
         link: LinkHandle,
         moves: Moves,
         places: Places,
-        process: Process,
+        stopping: Arc<Notify>,
     ) -> Self {
         let sessions = Arc::new(Mutex::new(Sessions::new()));
         let footing = Arc::new(footing);
@@ -97,7 +86,7 @@ impl Keeper {
             desired,
             footprint: Footprint::begin(Arc::clone(&sessions), Arc::clone(&footing)),
             footing,
-            process,
+            stopping,
             sessions,
             places,
             stays: AtomicBool::new(false),
@@ -105,11 +94,6 @@ impl Keeper {
             knocks: Knocks::default(),
             canary_word: *SessionId::generate().as_uuid().as_bytes(),
         }
-    }
-
-    /// Returns where bytes are moved, and whatever waits for them.
-    pub(crate) fn data_thread(&self) -> &Handle {
-        self.process.data_threads.next()
     }
 
     pub(crate) fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -295,7 +279,7 @@ impl Keeper {
     }
 
     pub(crate) fn stop(&self) {
-        self.process.stopping.notify_one();
+        self.stopping.notify_one();
     }
 
     /// Takes note that somebody wants this daemon though no session lives.

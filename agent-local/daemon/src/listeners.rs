@@ -174,7 +174,6 @@ impl Places {
         address: Ipv4Addr,
         remap: bool,
     ) -> io::Result<(SocketAddrV4, JoinHandle<()>)> {
-        let _registered_there = keeper.data_thread().enter();
         let (keeper, at) = (Arc::clone(keeper), SocketAddrV4::new(address, key.2.port.get()));
         match key.2.protocol {
             Protocol::Tcp => {

@@ -12,13 +12,11 @@ use std::{
 
 use anyhow::Context as _;
 use fairlead_model::timers::DAEMON_FAREWELL;
-use fairlead_tunnel::{DataPlane, DataThreads};
 use laptop_account::Accounts;
 use laptop_ipc::{BoundedLog, RunFolder, files_lock, lone_socket, supervisor::DaemonFolders};
 use nix::unistd::{Uid, setsid};
 use tokio::{
     net::UnixListener,
-    runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::Notify,
     time::timeout,
@@ -26,22 +24,10 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    alone, commands,
-    config::Args,
-    connections, datagrams,
-    desired::Desired,
-    dns, doors,
-    footing::Footing,
-    hearing,
-    keeper::{Keeper, Process},
-    link,
-    listeners::Places,
-    moves::Moves,
-    proof, restore,
+    alone, commands, config::Args, connections, datagrams, desired::Desired, dns, doors,
+    footing::Footing, hearing, keeper::Keeper, link, listeners::Places, moves::Moves, proof,
+    restore,
 };
-
-/// What still copies bytes has had its farewell.
-const END_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Tells the supervisor that starting again would change nothing.
 const EXIT_ANOTHER_RUNS: u8 = 75;
@@ -68,20 +54,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         locks.push(lock);
     }
-    let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let data_plane = DataPlane::of_one_thread()?;
-    runtime.block_on(serve(&args, &run_folder, uid, data_plane.threads()))?;
-    data_plane.end(END_PATIENCE);
-    runtime.shutdown_timeout(END_PATIENCE);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(&args, &run_folder, uid))?;
+    // What still copies bytes has had its farewell.
+    runtime.shutdown_timeout(Duration::from_millis(200));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(
-    args: &Args,
-    run_folder: &RunFolder,
-    uid: u32,
-    data_threads: DataThreads,
-) -> anyhow::Result<()> {
+async fn serve(args: &Args, run_folder: &RunFolder, uid: u32) -> anyhow::Result<()> {
     let socket =
         if args.alone { lone_socket(&args.state_dir) } else { run_folder.daemon_socket(uid) };
     // We hold the lock: whatever stands here is stale.
@@ -96,8 +76,8 @@ async fn serve(
     let moves = Moves::begin();
     let (link, said_rx) = link::begin(accounts.clone(), moves.clone());
     let places = Places::read(&args.state_dir.join("addresses.json"))?;
-    let process = Process { stopping: Arc::clone(&stopping), data_threads };
-    let keeper = Keeper::new(accounts, desired, footing, link, moves, places, process);
+    let keeper =
+        Keeper::new(accounts, desired, footing, link, moves, places, Arc::clone(&stopping));
     let keeper = Arc::new(keeper);
 
     // Heard from here on: whoever ends the daemon while it begins shall have the hub told, too.
@@ -115,15 +95,10 @@ async fn serve(
     restore::take_up(&keeper);
     tokio::spawn(hearing::follow_link(keeper.clone(), said_rx));
     let room = connections::room();
-    let data_thread = keeper.data_thread();
-    data_thread.spawn(connections::accept_each(
-        keeper.clone(),
-        passed_on.listeners,
-        Arc::clone(&room),
-    ));
-    data_thread.spawn(datagrams::receive_each(keeper.clone(), passed_on.sockets));
-    data_thread.spawn(doors::attend(keeper.clone(), keeper.footing.doors(), room));
+    tokio::spawn(connections::accept_each(keeper.clone(), passed_on.listeners, Arc::clone(&room)));
+    tokio::spawn(datagrams::receive_each(keeper.clone(), passed_on.sockets));
     tokio::spawn(dns::serve_each(keeper.clone(), passed_on.dns));
+    tokio::spawn(doors::attend(keeper.clone(), keeper.footing.doors(), room));
     tokio::spawn(proof::prove_laptop(keeper.clone()));
     tokio::select! {
         () = restore::put_names_back(&keeper) => {

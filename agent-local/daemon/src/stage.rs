@@ -11,7 +11,7 @@ use std::{
 };
 
 use fairlead_model::{DeviceId, OrgId, SessionId, TeamspaceId, UserId};
-use fairlead_tunnel::{Acceptor, DataThreads, Incoming, Opener, PeerExpectation, TlsIdentity};
+use fairlead_tunnel::{Acceptor, Incoming, Opener, PeerExpectation, TlsIdentity};
 use fairlead_wire::{
     authority::{DeviceRequest, OrganizationAuthority, TeamspaceAuthority},
     identity::DeviceName,
@@ -26,7 +26,7 @@ use crate::{
     desired::{Desired, Wish},
     footing::Footing,
     intercept,
-    keeper::{Keeper, Process},
+    keeper::Keeper,
     link,
     listeners::Places,
     moves::Moves,
@@ -63,8 +63,7 @@ fn keeper_of(moves: Moves, stopping: Arc<Notify>) -> (tempfile::TempDir, Arc<Kee
     let (link, _) = link::begin(accounts.clone(), moves.clone());
     let desired = Desired::new(here.join("sessions.json"));
     let places = Places::read(&here.join("addresses.json")).expect("none yet");
-    let process = Process { stopping, data_threads: DataThreads::here() };
-    let keeper = Keeper::new(accounts, desired, footing, link, moves, places, process);
+    let keeper = Keeper::new(accounts, desired, footing, link, moves, places, stopping);
     (folder, Arc::new(keeper))
 }
 

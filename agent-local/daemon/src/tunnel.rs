@@ -37,7 +37,7 @@ pub(crate) fn begin(keeper: &Arc<Keeper>, id: SessionId) {
     let mut sessions = keeper.sessions();
     let session = sessions.live_mut(id).filter(|session| session.kind() == SessionKind::Consume);
     if let Some(session) = session {
-        session.task = Some(Task(keeper.data_thread().spawn(keep(Arc::clone(keeper), id))));
+        session.task = Some(Task(tokio::spawn(keep(Arc::clone(keeper), id))));
     }
 }
 
@@ -47,7 +47,7 @@ async fn keep(keeper: Arc<Keeper>, id: SessionId) {
     let mut moves = keeper.moves.anew();
     loop {
         if !keeper.link.is_connected() {
-            let reason = NoOffer::NotConnected.to_string();
+            let reason = "the hub is not connected: fairlead status says why".to_owned();
             keeper.observe(id, Phase::Preparing, Some(reason));
         }
         keeper.link.connected().await;

@@ -10,7 +10,6 @@ pub mod carrier;
 pub mod connect;
 pub mod connection;
 pub mod copy;
-pub mod data_plane;
 pub mod datagrams;
 pub mod ended;
 mod half;
@@ -38,7 +37,6 @@ pub use acceptor::{Acceptor, GrantPresented, Incoming, Questioned, StreamOffered
 pub use backoff::Backoff;
 pub use carrier::{CarrierEnd, CarrierHandle, Driver, HandshakeError, NoAnswer};
 pub use copy::both_ways;
-pub use data_plane::{DataPlane, DataThreads};
 pub use ended::{Copied, Ending};
 pub use opener::{OpenFailed, Opener};
 pub use stream::Stream;
