@@ -3,9 +3,9 @@
 //! Of a ticket only its hash is kept. Hashes are looked up in a map and compared in constant time, so that neither a
 //! copy of this memory nor the time of an answer helps anybody to a ticket.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash};
 
-use fairlead_model::{CarrierId, OrgId, timers::TICKET_LIFE};
+use fairlead_model::{CarrierId, OrgId, UserId, timers::TICKET_LIFE};
 use fairlead_wire::{preface::Side, ticket::Ticket};
 use subtle::ConstantTimeEq;
 use tokio::{sync::oneshot, time::Instant};
@@ -70,7 +70,8 @@ pub(crate) struct Carriers {
     stopping: bool,
     tickets: HashMap<[u8; 32], TicketEntry>,
     carriers: HashMap<CarrierId, Carrier>,
-    per_organization: HashMap<OrgId, usize>,
+    per_organization: Counts<OrgId>,
+    per_user: Counts<UserId>,
 }
 
 impl Carriers {
@@ -80,7 +81,8 @@ impl Carriers {
             stopping: false,
             tickets: HashMap::new(),
             carriers: HashMap::new(),
-            per_organization: HashMap::new(),
+            per_organization: Counts::new(),
+            per_user: Counts::new(),
         }
     }
 
@@ -95,11 +97,14 @@ impl Carriers {
         if self.carriers.contains_key(&meta.carrier) {
             return Err(OfferRefused::Known);
         }
-        let of_organization = self.per_organization.entry(meta.organization).or_default();
-        if *of_organization >= self.limits.carriers_per_organization {
+        if self.per_organization.of(&meta.organization) >= self.limits.carriers_per_organization {
             return Err(OfferRefused::OrganizationFull);
         }
-        *of_organization += 1;
+        if self.per_user.of(&meta.user) >= self.limits.carriers_per_user {
+            return Err(OfferRefused::UserFull);
+        }
+        self.per_organization.one_more(meta.organization);
+        self.per_user.one_more(meta.user);
         let expires_at = now + TICKET_LIFE;
         let offered =
             Carrier { meta, state: State::Offered, expires_at, cut: CancellationToken::new() };
@@ -154,13 +159,8 @@ impl Carriers {
     pub(crate) fn remove(&mut self, id: CarrierId) {
         let Some(carrier) = self.carriers.remove(&id) else { return };
         carrier.cut.cancel();
-        let organization = carrier.meta.organization;
-        if let Some(count) = self.per_organization.get_mut(&organization) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_organization.remove(&organization);
-            }
-        }
+        self.per_organization.one_less(carrier.meta.organization);
+        self.per_user.one_less(carrier.meta.user);
     }
 
     /// Ends what `chosen` picks, joined or not, and returns how many those were.
@@ -215,6 +215,30 @@ impl Carriers {
     }
 }
 
+/// How many carriers each has; whoever has none is not kept.
+struct Counts<K>(HashMap<K, usize>);
+
+impl<K: Eq + Hash> Counts<K> {
+    fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    fn of(&self, whose: &K) -> usize {
+        self.0.get(whose).copied().unwrap_or_default()
+    }
+
+    fn one_more(&mut self, whose: K) {
+        *self.0.entry(whose).or_default() += 1;
+    }
+
+    fn one_less(&mut self, whose: K) {
+        match self.of(&whose) {
+            0 | 1 => drop(self.0.remove(&whose)),
+            more => drop(self.0.insert(whose, more - 1)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use fairlead_model::SessionId;
@@ -226,6 +250,13 @@ mod tests {
             carrier: CarrierId::generate(),
             session: SessionId::generate(),
             organization: OrgId::generate(),
+            user: UserId::generate(),
+        }
+    }
+
+    impl Carriers {
+        fn counts_nobody(&self) -> bool {
+            self.per_organization.0.is_empty() && self.per_user.0.is_empty()
         }
     }
 
@@ -295,6 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn a_user_cannot_use_up_what_the_organization_has() {
+        let limits = Limits { carriers_per_user: 1, ..Limits::default() };
+        let (mut carriers, now) = (Carriers::new(limits), Instant::now());
+        let all = meta();
+        let of_user = |user| CarrierMeta { carrier: CarrierId::generate(), user, ..all };
+        let mine = of_user(all.user);
+        carriers.offer(mine, now).expect("offered");
+        assert_eq!(carriers.offer(of_user(all.user), now).err(), Some(OfferRefused::UserFull));
+        carriers.offer(of_user(UserId::generate()), now).expect("another one of them");
+        carriers.remove(mine.carrier);
+        carriers.offer(of_user(all.user), now).expect("there is room again");
+    }
+
+    #[test]
     fn offers_that_nobody_took_up_make_room() {
         let (mut carriers, now) = (carriers(), Instant::now());
         for _ in 0..3 {
@@ -313,7 +358,7 @@ mod tests {
         let laptop = carriers.redeem(&offer.laptop, Side::Laptop, late).err();
         let cluster = carriers.redeem(&offer.cluster, Side::Cluster, late).err();
         assert_eq!((laptop, cluster), (Some(TicketRefused::Expired), Some(TicketRefused::Expired)));
-        assert!(carriers.is_empty() && carriers.per_organization.is_empty());
+        assert!(carriers.is_empty() && carriers.counts_nobody());
     }
 
     #[test]
@@ -323,7 +368,7 @@ mod tests {
         let offer = carriers.offer(meta, now).expect("offered");
         assert_eq!(carriers.cut(|m| m.session == meta.session), 1);
         assert!(carriers.redeem(&offer.laptop, Side::Laptop, now).is_err());
-        assert!(carriers.is_empty() && carriers.per_organization.is_empty());
+        assert!(carriers.is_empty() && carriers.counts_nobody());
     }
 
     #[test]

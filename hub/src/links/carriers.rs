@@ -54,6 +54,7 @@ pub(super) async fn offer(
         carrier: id,
         session: session.id,
         organization: session.org,
+        user: session.user,
     })?;
     let common = CarrierOffer {
         carrier_id: id.to_string(),

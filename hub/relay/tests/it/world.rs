@@ -89,6 +89,7 @@ impl World {
             carrier: CarrierId::generate(),
             session: SessionId::generate(),
             organization: OrgId::generate(),
+            user: UserId::generate(),
         };
         (meta, self.relay.offer(meta).expect("offered"))
     }
@@ -118,6 +119,7 @@ impl World {
             carrier: CarrierId::generate(),
             session,
             organization: OrgId::generate(),
+            user: UserId::generate(),
         };
         let offer = self.relay.offer(meta).expect("offered");
         let (laptop, cluster) = both_dial(&self.address, &self.address, &offer).await;

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use fairlead_model::{CarrierId, OrgId, SessionId};
+use fairlead_model::{CarrierId, OrgId, SessionId, UserId};
 use fairlead_tests::Process;
 use fairlead_wire::{
     preface::{Preface, Side},
@@ -45,6 +45,7 @@ fn join_each(relay: &Relay, door: SocketAddr, pairs: usize) -> anyhow::Result<Ve
         carrier: CarrierId::generate(),
         session: SessionId::generate(),
         organization: OrgId::generate(),
+        user: UserId::generate(),
     };
     let join = |_| {
         let offer = relay.offer(meta())?;
