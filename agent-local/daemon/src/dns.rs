@@ -158,14 +158,18 @@ async fn asked_of_the_cluster(keeper: &Keeper, asking: Asking) -> Option<Vec<u8>
 
 async fn ask(keeper: &Keeper, asking: &Asking) -> Option<Vec<u8>> {
     let mut route = keeper.sessions().route_to_any_port(asking.name.service())?;
-    let opener = connections::usable(&mut route).await.ok()?;
     let name = asking.name.clone();
     let question = ResolveRequest { session: route.session, name, record: asking.record() };
-    match opener.resolve(&question).await {
-        Ok(answer) => Some(answer.to_vec()),
-        Err(error) => {
-            debug!(name = %question.name, "The cluster's DNS did not answer: {error}");
-            None
+    loop {
+        let opener = connections::usable(&mut route).await.ok()?;
+        match opener.resolve(&question).await {
+            Ok(answer) => return Some(answer.to_vec()),
+            // Its agent leaves, and has perhaps not seen it: another one answers.
+            Err(_) if !opener.takes_streams() => {}
+            Err(error) => {
+                debug!(name = %question.name, "The cluster's DNS did not answer: {error}");
+                return None;
+            }
         }
     }
 }

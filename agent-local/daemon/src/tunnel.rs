@@ -264,6 +264,8 @@ async fn look_after(
                 }
                 Some(reason)
             }
+            // Its agent leaves; what is open on it may end, by the grant before this one.
+            Err(_) if !opener.takes_streams() => None,
             Err(error) => return info!(session = %id, "Renewed grant: {error}"),
         };
     }

@@ -91,13 +91,17 @@ impl Opener {
         Ok((Self { requests, handle }, driver))
     }
 
-    /// Shows the grant on which the coming streams rest.
+    /// Shows the grant on which the coming streams rest. The other end may just have stopped taking streams, and grants
+    /// with them: then [`Opener::takes_streams`] says no after this has failed, and what is open goes on.
     pub async fn present_grant(&self, jwt: &str) -> Result<(), OpenFailed> {
         let presented = async {
             let (mut receiver, mut sender) = self.ask(grant_head()).await?;
-            sender.send_all(Bytes::copy_from_slice(jwt.as_bytes())).await?;
-            sender.end()?;
-            receiver.opened().await
+            let said = sender.send_all(Bytes::copy_from_slice(jwt.as_bytes())).await;
+            let answered = match said.and_then(|()| sender.end()) {
+                Ok(()) => receiver.opened().await,
+                unsaid => unsaid,
+            };
+            answered.map_err(|error| self.unless_unseen(&mut receiver, error))
         };
         timeout(STREAM_OPEN, presented)
             .await
@@ -111,8 +115,7 @@ impl Opener {
             let mut stream = self.begin_stream(wish).await?;
             match stream.answered().await {
                 Ok(()) => Ok(stream),
-                Err(_) if stream.was_never_seen() => Err(self.takes_no_more()),
-                Err(error) => Err(error),
+                Err(error) => Err(self.unless_unseen(&mut stream.receiver, error)),
             }
         };
         timeout(STREAM_OPEN, opened)
@@ -131,14 +134,15 @@ impl Opener {
             .map_err(OpenFailed::of)
     }
 
-    /// Asks the cluster's DNS and returns what it said.
+    /// Asks the cluster's DNS and returns what it said. Where [`Opener::takes_streams`] says no after this has failed,
+    /// nobody has seen the question.
     pub async fn resolve(&self, question: &ResolveRequest) -> Result<Bytes, OpenFailed> {
         let asked = async {
             let (mut receiver, mut sender) = self.ask(question.to_head()).await?;
             sender.end()?;
             let mut said = BytesMut::new();
             while let Some(chunk) = receiver.chunk().await {
-                let chunk = chunk?;
+                let chunk = chunk.map_err(|error| self.unless_unseen(&mut receiver, error))?;
                 if said.len() + chunk.len() > RESOLVED_MAX_BYTES {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "too long an answer"));
                 }
@@ -198,6 +202,11 @@ impl Opener {
         poll_fn(|cx| requests.poll_ready(cx)).await.map_err(failed)?;
         let (answer, send) = requests.send_request(head, false).map_err(failed)?;
         Ok((Receiver::asked(answer), Sender::new(send)))
+    }
+
+    /// Returns the error of an answer; another one when there is none because the other end had stopped taking streams.
+    fn unless_unseen(&self, receiver: &mut Receiver, error: io::Error) -> io::Error {
+        if receiver.was_never_seen() { self.takes_no_more() } else { error }
     }
 
     /// The other end takes no more streams; what is open goes on.

@@ -4,7 +4,10 @@ use std::{io, time::Duration};
 
 use fairlead_model::timers::HANDSHAKE;
 use fairlead_tunnel::{Acceptor, Driver, Incoming, OpenFailed, Opener, Stream, Untaken, both_ways};
-use fairlead_wire::open::{GRANT_MAX_BYTES, Refusal, Refused};
+use fairlead_wire::{
+    open::{GRANT_MAX_BYTES, Refusal, Refused},
+    resolve::ResolveRequest,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
@@ -239,6 +242,43 @@ async fn a_connection_whose_agent_leaves_in_that_moment_is_carried_by_another_wi
     assert_eq!(answer, "hello yourself");
     let copied = saying.await.expect("no panic").expect("taken");
     assert_eq!((copied.up, copied.down), (12, 14));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_or_a_grant_that_nobody_sees_any_more_says_so_and_what_is_open_goes_on() {
+    let world = World::new().await;
+    let name = "db.shop".parse().expect("valid");
+    let question = ResolveRequest { session: wish().session, name, record: 1 };
+    let asks = async |opener: Opener| opener.resolve(&question).await.map(drop);
+    let presents = async |opener: Opener| opener.present_grant("good").await;
+    says_so(&world, asks).await;
+    says_so(&world, presents).await;
+}
+
+/// Has the laptop ask in the moment in which the agent takes no more, beside a stream that is open.
+async fn says_so(world: &World, asks: impl AsyncFn(Opener) -> Result<(), OpenFailed>) {
+    let Undriven { opener, mut driver, mut acceptor } = Undriven::made_by(world).await;
+    let accepted = tokio::spawn(async move {
+        let Some(Incoming::Open(offered)) = acceptor.next().await else { panic!("lost") };
+        (offered.accept().expect("wanted"), acceptor)
+    });
+    let wish = wish();
+    let mut open = tokio::select! {
+        end = &mut driver => panic!("{end}"),
+        open = opener.open(&wish) => open.expect("opened"),
+    };
+    let (mut far, acceptor) = accepted.await.expect("no panic");
+    acceptor.handle().drain();
+    all_is_said().await;
+    let late = async {
+        all_is_said().await;
+        tokio::spawn(driver);
+    };
+    let (asked, ()) = tokio::join!(asks(opener.clone()), late);
+    assert!(matches!(asked, Err(OpenFailed::Lost(_))), "{asked:?}");
+    assert!(!opener.takes_streams() && !opener.is_closed());
+    far.write_all(b"still here").await.expect("taken");
+    open.read_exact(&mut [0; 10]).await.expect("it goes on");
 }
 
 #[tokio::test(start_paused = true)]
