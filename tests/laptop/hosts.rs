@@ -130,8 +130,17 @@ fn a_line_of_another_hand_wins_and_is_named() {
     let listed = machine.fairlead(ADA, &["consume", "list"]).ok().expect("listed");
     let warned = "warning: a line of /etc/hosts that is not Fairlead's has cart.shop: ";
     assert!(listed.stderr.contains(warned), "{listed}");
+    let says_doctor = || machine.fairlead(ADA, &["doctor"]).stdout;
+    let advice = "do: take the line out of /etc/hosts; the name follows by itself\n";
+    assert!(says_doctor().contains(advice), "{}", says_doctor());
+    let edit = "grep -v '^10.9.8.7' /etc/hosts > /mnt/edited; cat /mnt/edited > /etc/hosts";
+    machine.root_does(edit);
+    eventually(SOON, "the name follows", || Ok(machine.hosts().contains(" cart.shop ")))
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", machine.hosts()));
+    assert!(!says_doctor().contains(advice), "{}", says_doctor());
+    machine.root_does("printf '10.9.8.7 cart.shop\n' >> /etc/hosts");
     machine.fairlead(ADA, &["stop"]).ok().expect("stops");
-    assert!(machine.hosts().ends_with("\n10.9.8.7 cart.shop\n"));
+    assert!(machine.hosts().ends_with("10.9.8.7 cart.shop\n"));
     machine.root_does("cat /mnt/before > /etc/hosts");
     machine.leaves_nothing();
 }

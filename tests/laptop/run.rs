@@ -165,6 +165,7 @@ fn it_brings_its_own_daemon_which_ends_after_it() {
     let machine = Machine::new();
     let hub = Hub::on(&machine);
     hub.has_signed_in(&machine, ADA);
+    machine.root_does("printf '\n10.9.8.7 cart.shop\n' >> /etc/hosts");
     let before = state_of(&machine);
 
     let low = machine.fairlead(ADA, &["run", "--consume", "shop/cart", "--", "true"]);
@@ -189,6 +190,8 @@ fn it_brings_its_own_daemon_which_ends_after_it() {
     let unproven = machine.fairlead(ADA, &words);
     assert_eq!(unproven.code, Some(70), "{unproven}");
     assert!(unproven.stderr.contains("the program was not started"), "{unproven}");
+    let warned = "warning: a line of /etc/hosts that is not Fairlead's has cart.shop: ";
+    assert!(unproven.stderr.contains(warned), "{unproven}");
     assert!(!machine.path("/mnt/home/7001/ran").exists());
     eventually(SOON, "the session ended with its command", || Ok(hub.live() == 0)).expect("ended");
 

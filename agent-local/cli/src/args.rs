@@ -104,12 +104,13 @@ sudo. What this shell says about proxies (HTTPS_PROXY, ALL_PROXY, NO_PROXY) coun
     #[command(after_help = "\
 Examples:
   fairlead status
-  fairlead status --wait && npm test         begin when everything is proven to work
+  fairlead status --wait && npm test         begin when each session is proven to work
   fairlead status --wait --timeout 10
 
-With --wait the exit code is 0 when everything is proven, and 70 when it is not in time.")]
+With --wait the exit code is 0 when each session is proven, and 70 when one is not in time.
+A consume is proven when one of its services has answered: those that did not are named.")]
     Status {
-        /// Wait until everything is proven to work
+        /// Wait until each session is proven to work
         #[arg(long)]
         wait: bool,
         /// How long to wait, in seconds (1 to 600)
@@ -187,7 +188,7 @@ service answers within 20 s the exit code is 70: the consume goes on trying."
     },
     /// Run one program that reaches services by their names; nothing on this machine changes
     #[command(
-        override_usage = "fairlead run --consume <PATTERN>... [OPTIONS] -- <PROGRAM> [ARGUMENT]...",
+        override_usage = "fairlead run --consume <PATTERN>...|--also <HOST:PORT> [OPTIONS] -- <PROGRAM> [ARGUMENT]...",
         after_help = "\
 Examples:
   fairlead run --consume 'shop/*' -- npm test

@@ -151,7 +151,7 @@ pub(crate) async fn carry(keeper: &Keeper, tcp: TcpStream, mut route: Route) {
     let mut untaken = match Untaken::accepted(tcp) {
         Ok(untaken) => untaken,
         Err(error) => {
-            return debug!(callee = %route.callee, "It was reset as it was taken: {error}");
+            return debug!(callee = %route.callee, "It ended as it was taken: {error}");
         }
     };
     for _ in 0..TAKEN_WITHIN {

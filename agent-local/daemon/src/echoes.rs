@@ -17,11 +17,11 @@ use tokio::{
 
 use crate::link::LinkHandle;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why none came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoEcho {
-    #[error("the hub is not connected")]
     NotConnected,
-    #[error("the hub does not answer")]
+    /// The link stands, and the hub does not answer.
     Silent,
 }
 

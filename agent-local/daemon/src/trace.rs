@@ -21,7 +21,9 @@ use laptop_ipc::{
 };
 use tokio::time::timeout;
 
-use crate::{echoes::NoEcho, intercept, keeper::Keeper, probe, session::Route, tunnel};
+use crate::{
+    echoes::NoEcho, intercept, keeper::Keeper, offers::NoOffer, probe, session::Route, tunnel,
+};
 
 /// The intercept of the service that this laptop itself has.
 #[derive(Debug, Clone)]
@@ -126,7 +128,7 @@ async fn best(route: Option<Route>) -> Option<Opener> {
 
 fn why_no_carrier(keeper: &Keeper, route: &Route) -> Option<String> {
     if !keeper.link.is_connected() {
-        return Some("the hub is not connected".to_owned());
+        return Some(NoOffer::NotConnected.to_string());
     }
     keeper.sessions().live(route.session)?.detail.clone()
 }

@@ -1,11 +1,14 @@
-//! Whether the hosts file takes our names. Only root writes it, but everybody may see what keeps root from it.
+//! Whether the hosts file takes our names. Only root writes it, but everybody may see what keeps root from it, and which
+//! names it has already.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
+use laptop_footprint::defined_by_others;
 use laptop_ipc::FailureKind;
 use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxAttributes, StatxFlags, statvfs, statx};
 
 use super::Finding;
+use crate::inside::HOSTS;
 
 const CHECK: &str = "hosts file";
 
@@ -26,6 +29,22 @@ pub(crate) fn finding(path: &Path) -> Finding {
         ),
     };
     Finding::problem(CHECK, FailureKind::LaptopNetwork, why, advice)
+}
+
+/// Says which of these names a line of another hand has: they lead where it says, and nothing else would tell.
+pub(crate) fn lead_elsewhere<'n>(names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    let names = defined_by_others(&fs::read(HOSTS).unwrap_or_default(), names);
+    let (first, more) = names.split_first()?;
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    Some(format!(
+        "a line of {HOSTS} that is not Fairlead's has {first}{more}: that is where it leads, not to the cluster"
+    ))
+}
+
+/// The same for whoever asks what is wrong.
+pub(crate) fn names<'n>(consumed: impl IntoIterator<Item = &'n str>) -> Option<Finding> {
+    let advice = format!("take the line out of {HOSTS}; the name follows by itself");
+    Some(Finding::warning(CHECK, lead_elsewhere(consumed)?, advice))
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,9 +1,6 @@
 //! `fairlead consume PATTERN…|list|clear`.
 
-use std::fs;
-
 use fairlead_model::{Callee, InvalidPattern, Pattern, Patterns, Phase, ServicePort, SessionKind};
-use laptop_footprint::defined_by_others;
 use laptop_ipc::{
     FailureKind,
     daemon::{Reached, Refused, Request, Session, Teamspace},
@@ -15,7 +12,7 @@ use super::{
     proof::{self, Begun, PROOF_MAX},
     teamspace,
 };
-use crate::{args::OfTeamspace, errors::CliError, inside::HOSTS, output::Shown, table::table};
+use crate::{args::OfTeamspace, checks::hosts_file, errors::CliError, output::Shown, table::table};
 
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -75,7 +72,9 @@ pub(super) async fn begin(
     let request = Request::Consume { hub: url, teamspace, patterns, may_remap };
     let Begun { session, refused, warnings, notes: _ } = proof::begin(context, request).await?;
     warnings.iter().for_each(|warning| context.output.warn(warning));
-    warn_of_lines_of_others(context, names_of(&session.services));
+    if let Some(warning) = hosts_file::lead_elsewhere(names_of(&session.services)) {
+        context.output.warn(warning);
+    }
     for refused in &refused {
         context.output.warn(format!("{} is left out: {}", refused.service, refused.reason));
     }
@@ -101,21 +100,6 @@ pub(super) async fn begin(
 
 fn names_of(services: &[Reached]) -> impl Iterator<Item = &str> {
     services.iter().map(|reached| reached.name.as_str())
-}
-
-/// A name that stands in the hosts file already leads where its line says, and nothing else would tell.
-pub(super) fn warn_of_lines_of_others<'n>(
-    context: &Context<'_>,
-    names: impl IntoIterator<Item = &'n str>,
-) {
-    let names = defined_by_others(&fs::read(HOSTS).unwrap_or_default(), names);
-    if let Some((first, more)) = names.split_first() {
-        let more =
-            if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-        context.output.warn(format!(
-            "a line of {HOSTS} that is not Fairlead's has {first}{more}: that is where it leads, not to the cluster"
-        ));
-    }
 }
 
 fn invalid(error: &InvalidPattern) -> CliError {
@@ -187,7 +171,9 @@ pub(super) async fn list(context: &Context<'_>) -> Result<(), CliError> {
     let sessions = context.parts.status().await?.sessions.into_iter();
     let consumes = sessions.filter(|session| session.kind == SessionKind::Consume);
     let services: Vec<_> = consumes.flat_map(|Session { services, .. }| services).collect();
-    warn_of_lines_of_others(context, names_of(&services));
+    if let Some(warning) = hosts_file::lead_elsewhere(names_of(&services)) {
+        context.output.warn(warning);
+    }
     context.output.show(&Consumed(services))
 }
 

@@ -19,6 +19,7 @@ use crate::{
     checks::{Finding, State, hosts_file, proxies, resolving, rooms},
     config::proxy_variables,
     errors::CliError,
+    inside::HOSTS,
     output::Shown,
 };
 
@@ -93,12 +94,13 @@ pub(super) async fn look(context: &Context<'_>) -> Findings {
         ),
         daemon(status.as_ref()),
         redirects(status.as_ref(), NFT.iter().any(|path| Path::new(path).exists())),
-        hosts_file::finding(Path::new("/etc/hosts")),
+        hosts_file::finding(Path::new(HOSTS)),
         resolving::order(&fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default()),
         resolving::rewriters(&processes()),
         proxies::finding(&proxy_variables()),
         rooms::finding(&[&context.folders.config, &context.folders.state]),
     ];
+    findings.extend(hosts_file::names(names_wanted(status.as_ref())));
     findings.extend(status.as_ref().and_then(|status| split_dns(status.split_dns.as_ref()?)));
     findings.extend(hub(context).await);
     Findings(findings)
@@ -126,12 +128,7 @@ async fn residue(context: &Context<'_>, status: Option<&Status>, is_supervised: 
             return Finding::warning(CHECK, error.to_string(), advice);
         }
     };
-    let wanted: Vec<Reached> = status
-        .map(|s| {
-            let of_all = s.sessions.iter().filter(|session| !session.of_program);
-            of_all.flat_map(|session| session.services.clone()).collect()
-        })
-        .unwrap_or_default();
+    let wanted: Vec<Reached> = wanted(status).cloned().collect();
     let listed = standing.iter().map(|change| format!("\n{change}")).collect::<String>();
     match (standing.is_empty(), wanted.is_empty()) {
         (true, _) => Finding::ok(CHECK, "the machine is as it was before Fairlead"),
@@ -149,6 +146,16 @@ async fn residue(context: &Context<'_>, status: Option<&Status>, is_supervised: 
             ),
         ),
     }
+}
+
+/// What is to be reached on the whole laptop.
+fn wanted(status: Option<&Status>) -> impl Iterator<Item = &Reached> {
+    let sessions = status.into_iter().flat_map(|status| &status.sessions);
+    sessions.filter(|session| !session.of_program).flat_map(|session| &session.services)
+}
+
+fn names_wanted(status: Option<&Status>) -> impl Iterator<Item = &str> {
+    wanted(status).map(|reached| reached.name.as_str())
 }
 
 fn versions(daemon: Option<&str>, supervisor: Option<&str>) -> Finding {

@@ -19,13 +19,13 @@ use tokio::process::Command;
 
 use super::{
     Context,
-    consume::warn_of_lines_of_others,
     login::{self, tell_daemon},
     proof::{self, Running},
     teamspace,
 };
 use crate::{
     args::{Run, with_hosts},
+    checks::hosts_file,
     config,
     errors::CliError,
     inside::HOSTS,
@@ -52,7 +52,9 @@ pub(super) async fn run(context: &Context<'_>, run: Run) -> Result<(), CliError>
         context.output.warn(format!("{} is left out: {}", refused.service, refused.reason));
     }
     let full_names: Vec<_> = names.iter().map(|name| name.callee.dns_name()).collect();
-    warn_of_lines_of_others(context, full_names.iter().map(String::as_str));
+    if let Some(warning) = hosts_file::lead_elsewhere(full_names.iter().map(String::as_str)) {
+        context.output.warn(warning);
+    }
     let session = proof::wait(context, session, Duration::from_secs(run.timeout)).await?;
     must_be_proven(&session, run.timeout)?;
     names.iter().flat_map(where_it_is).for_each(|said| context.output.say(said));

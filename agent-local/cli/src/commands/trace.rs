@@ -95,6 +95,11 @@ async fn followed_here(here: Here) -> Result<Followed, CliError> {
         None => (Hop::not_tried(Place::Name, "you intercept it, so it has no name here"), None),
     };
     let port = port.unwrap_or(HTTP);
+    if address.is_some() && ports.is_empty() {
+        let message = format!("{callee} is reached over UDP only, and a trace follows TCP");
+        let hint = "trace a service with a port of TCP: the way to the cluster is the same";
+        return Err(CliError::new(FailureKind::NotFound, message, hint));
+    }
     if address.is_some() && !ports.contains(&port) {
         let listed = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let message = format!("you do not reach port {port} of {callee}");
