@@ -14,6 +14,7 @@ use crate::command::ended_with;
 
 /// An answer that takes longer is none.
 const ANSWER: Duration = Duration::from_secs(30);
+const SAID_EACH: Duration = Duration::from_millis(100);
 const PIECE_BYTES: usize = 4096;
 
 #[derive(Debug)]
@@ -49,6 +50,20 @@ impl Conversation {
                 return Ok(());
             }
         }
+    }
+
+    /// Says something again and again until the other end is gone; what is answered before is of no interest. Of an
+    /// abort, curl hears only when it says something.
+    pub fn is_cut(&mut self, said: &str) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < ANSWER {
+            drop(self.to.write_all(said.as_bytes()));
+            match self.heard_rx.recv_timeout(SAID_EACH) {
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+        bail!("it goes on after {ANSWER:?}")
     }
 
     fn last_words(&mut self) -> String {

@@ -11,6 +11,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const PORT: u16 = 3000;
 pub(crate) const CART: &str = "shop/cart";
 pub(crate) const INTERCEPT: [&str; 3] = ["intercept", CART, "3000"];
+/// Asks the cart, over a connection that is kept.
+pub(crate) const ASKS: &str = "GET /who HTTP/1.1\r\nHost: cart\r\n\r\n";
 pub(crate) const LEAVE: [&str; 2] = ["leave", CART];
 
 /// Ada at her laptop, with a cart of her own, and the cart of the shop.

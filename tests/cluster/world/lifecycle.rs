@@ -10,10 +10,8 @@ use anyhow::{Context, anyhow, ensure};
 use fairlead_lab::Host;
 use fairlead_tests::{Agent, Story, World, end_callers, within};
 
-use crate::intercepting::{PATIENCE, Scene, while_intercepting};
+use crate::intercepting::{ASKS, PATIENCE, Scene, while_intercepting};
 
-/// Asks the cart, over a connection that is kept.
-const ASKS: &str = "GET /who HTTP/1.1\r\nHost: cart\r\n\r\n";
 const INTERCEPT_CATALOG: [&str; 3] = ["intercept", "shop/catalog", "3000:80"];
 /// Exit code of the command.
 const HUB_UNREACHABLE: i32 = 40;

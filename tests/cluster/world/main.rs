@@ -30,6 +30,7 @@ mod replica_lost;
 mod roaming;
 mod start_and_restore;
 mod stray_agent;
+mod taken_away;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ fn stories() -> Vec<Story> {
         in_one_mode(console::stories()),
         in_one_mode(jobs::stories()),
         in_one_mode(refused::stories()),
+        in_one_mode(taken_away::stories()),
         in_one_mode(bad_input::stories()),
         start_and_restore::stories(),
         catalogue::stories(),

@@ -74,7 +74,7 @@ const FAULTS: &[((Victim, How), u64)] = &[
 
 /// About how long the storm lasts.
 const STORM_MS: u64 = 5000;
-/// Of all blows together: a laptop that is away for as long as the grace has rightly lost its intercept.
+/// Of one blow: a laptop that is away for as long as the grace has rightly lost its intercept.
 const BLOW_MAX_MS: u64 = 3000;
 const STORM: Storm<'_, Victim, How> =
     Storm { faults: FAULTS, length_ms: STORM_MS, each_lasts_ms: 200..=BLOW_MAX_MS };

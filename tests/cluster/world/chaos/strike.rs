@@ -40,7 +40,8 @@ fn strike(world: &World, blow: &Blow) -> anyhow::Result<()> {
             let (host, others) = way(blow.victim)?;
             let cut = Cut::between(world.lab(), host, &others, lost)?;
             sleep(blow.lasts);
-            cut.mend()
+            cut.mend().expect("a way can be mended");
+            Ok(())
         }
     }
 }
