@@ -59,7 +59,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
         What::Tunnel => "tunnel",
     };
     setup::ensure(&[Area::Build, Area::Lab, Area::Hub, Area::Bench])?;
-    let program = programs(bench.what)?;
+    let program = programs()?;
     let mut figures = sudo(&program);
     figures.args([name, "--proxy-mode", bench.proxy_mode.name()]);
     if let Some(rounds) = bench.rounds {
@@ -85,16 +85,11 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     Ok(if recorded.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds everything and returns the program that measures. Where it is about the processor, everything is optimized.
-fn programs(what: What) -> anyhow::Result<PathBuf> {
-    let mut build = cargo(["build", "--workspace", "--bins"]);
-    if matches!(what, What::Intercept | What::Loss) {
-        run_command(&mut build)?;
-        return fairlead_lab::sibling("bench");
-    }
+/// Builds everything as it is released, and returns the program that measures.
+fn programs() -> anyhow::Result<PathBuf> {
     // A hub that is optimized carries the console in itself.
     console::ensure_built()?;
-    run_command(build.arg("--release"))?;
+    run_command(&mut cargo(["build", "--workspace", "--bins", "--release"]))?;
     let own = std::env::current_exe()?;
     let folder = own.ancestors().nth(2).context("this program is not where cargo builds")?;
     Ok(folder.join("release/bench"))

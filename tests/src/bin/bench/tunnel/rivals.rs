@@ -2,7 +2,8 @@
 //!
 //! Each as it comes. *frp* is as we are: one process at the laptop, one in the middle, one at the service (`stcp`).
 //! *ktunnel* has two. *kubectl port-forward* leads to a pod that answers like the service, through the lab's API server
-//! and kubelet, whose processor time counts as a hop's does. What cannot be built here is left out and told.
+//! and kubelet, whose processor time counts as a hop's does. What cannot be built here is told,
+//! and a gate misses it.
 
 use std::{
     fs,
@@ -37,6 +38,9 @@ const POD: &str = r#"
 {apiVersion: v1, kind: Pod, metadata: {name: service, namespace: bench}, spec: {containers: [
   {name: service, image: "IMAGE", imagePullPolicy: IfNotPresent, command: [/load, serve, "0.0.0.0:7000"]}]}}
 "#;
+
+/// Those that there are.
+const RIVALS: u32 = 3;
 
 type Start = fn(&Line) -> anyhow::Result<Rival>;
 
@@ -102,6 +106,10 @@ pub(crate) fn measure(path: &Path, loads: &Loads<'_>, samples: &mut Samples) {
 }
 
 pub(crate) fn figures(samples: &Samples, rivals: &[&'static str]) -> Vec<Figure> {
+    let measured = u32::try_from(rivals.len()).unwrap_or_default();
+    let there = Figure::median("other tools that were measured", "", vec![f64::from(measured)]);
+    // One that did not start would take its gates with it.
+    let there = there.holding(AtLeast(f64::from(RIVALS)));
     let more = BULKS.iter().filter(|bulk| bulk.streams == 1).map(|bulk| bulk.rate);
     let more: Vec<_> = more.collect();
     let costs = [Way::Up, Way::Down].map(|way| cost(way).whole);
@@ -116,7 +124,7 @@ pub(crate) fn figures(samples: &Samples, rivals: &[&'static str]) -> Vec<Figure>
         let sooner = less.iter().filter(does).map(|row| against(samples, rival, *row, AtMost(1.0)));
         measured.chain(ahead).chain(sooner).collect::<Vec<_>>()
     };
-    rivals.iter().flat_map(of_one).collect()
+    std::iter::once(there).chain(rivals.iter().flat_map(of_one)).collect()
 }
 
 fn frp(line: &Line) -> anyhow::Result<Rival> {
