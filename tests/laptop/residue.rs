@@ -19,7 +19,7 @@ fn residue_of(command: &str, machine: &Machine) -> bool {
     let home = |path: &str| is_there(&format!("/mnt/home/{ADA}/{path}"));
     match command {
         "fairlead stop" => machine.daemon_pid(ADA).is_some(),
-        c if c.starts_with("sudo sed") => machine.hosts() != HOSTS,
+        c if c.contains("/etc/hosts > ") => machine.hosts() != HOSTS,
         "sudo nft delete table ip fairlead" => machine.rules().contains("table ip fairlead {"),
         "sudo nft delete table ip fairlead_aborted" => {
             machine.rules().contains("table ip fairlead_aborted {")
@@ -75,6 +75,7 @@ fn leaves_everything(machine: &mut Machine, resolved: &Resolved) {
     machine.root_does(&format!(
         "nft add table ip fairlead_aborted && cp /etc/hosts /etc/.hosts.fairlead && mkdir -p /etc/systemd/system/multi-user.target.wants \
          && cd /etc/systemd/system && echo unit > fairlead-supervisor.service \
+         && echo unit > .fairlead-supervisor.service.fairlead \
          && ln -s ../fairlead-supervisor.service multi-user.target.wants/ \
          && mkdir -p /mnt/home/{ADA}/.config/fairlead && echo {{}} > /mnt/home/{ADA}/.config/fairlead/hub.json \
          && chown -R {ADA}:{ADA} /mnt/home/{ADA}"
