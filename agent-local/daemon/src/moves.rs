@@ -35,7 +35,7 @@ impl Moves {
     /// Begins to look.
     pub(crate) fn begin() -> Self {
         let (moves_tx, moves_rx) = watch::channel(0);
-        tokio::spawn(look_out(moves_tx));
+        tokio::spawn(look_out(moves_tx, slept_since_boot));
         Self(moves_rx)
     }
 
@@ -66,17 +66,17 @@ impl Moves {
     }
 }
 
-async fn look_out(moves_tx: watch::Sender<u64>) {
+async fn look_out(moves_tx: watch::Sender<u64>, slept: impl Fn() -> Duration) {
     let mut addresses = Addresses::begin()
         .inspect_err(|error| warn!("Changes of this laptop's addresses are not heard: {error}"))
         .ok();
     let mut looks = interval(LOOK);
     // After a sleep one look is enough.
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut asleep = Asleep::until_now(slept_since_boot());
+    let mut asleep = Asleep::until_now(slept());
     loop {
         tokio::select! {
-            _ = looks.tick() => match asleep.grown_to(slept_since_boot()) {
+            _ = looks.tick() => match asleep.grown_to(slept()) {
                 Some(slept) => info!("This laptop slept for {} s", slept.as_secs()),
                 None => continue,
             },
@@ -179,6 +179,11 @@ fn leads_out(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
     use tokio::time::Instant;
 
     use super::*;
@@ -189,6 +194,20 @@ mod tests {
         assert_eq!(asleep.grown_to(Duration::from_millis(100_001)), None, "two clocks are read");
         assert_eq!(asleep.grown_to(Duration::from_secs(130)), Some(Duration::from_millis(29_999)));
         assert_eq!(asleep.grown_to(Duration::from_secs(130)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleep_is_one_move_which_is_seen_within_a_second() {
+        let slept_s = Arc::new(AtomicU64::new(100));
+        let clock = Arc::clone(&slept_s);
+        let slept = move || Duration::from_secs(clock.load(Ordering::Relaxed));
+        let (moves_tx, moves_rx) = watch::channel(0);
+        tokio::spawn(look_out(moves_tx, slept));
+        let mut moves = Moves(moves_rx);
+        assert!(!moves.or_after(LOOK * 10).await, "it is awake");
+        slept_s.store(130, Ordering::Relaxed);
+        assert!(moves.or_after(LOOK).await);
+        assert!(!moves.or_after(LOOK * 10).await, "it counts once");
     }
 
     #[tokio::test(start_paused = true)]
