@@ -250,6 +250,13 @@ impl Machine {
         say(nft).expect("runs").ok().expect("lists").stdout
     }
 
+    /// Returns its links, addresses and routes.
+    pub(crate) fn network(&self) -> String {
+        let mut ip = self.root("sh");
+        ip.args(["-c", "ip -oneline link; ip -oneline address; ip rule; ip route show table all"]);
+        say(ip).expect("runs").ok().expect("lists").stdout
+    }
+
     /// Says whether every byte is as it was, now or soon.
     pub(crate) fn leaves_nothing(&self) {
         let is_clean = || Ok(self.hosts() == HOSTS && self.rules().is_empty());

@@ -148,7 +148,10 @@ struct Dump(Vec<(String, String)>);
 
 impl Dump {
     fn of(machine: &Machine) -> anyhow::Result<Self> {
-        let mut found = vec![("nftables".to_owned(), machine.rules())];
+        let mut found = vec![
+            ("nftables".to_owned(), machine.rules()),
+            ("network".to_owned(), machine.network()),
+        ];
         for entry in fs::read_dir(machine.path("/mnt/upper"))? {
             let path = entry?.path();
             // Of a folder the name is enough: we make none.

@@ -1,4 +1,4 @@
-//! The whole product in chaos: hub, agent, daemon, supervisor and the ways between them are struck at random moments of
+//! The whole product in chaos: hub, database, agent, daemon, supervisor and the ways between them are struck at random moments of
 //! random sessions. After each round everything stands that should, and when ada has stopped, nothing is left.
 //!
 //! Told only when `cargo xtask chaos --world` asks for rounds of it: one takes half a minute.

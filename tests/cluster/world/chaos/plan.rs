@@ -17,6 +17,8 @@ pub(super) enum Act {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Victim {
     Hub,
+    /// The hub's Postgres.
+    Database,
     /// One of the two.
     Replica(usize),
     Daemon,
@@ -56,6 +58,7 @@ pub(super) struct Plan {
 const FAULTS: &[((Victim, How), u64)] = &[
     ((Victim::Hub, How::Killed), 4),
     ((Victim::Hub, How::Held), 3),
+    ((Victim::Database, How::Held), 3),
     ((Victim::Replica(0), How::Killed), 2),
     ((Victim::Replica(1), How::Killed), 2),
     ((Victim::Replica(0), How::Held), 2),

@@ -30,8 +30,7 @@ fn strike(world: &World, blow: &Blow) -> anyhow::Result<()> {
     match blow.how {
         How::Killed => kill(world, blow),
         How::Held => {
-            let held = victims(world, blow.victim)?.into_iter().map(Process::hold);
-            let _held: Vec<Held> = held.collect::<anyhow::Result<_>>()?;
+            let _held = hold(world, blow.victim)?;
             sleep(blow.lasts);
             Ok(())
         }
@@ -43,6 +42,13 @@ fn strike(world: &World, blow: &Blow) -> anyhow::Result<()> {
             cut.mend().expect("a way can be mended");
             Ok(())
         }
+    }
+}
+
+fn hold(world: &World, victim: Victim) -> anyhow::Result<Vec<Held>> {
+    match victim {
+        Victim::Database => world.hub().stops_database(),
+        victim => victims(world, victim)?.into_iter().map(Process::hold).collect(),
     }
 }
 
@@ -89,7 +95,9 @@ fn victims(world: &World, victim: Victim) -> anyhow::Result<Vec<Process>> {
             let replica = replicas.get(number).context("it is being replaced")?;
             vec![Agent::process_of(replica)?]
         }
-        Victim::LaptopsWay | Victim::AgentsWay | Victim::NodesWay(_) => Vec::new(),
+        Victim::Database | Victim::LaptopsWay | Victim::AgentsWay | Victim::NodesWay(_) => {
+            Vec::new()
+        }
     })
 }
 
@@ -103,8 +111,10 @@ fn way(victim: Victim) -> anyhow::Result<(Host, Vec<String>)> {
             (Host::Hub, Host::NODES.map(address).into_iter().chain(pods).collect())
         }
         Victim::NodesWay(number) => (Host::NODES[number], Vec::new()),
-        Victim::Hub | Victim::Replica(_) | Victim::Daemon | Victim::Supervisor => {
-            anyhow::bail!("it is no way")
-        }
+        Victim::Hub
+        | Victim::Database
+        | Victim::Replica(_)
+        | Victim::Daemon
+        | Victim::Supervisor => anyhow::bail!("it is no way"),
     })
 }
