@@ -95,12 +95,14 @@ pub(super) async fn look(context: &Context<'_>) -> Findings {
         daemon(status.as_ref()),
         redirects(status.as_ref(), NFT.iter().any(|path| Path::new(path).exists())),
         hosts_file::finding(Path::new(HOSTS)),
+    ];
+    findings.extend(hosts_file::names(names_wanted(status.as_ref())));
+    findings.extend([
         resolving::order(&fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default()),
         resolving::rewriters(&processes()),
         proxies::finding(&proxy_variables()),
         rooms::finding(&[&context.folders.config, &context.folders.state]),
-    ];
-    findings.extend(hosts_file::names(names_wanted(status.as_ref())));
+    ]);
     findings.extend(status.as_ref().and_then(|status| split_dns(status.split_dns.as_ref()?)));
     findings.extend(hub(context).await);
     Findings(findings)
