@@ -202,7 +202,10 @@ fn verdict(service: &str, hops: &[Hop]) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use fairlead_model::{ServiceRef, TeamspaceId};
+    use laptop_ipc::daemon::Teamspace;
 
     use super::*;
 
@@ -237,6 +240,19 @@ answer   2000.00 ms  it does
         let json = serde_json::to_value(&trace).expect("plain");
         assert_eq!(json["hops"][0]["state"], "passed");
         assert_eq!(json["hops"][0]["took_us"], 1_239);
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_reached_over_udp_only_is_said_to_be_no_matter_of_a_trace() {
+        let here = Here {
+            teamspace: Teamspace { id: TeamspaceId::generate(), name: "staging".to_owned() },
+            callee: "shop/dns".parse::<ServiceRef>().expect("valid").into(),
+            port: None,
+            ports: Vec::new(),
+            name: Some(("localhost".to_owned(), Ipv4Addr::LOCALHOST)),
+        };
+        let Err(error) = followed_here(here).await else { panic!("it cannot be followed") };
+        assert!(error.to_string().contains("shop/dns is reached over UDP only"), "{error}");
     }
 
     #[test]
