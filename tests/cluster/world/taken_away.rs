@@ -14,6 +14,10 @@ pub(crate) fn stories() -> Vec<Story> {
     vec![
         Story::new("an intercept ends when a policy forbids it", by_a_policy),
         Story::new("an intercept ends with the device that it was begun on", with_the_device),
+        Story::new(
+            "an intercept ends when whoever has it is no member any more",
+            with_the_membership,
+        ),
     ]
 }
 
@@ -32,15 +36,44 @@ fn by_a_policy(world: &World) -> anyhow::Result<()> {
 fn with_the_device(world: &World) -> anyhow::Result<()> {
     while_intercepting(world, |scene| {
         let open = answered_by_her(scene)?;
-        let live = world.olga().call("GET", "/api/v1/sessions?live=true", None)?.json()?;
-        let device = live["sessions"][0]["device"]["id"].as_str().context("a live session")?;
-        let removed = world.olga().call("DELETE", &format!("/api/v1/devices/{device}"), None)?;
-        ensure!(removed.status < 300, "{}: {} of {live}", removed.status, removed.body);
+        let session = her_session(world)?;
+        asks(world, "DELETE", &format!("/api/v1/devices/{}", id_of(&session, "device")?))?;
         is_lost(scene, open)?;
-        scene.ada.signs_in()?;
-        scene.ada.gets_ready()?;
-        scene.ada_intercepts()
+        comes_back(scene)
     })
+}
+
+fn with_the_membership(world: &World) -> anyhow::Result<()> {
+    while_intercepting(world, |scene| {
+        let open = answered_by_her(scene)?;
+        let member = format!("/api/v1/members/{}", id_of(&her_session(world)?, "user")?);
+        asks(world, "DELETE", &member)?;
+        is_lost(scene, open)?;
+        asks(world, "POST", &format!("{member}/restore"))?;
+        comes_back(scene)
+    })
+}
+
+fn comes_back(scene: &Scene<'_>) -> anyhow::Result<()> {
+    scene.ada.signs_in()?;
+    scene.ada.gets_ready()?;
+    scene.ada_intercepts()
+}
+
+fn her_session(world: &World) -> anyhow::Result<Value> {
+    let live = world.olga().call("GET", "/api/v1/sessions?live=true", None)?.json()?;
+    let session = live["sessions"].get(0).context("a live session")?;
+    Ok(session.clone())
+}
+
+fn id_of<'s>(session: &'s Value, of: &str) -> anyhow::Result<&'s str> {
+    session[of]["id"].as_str().with_context(|| format!("{session} has no {of}"))
+}
+
+fn asks(world: &World, method: &str, path: &str) -> anyhow::Result<()> {
+    let answered = world.olga().call(method, path, None)?;
+    ensure!(answered.status < 300, "{method} {path}: {}: {}", answered.status, answered.body);
+    Ok(())
 }
 
 /// Opens a connection to the cart that is answered at ada's laptop.
