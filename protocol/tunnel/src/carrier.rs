@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     keepalive::{BEATS_MAX, Beat, Keepalive},
-    load::{Counter, Load, StreamCount},
+    load::{Counter, Load, StreamCount, Weight},
     turn::after_the_streams,
 };
 
@@ -221,6 +221,11 @@ impl CarrierHandle {
     #[must_use]
     pub fn load(&self) -> Load {
         self.load.now()
+    }
+
+    /// Returns how good a place for a new stream this is: the least weight is the best.
+    pub(crate) fn weight(&self) -> Weight {
+        self.load.weight()
     }
 
     /// Returns what tells when a stream has become bulk, or one that was has ended.

@@ -3,22 +3,39 @@
 use std::{
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 /// A stream that has moved more than this in one direction is bulk: whoever shares its carrier waits behind what it has
 /// in flight. Ordinary requests and answers stay below it.
 pub const BULK_BYTES: u64 = 256 << 10;
 
-/// The lesser of two loads is the better place for a new stream: bulk counts first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// So long what bulk had in flight may still be there when it has ended: on a lossy network that is megabytes in the
+/// buffers on the way, and little passes in a second.
+const BULK_DRAINS: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     pub bulk: usize,
     pub streams: usize,
+    /// Connections that have ended in one direction.
+    pub half_closed: usize,
+}
+
+/// What is less where a new stream has its better place: bulk counts first, then what is left of bulk, then streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Weight {
+    bulk: usize,
+    drains: bool,
+    streams: usize,
 }
 
 /// The load of one carrier. Who waits for more or less bulk is not woken by small streams, which may come by the thousand.
@@ -26,6 +43,7 @@ pub struct Load {
 pub(crate) struct Counter {
     load: watch::Sender<Load>,
     emptied: Notify,
+    bulk_ended: Mutex<Option<Instant>>,
     /// How often streams have written, or were opened.
     writes: AtomicU64,
 }
@@ -33,6 +51,16 @@ pub(crate) struct Counter {
 impl Counter {
     pub(crate) fn now(&self) -> Load {
         *self.load.borrow()
+    }
+
+    /// Returns how good a place for a new stream this is. A single stream that has ended in one direction counts for
+    /// nothing, as it is mostly about to end: of one connection after the other, the end of each then travels with the
+    /// beginning of the next.
+    pub(crate) fn weight(&self) -> Weight {
+        let Load { bulk, streams, half_closed } = self.now();
+        let ended = *self.bulk_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let drains = ended.is_some_and(|ended| ended.elapsed() < BULK_DRAINS);
+        Weight { bulk, drains, streams: streams - half_closed.min(1) }
     }
 
     /// Returns what tells when a stream has become bulk, or one that was has ended.
@@ -75,6 +103,7 @@ pub(crate) struct StreamCount {
     sent: AtomicU64,
     received: AtomicU64,
     is_bulk: AtomicBool,
+    is_half_closed: AtomicBool,
 }
 
 impl StreamCount {
@@ -89,6 +118,7 @@ impl StreamCount {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             is_bulk: AtomicBool::new(false),
+            is_half_closed: AtomicBool::new(false),
         }
     }
 
@@ -99,6 +129,16 @@ impl StreamCount {
 
     pub(crate) fn received(&self, bytes: usize) {
         self.moved(&self.received, bytes);
+    }
+
+    /// One direction has ended.
+    pub(crate) fn half_closed(&self) {
+        if !self.is_half_closed.swap(true, Ordering::Relaxed) {
+            self.carrier.load.send_if_modified(|load| {
+                load.half_closed += 1;
+                false
+            });
+        }
     }
 
     fn moved(&self, so_far: &AtomicU64, bytes: usize) {
@@ -113,13 +153,19 @@ impl StreamCount {
 impl Drop for StreamCount {
     fn drop(&mut self) {
         let was_bulk = *self.is_bulk.get_mut();
+        let was_half_closed = *self.is_half_closed.get_mut();
         let mut is_last = false;
         self.carrier.load.send_if_modified(|load| {
             load.streams -= 1;
             load.bulk -= usize::from(was_bulk);
+            load.half_closed -= usize::from(was_half_closed);
             is_last = load.streams == 0;
             was_bulk
         });
+        if was_bulk {
+            let ended = Some(Instant::now());
+            *self.carrier.bulk_ended.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+        }
         if is_last {
             self.carrier.emptied.notify_waiters();
         }
@@ -139,14 +185,32 @@ mod tests {
         small.sent(all);
         small.received(all);
         large.received(all);
-        assert_eq!(now(), Load { bulk: 0, streams: 2 });
+        assert_eq!(now(), Load { bulk: 0, streams: 2, half_closed: 0 });
         large.received(1);
         large.sent(all + 1);
-        assert_eq!(now(), Load { bulk: 1, streams: 2 }, "once, however much it moves");
+        assert_eq!(
+            now(),
+            Load { bulk: 1, streams: 2, half_closed: 0 },
+            "once, however much it moves"
+        );
         drop(large);
-        assert_eq!(now(), Load { bulk: 0, streams: 1 });
+        assert_eq!(now(), Load { bulk: 0, streams: 1, half_closed: 0 });
         drop(small);
         assert_eq!(now(), Load::default());
+    }
+
+    #[test]
+    fn one_stream_that_has_ended_in_one_direction_weighs_nothing_and_others_do() {
+        let load = Arc::new(Counter::default());
+        let streams = [0; 3].map(|_| StreamCount::begin(&load));
+        streams[0].half_closed();
+        streams[0].half_closed();
+        assert_eq!(load.now(), Load { bulk: 0, streams: 3, half_closed: 1 }, "once");
+        assert_eq!(load.weight().streams, 2);
+        streams[1].half_closed();
+        assert_eq!(load.weight().streams, 2, "those who read long answers are many");
+        drop(streams);
+        assert_eq!(load.now(), Load::default());
     }
 
     #[tokio::test]

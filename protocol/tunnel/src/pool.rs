@@ -36,10 +36,11 @@ impl OnCarrier for Opener {
     }
 }
 
-/// Chooses where a new stream goes, among carriers that take streams: fewest bulk streams first, then fewest streams.
+/// Chooses where a new stream goes, among carriers that take streams: fewest bulk streams first, then none that has just
+/// ended and whose bytes may be on their way, then fewest streams.
 pub fn place<'c, T: OnCarrier>(carriers: impl IntoIterator<Item = &'c T>) -> Option<&'c T> {
     let taking = carriers.into_iter().filter(|carrier| carrier.carrier().takes_streams());
-    taking.min_by_key(|carrier| carrier.carrier().load())
+    taking.min_by_key(|carrier| carrier.carrier().weight())
 }
 
 /// Waits until another carrier is worth asking for.
@@ -157,6 +158,24 @@ mod tests {
     }
 
     #[test]
+    fn one_connection_after_the_other_stays_on_the_first_carrier() {
+        let carriers = [carrier(0, 1), carrier(0, 0)];
+        assert!(std::ptr::eq(place(&carriers).expect("the idle one"), &raw const carriers[1]));
+        carriers[0].streams[0].half_closed();
+        assert!(std::ptr::eq(place(&carriers).expect("the first one"), &raw const carriers[0]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_bulk_has_just_ended_its_bytes_may_still_be_on_their_way() {
+        let mut carriers = [carrier(1, 0), carrier(0, 5)];
+        carriers[0].streams.clear();
+        let placed = || place(&carriers).map(|placed| std::ptr::eq(placed, &raw const carriers[0]));
+        assert_eq!(placed(), Some(false));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(placed(), Some(true));
+    }
+
+    #[test]
     fn no_stream_goes_to_a_carrier_that_has_ended_or_is_on_its_way_out() {
         let (closed, drained, busy) = (carrier(0, 0), carrier(0, 0), carrier(3, 3));
         closed.handle.close();
@@ -168,7 +187,10 @@ mod tests {
 
     #[test]
     fn another_carrier_is_wanted_when_each_has_bulk_and_there_are_fewer_than_four() {
-        let (bulk, small) = (Load { bulk: 1, streams: 1 }, Load { bulk: 0, streams: 9 });
+        let (bulk, small) = (
+            Load { bulk: 1, streams: 1, ..Load::default() },
+            Load { bulk: 0, streams: 9, ..Load::default() },
+        );
         assert!(wants_another(&[bulk]));
         assert!(wants_another(&[bulk; CARRIERS_MAX - 1]));
         assert!(!wants_another(&[bulk; CARRIERS_MAX]));
