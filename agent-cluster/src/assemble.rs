@@ -16,6 +16,7 @@ use crate::{
     apply::leases,
     carriers::{CarriedSessions, Carriers},
     config::{Place, Restore, Run},
+    data_plane::DataThreads,
     enrol::{self, Enrolled},
     grants::Grants,
     health::{self, Ready},
@@ -51,7 +52,7 @@ const API_SILENT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
 const CONNECTIONS_FINISH: Duration = Duration::from_secs(20);
 
 /// Runs the agent until it is told to stop, then takes it out of the cluster's way.
-pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
+pub(crate) async fn run(run: Run, data_threads: DataThreads) -> anyhow::Result<()> {
     let run = Arc::new(run);
     let client = client().await?;
     let ready = Ready::default();
@@ -69,7 +70,7 @@ pub(crate) async fn run(run: Run) -> anyhow::Result<()> {
     info!(teamspace = enrolled.name, organization = %enrolled.organization, key = %enrolled.authority.thumbprint(),
         "This replica belongs to teamspace {}", enrolled.name);
 
-    let mut parts = Parts::assemble(client, run, &enrolled)?;
+    let mut parts = Parts::assemble(client, run, &enrolled, data_threads)?;
     tokio::select! {
         synced = parts.inventory.wait_for(|inventory| inventory.synced()) => {
             drop(synced.context("the watches ended")?);
@@ -98,7 +99,12 @@ struct Parts {
 
 impl Parts {
     /// Begins every task, each with its ends of the channels between them.
-    fn assemble(client: Client, run: Arc<Run>, enrolled: &Arc<Enrolled>) -> anyhow::Result<Self> {
+    fn assemble(
+        client: Client,
+        run: Arc<Run>,
+        enrolled: &Arc<Enrolled>,
+        data_threads: DataThreads,
+    ) -> anyhow::Result<Self> {
         let identity = enrol::replica_key(Arc::clone(enrolled), run.pod_name.clone())?;
         let inventory = inventory(&client, &run.place.scopes(), &run.place.owner());
         let (stopping, peers_stopping) = (CancellationToken::new(), CancellationToken::new());
@@ -144,6 +150,7 @@ impl Parts {
             consumes: consumes.clone(),
             resolver,
             border,
+            data_threads,
         };
         tokio::spawn(carriers.serve(asked_rx));
         let link = Link {

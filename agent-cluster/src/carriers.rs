@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     consume::{Consume, Used},
+    data_plane::DataThreads,
     enrol::ReplicaKey,
     grants::Grants,
     intercept::{holds::Holds, lanes::Kind},
@@ -50,6 +51,8 @@ pub(crate) struct Carriers {
     pub(crate) consumes: TaskTracker,
     pub(crate) resolver: Resolver,
     pub(crate) border: Border,
+    /// Where carriers of consumes live.
+    pub(crate) data_threads: DataThreads,
 }
 
 /// What all carriers of a session share; forgotten when the last of them has ended.
@@ -113,9 +116,7 @@ impl Carriers {
         while let Some(asked) = asked.recv().await {
             match asked {
                 Asked::Carrier(offer) => match Offer::read(&offer) {
-                    Some(offer) => {
-                        tokio::spawn(self.clone().carry(offer));
-                    }
+                    Some(offer) => self.begin(offer),
                     None => warn!(
                         carrier = offer.carrier_id,
                         "The hub offered a carrier that makes no sense"
@@ -126,6 +127,17 @@ impl Carriers {
                     self.carried.cut(session);
                 }
             }
+        }
+    }
+
+    /// Begins a carrier where what travels on it begins: of a consume that is the carrier itself, and of an intercept the
+    /// listeners, which are everywhere.
+    fn begin(&self, offer: Offer) {
+        let (kind, session) = (offer.kind, offer.session);
+        let carried = self.clone().carry(offer);
+        match kind {
+            SessionKind::Consume => self.data_threads.spawn(session, carried),
+            SessionKind::Intercept => drop(tokio::spawn(carried)),
         }
     }
 

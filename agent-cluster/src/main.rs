@@ -6,6 +6,7 @@ mod carriers;
 mod catalogue;
 mod config;
 mod consume;
+mod data_plane;
 mod datagrams;
 mod enrol;
 mod grants;
@@ -33,8 +34,11 @@ mod workload;
 
 use std::{io::Write, process::ExitCode};
 
+use anyhow::Context as _;
 use config::{Command, Verb};
+use data_plane::DataPlane;
 use mimalloc::MiMalloc;
+use tokio::runtime::Runtime;
 
 /// Less processor time than glibc's for buffers of 64 KB that come and go, each of which would be mapped anew.
 #[global_allocator]
@@ -52,8 +56,8 @@ fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("no other provider was installed before");
-    let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
-    match runtime.block_on(perform(command.verb)) {
+    let runtime = Runtime::new().expect("threads can be made");
+    match perform(command.verb, &runtime) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -62,19 +66,20 @@ fn main() -> ExitCode {
     }
 }
 
-async fn perform(verb: Verb) -> anyhow::Result<()> {
+fn perform(verb: Verb, runtime: &Runtime) -> anyhow::Result<()> {
     match verb {
         Verb::Run(run) => {
             log(&run.place.log);
-            assemble::run(*run).await
+            let data_plane = DataPlane::begin().context("threads cannot be made")?;
+            runtime.block_on(assemble::run(*run, data_plane.threads()))
         }
         Verb::Janitor(place) => {
             log(&place.log);
-            assemble::janitor(place).await
+            runtime.block_on(assemble::janitor(place))
         }
         Verb::Restore(restore) => {
             log(&restore.place.log);
-            assemble::restore(restore).await
+            runtime.block_on(assemble::restore(restore))
         }
         Verb::Version => {
             Ok(writeln!(std::io::stdout(), "fairlead-agent {}", env!("CARGO_PKG_VERSION"))?)
