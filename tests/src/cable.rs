@@ -1,4 +1,5 @@
-//! A pulled cable: packets of a host are dropped in silence, both ways; addresses and routes stay.
+//! A pulled cable: packets of a host are dropped in silence, both ways; addresses and routes stay. A long
+//! cable (`Wan`) is cut with it.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -8,6 +9,9 @@ use std::{
 use fairlead_lab::{Host, Lab};
 
 use crate::command::say;
+
+/// The host's own, and long ones.
+const CABLES: &str = r#"{ "eth0", "wan*" }"#;
 
 /// A host without a network, or with a bad one; dropping this mends it.
 #[derive(Debug)]
@@ -48,11 +52,11 @@ impl<'w> Cut<'w> {
             "table inet {table} {{
                 chain before {{
                     type filter hook prerouting priority -400
-                    iifname eth0 {} {lost} drop
+                    iifname {CABLES} {} {lost} drop
                 }}
                 chain after {{
                     type filter hook postrouting priority 400
-                    oifname eth0 {} {lost} drop
+                    oifname {CABLES} {} {lost} drop
                 }}
             }}",
             which("saddr"),

@@ -41,6 +41,8 @@ pub(super) enum How {
     Cut,
     /// Two of five packets are lost, so that what passes takes its time.
     Slowed,
+    /// What passes takes a sixth of a second longer in a direction.
+    Delayed,
 }
 
 pub(super) type Blow = fairlead_tests::Blow<Victim, How>;
@@ -58,7 +60,7 @@ pub(super) struct Plan {
 const FAULTS: &[((Victim, How), u64)] = &[
     ((Victim::Hub, How::Killed), 4),
     ((Victim::Hub, How::Held), 3),
-    ((Victim::Database, How::Held), 3),
+    ((Victim::Database, How::Held), 5),
     ((Victim::Replica(0), How::Killed), 2),
     ((Victim::Replica(1), How::Killed), 2),
     ((Victim::Replica(0), How::Held), 2),
@@ -69,8 +71,10 @@ const FAULTS: &[((Victim, How), u64)] = &[
     ((Victim::Supervisor, How::Held), 2),
     ((Victim::LaptopsWay, How::Cut), 4),
     ((Victim::LaptopsWay, How::Slowed), 3),
+    ((Victim::LaptopsWay, How::Delayed), 3),
     ((Victim::AgentsWay, How::Cut), 3),
     ((Victim::AgentsWay, How::Slowed), 2),
+    ((Victim::AgentsWay, How::Delayed), 3),
     ((Victim::NodesWay(0), How::Cut), 2),
     ((Victim::NodesWay(1), How::Cut), 2),
 ];

@@ -3,14 +3,20 @@
 
 use std::{
     thread::{self, sleep},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use fairlead_lab::Host;
-use fairlead_tests::{Agent, Cut, Held, Process, World};
+use fairlead_tests::{Agent, Cable, Cut, Held, Process, Wan, World};
 
 use super::plan::{Blow, How, Victim};
+
+const LONG_WAY: Cable = Cable {
+    bytes_per_s: 25e6,
+    delay: Duration::from_millis(160),
+    queue: Duration::from_millis(100),
+};
 
 /// Lets the blows fall, each at its moment, and returns when all are over and repaired.
 ///
@@ -40,6 +46,14 @@ fn strike(world: &World, blow: &Blow) -> anyhow::Result<()> {
             let cut = Cut::between(world.lab(), host, &others, lost)?;
             sleep(blow.lasts);
             cut.mend().expect("a way can be mended");
+            Ok(())
+        }
+        How::Delayed => {
+            let lay = |(near, far)| Wan::between(world.lab(), near, far, LONG_WAY);
+            let cables: anyhow::Result<Vec<_>> =
+                ends(blow.victim).and_then(|ends| ends.into_iter().map(lay).collect());
+            let _cables = cables.expect("a cable can be laid");
+            sleep(blow.lasts);
             Ok(())
         }
     }
@@ -117,4 +131,18 @@ fn way(victim: Victim) -> anyhow::Result<(Host, Vec<String>)> {
         | Victim::Daemon
         | Victim::Supervisor => anyhow::bail!("it is no way"),
     })
+}
+
+/// Returns the hosts between which a way is, as pairs.
+fn ends(victim: Victim) -> anyhow::Result<Vec<(Host, Host)>> {
+    match victim {
+        Victim::LaptopsWay => Ok(vec![(Host::Laptop, Host::Hub)]),
+        Victim::AgentsWay => Ok(Host::NODES.map(|node| (node, Host::Hub)).into()),
+        Victim::NodesWay(_)
+        | Victim::Hub
+        | Victim::Database
+        | Victim::Replica(_)
+        | Victim::Daemon
+        | Victim::Supervisor => anyhow::bail!("it is no way between two hosts"),
+    }
 }

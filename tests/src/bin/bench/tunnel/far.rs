@@ -1,14 +1,18 @@
 //! The same path over a long cable: 50 ms there and back, 200 Mbit/s, without loss and with 1 % of it.
 //!
 //! The laptop is alone at one end; hub, agent and service are at the other. *raw* is the application's own connection
-//! over the same cable, with the congestion control that the kernel does best with: BBR where it has it, for both.
+//! over the same cable, with the congestion control that the kernel does best with: BBR where it has it, for both. Many
+//! machines have none, or forbid it: what a small request waits for is measured once more with one that takes loss for
+//! congestion, for both.
 
-use anyhow::Context as _;
+use std::{thread::sleep, time::Duration};
+
+use anyhow::{Context as _, ensure};
 use fairlead_lab::{Host, Lab};
 use fairlead_tests::{
-    Figure,
+    Cable, Figure,
     Gate::{AtLeast, AtMost},
-    Line, say,
+    Line, Wan, say,
 };
 
 use super::{
@@ -17,11 +21,12 @@ use super::{
     path::{OURS, Path, RAW},
     round::{attempt, row},
     samples::{Row, Samples},
-    wan::Wan,
 };
 use crate::stage::tell;
 
 const NAME: &str = "bench-far";
+const CABLE: Cable =
+    Cable { bytes_per_s: 25e6, delay: Duration::from_millis(25), queue: Duration::from_millis(50) };
 const LOST_PER_MILLE: u64 = 10;
 const RTT_MS: f64 = 50.0;
 
@@ -33,13 +38,13 @@ const BULK: Time = Time { warm_ms: 4000, for_ms: 4000 };
 const ASKED_MS: u64 = 3_500;
 const ASKED_LOSSY_MS: u64 = 15_000;
 const ASK_WARM_MS: u64 = 1_500;
-const AROUND_ASKING_MS: u64 = 1_000;
+const AROUND_ASKING_MS: u64 = 2_000;
 const CONNECT: Time = Time { warm_ms: 0, for_ms: 1500 };
 
 /// What is measured over one kind of cable, and how much of raw must be left.
 struct Rows {
     lost_per_mille: u64,
-    bulks: [(Way, usize, Row, f64); 3],
+    bulks: &'static [(Way, usize, Row, f64)],
     asked_ms: u64,
     beside_p50: Row,
     beside_p99: Row,
@@ -48,7 +53,7 @@ struct Rows {
 
 const CLEAN: Rows = Rows {
     lost_per_mille: 0,
-    bulks: [
+    bulks: &[
         (Way::Down, 1, row("50 ms: download, 1 stream", "MB/s"), 0.95),
         (Way::Up, 1, row("50 ms: upload, 1 stream", "MB/s"), 0.95),
         (Way::Down, 8, row("50 ms: download, 8 streams", "MB/s"), 0.95),
@@ -61,7 +66,7 @@ const CLEAN: Rows = Rows {
 
 const LOSSY: Rows = Rows {
     lost_per_mille: LOST_PER_MILLE,
-    bulks: [
+    bulks: &[
         (Way::Down, 1, row("50 ms, 1 % loss: download, 1 stream", "MB/s"), 0.85),
         (Way::Up, 1, row("50 ms, 1 % loss: upload, 1 stream", "MB/s"), 0.85),
         (Way::Down, 8, row("50 ms, 1 % loss: download, 8 streams", "MB/s"), 0.90),
@@ -72,43 +77,73 @@ const LOSSY: Rows = Rows {
     new: row("50 ms, 1 % loss: new connection, p50", "ms"),
 };
 
+/// There is hardly any bulk then, with us or without.
+const LOSS_BASED: Rows = Rows {
+    lost_per_mille: LOST_PER_MILLE,
+    bulks: &[],
+    asked_ms: ASKED_LOSSY_MS,
+    beside_p50: row("50 ms, 1 % loss, Reno: 1 KB beside one download, p50", "ms"),
+    beside_p99: row("50 ms, 1 % loss, Reno: 1 KB beside one download, p99", "ms"),
+    new: row("50 ms, 1 % loss, Reno: new connection, p50", "ms"),
+};
+/// Every kernel has it.
+const TAKES_LOSS_FOR_CONGESTION: &str = "reno";
+
 pub(crate) fn bench(rounds: u32) -> anyhow::Result<Vec<Figure>> {
     let line = Line::up(NAME, Host::Hub)?;
-    let wan = Wan::between(line.world().lab(), Host::Laptop, Host::Hub)?;
+    let wan = Wan::between(line.world().lab(), Host::Laptop, Host::Hub, CABLE)?;
     let kinds = if prefer_bbr(line.world().lab())? { &[CLEAN, LOSSY][..] } else { &[CLEAN][..] };
     // What is open has measured another cable.
     line.begins_anew()?;
-    let paths = [Path::raw(&line)?, Path::ours(&line)?];
-    let (loads, mut samples) = (Loads::of(&line), Samples::default());
+    let mut samples = Samples::default();
+    over(&line, &wan, "50 ms", kinds, rounds, &mut samples)?;
+    wan.loses(0);
+    wan.imposes(line.world().lab(), TAKES_LOSS_FOR_CONGESTION)?;
+    line.begins_anew()?;
+    is_imposed(line.world().lab())?;
+    over(&line, &wan, "50 ms, Reno", &[LOSS_BASED], rounds, &mut samples)?;
+    wan.loses(0);
+    drop(wan);
+    line.down()?;
+    Ok(kinds.iter().chain([&LOSS_BASED]).flat_map(|rows| figures(&samples, rows)).collect())
+}
+
+fn over(
+    line: &Line,
+    wan: &Wan,
+    cable: &str,
+    kinds: &[Rows],
+    rounds: u32,
+    samples: &mut Samples,
+) -> anyhow::Result<()> {
+    let (loads, paths) = (Loads::of(line), [Path::raw(line)?, Path::ours(line)?]);
     for number in 1..=rounds {
         samples.begin_round();
         for rows in kinds {
             wan.loses(rows.lost_per_mille);
             for path in &paths {
                 let lost = rows.lost_per_mille / 10;
-                tell(&format!("50 ms, {lost} % loss, round {number} of {rounds}: {}", path.name));
-                measure(path, &loads, rows, &mut samples);
+                tell(&format!("{cable}, {lost} % loss, round {number} of {rounds}: {}", path.name));
+                measure(path, &loads, rows, samples);
             }
         }
     }
-    wan.loses(0);
-    drop(wan);
-    line.down()?;
-    Ok(kinds.iter().flat_map(|rows| figures(&samples, rows)).collect())
+    Ok(())
 }
 
 fn measure(path: &Path, loads: &Loads<'_>, rows: &Rows, samples: &mut Samples) {
     for (way, streams, row, _) in rows.bulks {
-        attempt(path, samples, row, |samples| {
-            let moved = loads.bulk(path.to, way, streams, BULK)?;
-            samples.note(path.name, row, moved.bytes_per_s / 1e6);
+        attempt(path, samples, *row, |samples| {
+            let moved = loads.bulk(path.to, *way, *streams, BULK)?;
+            samples.note(path.name, *row, moved.bytes_per_s / 1e6);
             Ok(())
         });
     }
     attempt(path, samples, rows.beside_p50, |samples| {
         // Ends when it is dropped.
-        let for_ms = ASK_WARM_MS + rows.asked_ms + AROUND_ASKING_MS;
+        let for_ms = AROUND_ASKING_MS + ASK_WARM_MS + rows.asked_ms + AROUND_ASKING_MS;
         let _download = loads.begin_bulk(path.to, Way::Down, 1, Time { warm_ms: 0, for_ms })?;
+        sleep(Duration::from_millis(AROUND_ASKING_MS));
         let asked = loads.ask(path.to, Time { warm_ms: ASK_WARM_MS, for_ms: rows.asked_ms })?;
         samples.note(path.name, rows.beside_p50, asked.p50_us / 1000.0);
         samples.note(path.name, rows.beside_p99, asked.p99_us / 1000.0);
@@ -161,4 +196,16 @@ fn prefer_bbr(lab: &Lab) -> anyhow::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// What was measured with another one would hold the same gates.
+fn is_imposed(lab: &Lab) -> anyhow::Result<()> {
+    for (host, other) in [(Host::Laptop, Host::Hub), (Host::Hub, Host::Laptop)] {
+        let mut ss = lab.exec(host, "ss");
+        ss.args(["-tinH", "dst", &other.address().to_string()]);
+        let shown = say(ss)?.ok()?.stdout;
+        let is_in_use = shown.contains(&format!(" {TAKES_LOSS_FOR_CONGESTION} "));
+        ensure!(is_in_use && !shown.contains(" bbr "), "{host}: {shown}");
+    }
+    Ok(())
 }

@@ -27,7 +27,6 @@ mod path;
 mod rivals;
 mod round;
 mod samples;
-mod wan;
 mod wss;
 
 use anyhow::Context as _;

@@ -2,26 +2,26 @@
 
 use std::time::{Duration, Instant};
 
-/// Of the cable, in one direction.
+/// What a cable does, in each direction.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Link {
-    pub(super) bytes_per_s: f64,
-    pub(super) delay: Duration,
+pub struct Cable {
+    pub bytes_per_s: f64,
+    pub delay: Duration,
     /// What waits for longer is dropped: the router's buffer is full.
-    pub(super) queue: Duration,
+    pub queue: Duration,
 }
 
 #[derive(Debug)]
 pub(super) struct Shaper {
-    link: Link,
+    cable: Cable,
     /// When the last frame that was let in will have left.
     free_at: Instant,
     dice: u64,
 }
 
 impl Shaper {
-    pub(super) fn new(link: Link, now: Instant, seed: u64) -> Self {
-        Self { link, free_at: now, dice: seed | 1 }
+    pub(super) fn new(cable: Cable, now: Instant, seed: u64) -> Self {
+        Self { cable, free_at: now, dice: seed | 1 }
     }
 
     /// Returns when a frame that comes now arrives at the other end; `None` when it never does.
@@ -35,12 +35,12 @@ impl Shaper {
             return None;
         }
         let begins = self.free_at.max(now);
-        if begins - now > self.link.queue {
+        if begins - now > self.cable.queue {
             return None;
         }
         let bytes = u32::try_from(bytes).map_or(f64::MAX, f64::from);
-        self.free_at = begins + Duration::from_secs_f64(bytes / self.link.bytes_per_s);
-        Some(self.free_at + self.link.delay)
+        self.free_at = begins + Duration::from_secs_f64(bytes / self.cable.bytes_per_s);
+        Some(self.free_at + self.cable.delay)
     }
 
     /// Returns a number below 1000: xorshift, the same row of them in every run.
@@ -56,7 +56,7 @@ impl Shaper {
 mod tests {
     use super::*;
 
-    const LINK: Link = Link {
+    const CABLE: Cable = Cable {
         bytes_per_s: 1e6,
         delay: Duration::from_millis(25),
         queue: Duration::from_millis(10),
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn frames_leave_one_after_the_other_and_all_take_the_same_time() {
         let now = Instant::now();
-        let mut shaper = Shaper::new(LINK, now, 1);
+        let mut shaper = Shaper::new(CABLE, now, 1);
         let first = shaper.arrival(now, 1000, 0).expect("arrives");
         let second = shaper.arrival(now, 1000, 0).expect("arrives");
         assert_eq!(first - now, Duration::from_millis(26));
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn what_finds_the_queue_full_is_lost_and_later_ones_are_not() {
         let now = Instant::now();
-        let mut shaper = Shaper::new(LINK, now, 1);
+        let mut shaper = Shaper::new(CABLE, now, 1);
         let taken = (0..100).filter(|_| shaper.arrival(now, 1000, 0).is_some()).count();
         assert_eq!(taken, 11);
         assert!(shaper.arrival(now + Duration::from_millis(5), 1000, 0).is_some());
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn one_in_a_hundred_is_lost() {
         let now = Instant::now();
-        let mut shaper = Shaper::new(Link { queue: Duration::from_secs(3600), ..LINK }, now, 7);
+        let mut shaper = Shaper::new(Cable { queue: Duration::from_secs(3600), ..CABLE }, now, 7);
         let lost = (0..100_000).filter(|_| shaper.arrival(now, 1, 10).is_none()).count();
         assert!((800..1200).contains(&lost), "{lost}");
     }
