@@ -88,6 +88,16 @@ async fn a_service_that_ends_first_still_hears_the_application() {
 }
 
 #[tokio::test]
+async fn an_end_is_counted_by_the_time_the_application_hears_it() {
+    let path = World::new().await.consume().await.path().await;
+    let Connection { mut app, mut service, .. } = path.connect().await;
+    service.shutdown().await.expect("half closed");
+    in_time(app.read_to_end(&mut Vec::new())).await.expect("ended");
+    let load = path.opener.handle().load();
+    assert_eq!((load.streams, load.half_closed), (1, 1), "the next connection looks at it");
+}
+
+#[tokio::test]
 async fn an_abort_of_the_application_is_an_abort_at_the_service() {
     let Connection { app, service, daemon } = connection().await;
     abort(app);
