@@ -55,8 +55,10 @@ impl Wan {
         };
         let (near_end, far_end) = (make(near)?, make(far)?);
         let ends = [near, far];
+        for host in ends {
+            ip(lab, host, &["link", "set", &device(number), "up"])?;
+        }
         for route in routes(ends, number) {
-            ip(lab, route.host, &["link", "set", &route.device, "up"])?;
             route.set(lab, &[])?;
         }
         let (lost_per_mille, ended) = (Arc::default(), Arc::default());
