@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use fairlead_tunnel::connect::Ways;
+use fairlead_tunnel::connect::{LinkWay, Ways};
 use kube::{Client, Config};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -166,6 +166,7 @@ impl Parts {
             wanted: wanted_tx,
             asked: asked_tx,
             ways,
+            way: LinkWay::default(),
             linked: linked_tx,
             stopping: stopping.clone(),
             leaving: leaving.clone(),

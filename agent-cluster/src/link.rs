@@ -5,11 +5,11 @@ mod conversation;
 
 use std::{future::pending, sync::Arc};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use fairlead_model::{SessionId, timers};
 use fairlead_tunnel::{
     Backoff,
-    connect::{Ways, dial_hub, is_decision, is_unknown},
+    connect::{LinkWay, Ways, is_decision, is_unknown},
 };
 use fairlead_wire::{
     challenge,
@@ -20,7 +20,7 @@ use fairlead_wire::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, timeout},
+    time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,7 @@ pub(crate) struct Link {
     pub(crate) asked: mpsc::Sender<Asked>,
     /// A link that begins anew may do so in another network.
     pub(crate) ways: Ways,
+    pub(crate) way: LinkWay,
     /// Whether a link stands.
     pub(crate) linked: watch::Sender<bool>,
     pub(crate) stopping: CancellationToken,
@@ -136,24 +137,29 @@ impl Link {
         }
     }
 
-    async fn open(&self) -> anyhow::Result<Open<Streaming<ClusterDown>>> {
-        let hub = dial_hub(&self.run.hub_url, &self.run.connector()?)
-            .await
-            .map_err(|e| anyhow!(advise(&e, &self.run)))?;
+    async fn open(&mut self) -> anyhow::Result<Open<Streaming<ClusterDown>>> {
+        let connector = self.run.connector()?;
+        let hub = self.way.dial(&self.run.hub_url, &connector).await;
+        let hub = hub.map_err(|error| anyhow!(advise(&error, &self.run)))?;
         let (up_tx, up_rx) = mpsc::channel(UP_QUEUE);
         let mut links = ClusterLinksClient::new(hub.channel());
-        let reply = timeout(timers::LINK_DEAD, links.open(ReceiverStream::new(up_rx))).await;
-        let reply = reply.context("the hub did not answer in time")?;
-        let mut down = reply.map_err(|status| refused(&status))?.into_inner();
-        let Down::Challenge(challenge) = hear(&mut down, soon()).await? else {
-            bail!("the hub began without a challenge")
+        let begun = async {
+            let reply = links.open(ReceiverStream::new(up_rx)).await;
+            let mut down = reply.map_err(|status| refused(&status))?.into_inner();
+            anyhow::Ok((hear(&mut down, soon()).await?, down))
         };
+        let (first, mut down) = self.way.first_word(begun).await??;
+        let Down::Challenge(challenge) = first else { bail!("the hub began without a challenge") };
         let hello = self.hello(&challenge.nonce, hub.host());
         up_tx.send(ClusterUp { message: Some(Up::Hello(hello)) }).await?;
         let Down::Welcome(welcome) = hear(&mut down, soon()).await? else {
             bail!("the hub did not welcome us")
         };
-        info!(hub_replica = welcome.hub_replica, "The hub knows this replica");
+        info!(
+            hub_replica = welcome.hub_replica,
+            over = self.way.name(),
+            "The hub knows this replica"
+        );
         Ok(Open::welcomed(down, up_tx))
     }
 
@@ -222,6 +228,7 @@ mod tests {
             wanted: watch::Sender::new(None),
             asked: mpsc::channel(1).0,
             ways: Ways::to_hub("https://hub.test", Connector::default()).expect("an address"),
+            way: LinkWay::default(),
             linked: watch::Sender::new(true),
             stopping: CancellationToken::new(),
             leaving: CancellationToken::new(),

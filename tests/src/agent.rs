@@ -23,6 +23,7 @@ use crate::{
 pub const NAMESPACE: &str = "fairlead-system";
 pub(crate) const RELEASE: &str = "fairlead";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/charts/agent-cluster");
+const DEPLOYMENT: &str = "deployment/fairlead-agent";
 const PROGRAM: &str = "fairlead-agent";
 const READY_WITHIN: Duration = Duration::from_secs(90);
 const COMPONENT: &str = "app.kubernetes.io/component";
@@ -87,6 +88,18 @@ impl<'w> Agent<'w> {
         fs::write(&file, namespace.to_string())?;
         say(self.lab.kubectl(["apply", "--filename", &file.display().to_string()]))?.ok()?;
         Ok(())
+    }
+
+    /// Has the release reach the hub through this proxy (none, when it is empty), and trust these authorities.
+    pub fn goes_through(&self, proxy: &str, authorities: &Path) -> anyhow::Result<()> {
+        let mut helm = self.helm()?;
+        helm.args(["upgrade", RELEASE, CHART, "--namespace", NAMESPACE, "--reuse-values"])
+            .args(["--set", &format!("proxy.https={proxy}")])
+            .arg("--set-file")
+            .arg(format!("hub.caCertificate={}", authorities.display()));
+        say(helm)?.ok()?;
+        self.kubectl(&["rollout", "status", DEPLOYMENT, "--timeout=90s"])?;
+        self.wait_ready()
     }
 
     /// Removes the release; the chart's hook restores what is intercepted.
@@ -186,9 +199,8 @@ impl<'w> Agent<'w> {
 
     /// Replaces both replicas in the orderly way and returns when the new ones are there.
     pub fn rolls_out(&self) -> anyhow::Result<()> {
-        let deployment = "deployment/fairlead-agent";
-        self.kubectl(&["rollout", "restart", deployment])?;
-        self.kubectl(&["rollout", "status", deployment, "--timeout=90s"])?;
+        self.kubectl(&["rollout", "restart", DEPLOYMENT])?;
+        self.kubectl(&["rollout", "status", DEPLOYMENT, "--timeout=90s"])?;
         Ok(())
     }
 

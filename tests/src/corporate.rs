@@ -3,17 +3,20 @@
 use std::{
     fs,
     net::{SocketAddrV4, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::anyhow;
 use fairlead_lab::{Host, Lab};
+use fairlead_tunnel::websocket::LINK_PATH;
 
 use crate::{command::say, hub, line::Tied, patience::within};
 
 const HTTP: u16 = 3128;
 const SOCKS: u16 = 1080;
+const OPENING: u16 = 8080;
+const OPENING_LOG: &str = "mitmdump.log";
 const TABLE: &str = "corporate";
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -21,7 +24,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Corporate<'w> {
     lab: &'w Lab,
-    _proxies: [Tied; 2],
+    _proxies: [Tied; 3],
 }
 
 impl<'w> Corporate<'w> {
@@ -35,8 +38,18 @@ impl<'w> Corporate<'w> {
         format!("socks5h://ada:s3cret@{}", at(SOCKS))
     }
 
+    /// It opens TLS, and what it shows instead is signed by an authority of its own.
+    pub fn opening_proxy() -> String {
+        format!("http://{}", at(OPENING))
+    }
+
+    /// Returns the certificate of that authority, which the proxy made when it ran first.
+    pub fn authority(folder: &Path) -> PathBuf {
+        folder.join("mitmproxy-ca-cert.pem")
+    }
+
     /// Starts the proxies, and closes every other way to the hub; what went that way is reset.
-    pub fn around(lab: &'w Lab, folder: &Path) -> anyhow::Result<Self> {
+    pub fn around(lab: &'w Lab, folder: &Path, hub_ca: &Path) -> anyhow::Result<Self> {
         let settings = folder.join("tinyproxy.conf");
         let [https, _] = hub::PORTS;
         let text = format!("Port {HTTP}\nTimeout 600\nBasicAuth ada s3cret\nConnectPort {https}\n");
@@ -45,25 +58,40 @@ impl<'w> Corporate<'w> {
         tinyproxy.arg("-d").arg("-c").arg(settings);
         let mut microsocks = lab.exec(Host::Hub, "microsocks");
         microsocks.args(["-p", &SOCKS.to_string(), "-u", "ada", "-P", "s3cret"]);
+        let mut mitmdump = lab.exec(Host::Hub, "mitmdump");
+        mitmdump.args(["--listen-port", &OPENING.to_string()]);
+        mitmdump.args(["--set", &format!("confdir={}", folder.display())]);
+        let upstream = format!("ssl_verify_upstream_trusted_ca={}", hub_ca.display());
+        mitmdump.args(["--set", &upstream]);
         let _proxies = [
             Tied::start(tinyproxy, folder.join("tinyproxy.log"))?,
             Tied::start(microsocks, folder.join("microsocks.log"))?,
+            Tied::start(mitmdump, folder.join(OPENING_LOG))?,
         ];
         let network = Self { lab, _proxies };
-        for port in [HTTP, SOCKS] {
+        for port in [HTTP, SOCKS, OPENING] {
             within(READY_WITHIN, "the proxy listens", || network.listens(port))?;
         }
         let mut nft = lab.exec(Host::Laptop, "nft");
         nft.arg(format!(
             "table inet {TABLE} {{ chain output {{
                 type filter hook output priority 0
-                ip daddr {} tcp dport != {{ {HTTP}, {SOCKS} }} reject with tcp reset
+                ip daddr {} tcp dport != {{ {HTTP}, {SOCKS}, {OPENING} }} reject with tcp reset
             }}
             }}",
             Host::Hub.address()
         ));
         say(nft)?.ok()?;
         Ok(network)
+    }
+
+    /// Returns how many links came through the opening proxy inside WebSockets: of the laptop, and of others.
+    pub fn links_seen_by_the_opening_proxy(&self, folder: &Path) -> anyhow::Result<(usize, usize)> {
+        let log = fs::read_to_string(folder.join(OPENING_LOG))?;
+        let links = log.lines().filter(|line| line.contains(LINK_PATH));
+        let laptop = format!("{}:", Host::Laptop.address());
+        let (laptop, others): (Vec<_>, Vec<_>) = links.partition(|line| line.starts_with(&laptop));
+        Ok((laptop.len(), others.len()))
     }
 
     fn listens(&self, port: u16) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! Somebody at the laptop: signs in, runs `fairlead`, opens connections, runs a process of their own.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -151,8 +151,12 @@ impl<'w> Person<'w> {
 
     /// Runs `fairlead login` and plays the browser that it asks for.
     pub fn signs_in(&self) -> anyhow::Result<()> {
-        let ca = self.world.hub_ca();
-        let ca = ca.to_str().context("the lab's paths are UTF-8")?;
+        self.signs_in_trusting(&self.world.hub_ca())
+    }
+
+    /// Does so with these certificates in place of the hub's own authority.
+    pub fn signs_in_trusting(&self, authorities: &Path) -> anyhow::Result<()> {
+        let ca = authorities.to_str().context("the lab's paths are UTF-8")?;
         let mut login = self
             .fairlead_command(&["login", hub::URL, "--ca-file", ca, "--no-browser"])
             .stdin(Stdio::null())

@@ -8,7 +8,9 @@ use std::{sync::Arc, time::Duration};
 use fairlead_model::timers::{LAPTOP_MOVED_ANSWER, LINK_DEAD, LINK_HEARTBEAT};
 use fairlead_tunnel::{
     Backoff,
-    connect::{Connector, HubError, HubTrust, TrustError, dial_hub, is_decision, is_unknown},
+    connect::{
+        Connector, HeldBack, HubError, HubTrust, LinkWay, TrustError, is_decision, is_unknown,
+    },
 };
 use fairlead_wire::{
     challenge,
@@ -105,6 +107,7 @@ pub(crate) fn begin(accounts: Accounts, moves: Moves) -> (LinkHandle, mpsc::Rece
         up_tx,
         account_changed: Arc::clone(&account_changed),
         backoff: Backoff::default(),
+        way: LinkWay::default(),
     };
     tokio::spawn(task.run(moves));
     (LinkHandle { state_rx, up_rx, account_changed }, said_rx)
@@ -117,6 +120,7 @@ struct LinkTask {
     up_tx: watch::Sender<Option<mpsc::Sender<LaptopUp>>>,
     account_changed: Arc<Notify>,
     backoff: Backoff,
+    way: LinkWay,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +131,8 @@ enum LinkLost {
     Trust(#[from] TrustError),
     #[error("{}", with_causes(_0))]
     Dial(#[from] HubError),
+    #[error("{0}")]
+    HeldBack(#[from] HeldBack),
     #[error("the hub refused the link: {}", _0.message())]
     Refused(tonic::Status),
     #[error(
@@ -163,7 +169,7 @@ impl LinkLost {
             }
             Self::Dial(error) => error.is_absence(),
             Self::Refused(status) => !is_decision(status.code()),
-            Self::Ended(_) | Self::Silent | Self::Moved => true,
+            Self::HeldBack(_) | Self::Ended(_) | Self::Silent | Self::Moved => true,
         }
     }
 }
@@ -240,18 +246,17 @@ impl LinkTask {
         let connector = Connector::new(account.proxies()?, trust);
         let hub = Hub::new(account)?;
         let device = hub.device().await?;
-        let channel = dial_hub(&address, &connector).await?;
+        let channel = self.way.dial(&address, &connector).await?;
         let (up_tx, up_rx) = mpsc::channel(QUEUE);
         let welcomed = async {
             let mut links = LaptopLinksClient::new(channel.channel());
-            let mut down = links
-                .open(ReceiverStream::new(up_rx))
-                .await
-                .map_err(LinkLost::Refused)?
-                .into_inner();
-            let Some(Down::Challenge(challenge)) =
-                next(&mut down).await.map_err(LinkLost::Refused)?
-            else {
+            let begun = async {
+                let mut down = links.open(ReceiverStream::new(up_rx)).await?.into_inner();
+                next(&mut down).await.map(|first| (down, first))
+            };
+            let begun = self.way.first_word(begun).await?;
+            let (mut down, first) = begun.map_err(LinkLost::Refused)?;
+            let Some(Down::Challenge(challenge)) = first else {
                 return Err(LinkLost::Strange("it does not begin with a challenge"));
             };
             let hello = hello(&device, &challenge.nonce, channel.host());
@@ -267,9 +272,10 @@ impl LinkTask {
             Ok(Err(LinkLost::Refused(status))) => return Err(refused(status, &hub).await),
             Ok(welcomed) => welcomed?,
         };
-        info!(replica = welcome.hub_replica, "Link to {address} is up");
+        info!(replica = welcome.hub_replica, "Link to {address} is up, over {}", self.way.name());
         let replica = welcome.hub_replica.clone();
-        self.state_tx.send_replace(Link::Connected { hub: address, replica });
+        let is_in_websocket = self.way.is_in_websocket();
+        self.state_tx.send_replace(Link::Connected { hub: address, replica, is_in_websocket });
         self.say(Said::Welcome(welcome)).await;
         self.up_tx.send_replace(Some(up_tx.clone()));
         self.backoff = Backoff::default();

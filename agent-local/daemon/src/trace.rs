@@ -96,7 +96,7 @@ async fn hub(keeper: &Keeper) -> Hop {
     let failed =
         |message, advice: &str| Hop::failed(at, FailureKind::HubUnreachable, message, advice);
     match (keeper.echoes.ask(LAPTOP_BEAT_ANSWER).await, keeper.link.state()) {
-        (Ok(took), Link::Connected { hub, replica }) => {
+        (Ok(took), Link::Connected { hub, replica, .. }) => {
             Hop::passed(at, Some(took), format!("{hub} (replica {replica}) answers over the link"))
         }
         (Ok(took), _) => Hop::passed(at, Some(took), "it answers over the link"),

@@ -183,8 +183,16 @@ impl Status {
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Link {
     SignedOut,
-    Connecting { hub: String, reason: String },
-    Connected { hub: String, replica: String },
+    Connecting {
+        hub: String,
+        reason: String,
+    },
+    Connected {
+        hub: String,
+        replica: String,
+        /// Where something on the way opens TLS, a link does not come through by itself.
+        is_in_websocket: bool,
+    },
 }
 
 /// How connections to services reach the daemon.
@@ -307,7 +315,11 @@ mod tests {
 
     #[test]
     fn what_is_proven_or_over_is_not_pending() {
-        let connected = Link::Connected { hub: "https://hub".to_owned(), replica: "0".to_owned() };
+        let connected = Link::Connected {
+            hub: "https://hub".to_owned(),
+            replica: "0".to_owned(),
+            is_in_websocket: false,
+        };
         let mut status = Status {
             version: String::new(),
             pid: 1,

@@ -32,9 +32,9 @@ async fn carry(
     mut request: Request,
 ) -> Response {
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return no_websocket();
+        return no_websocket("carriers");
     };
-    let Some(agreed) = agree(&request) else { return no_websocket() };
+    let Some(agreed) = agree(&request) else { return no_websocket("carriers") };
     let Some(stranger) = hub.relay.let_in() else {
         return Problem::unavailable("too many carriers are being made").into_response();
     };
@@ -47,8 +47,9 @@ async fn carry(
     agreed.map(|()| Body::empty())
 }
 
-fn no_websocket() -> Response {
+/// Says what comes in here.
+pub(super) fn no_websocket(what: &str) -> Response {
     let said = [(header::UPGRADE, "websocket")];
-    (StatusCode::UPGRADE_REQUIRED, said, "this is where carriers come in, as WebSockets\n")
-        .into_response()
+    let text = format!("this is where {what} come in, as WebSockets\n");
+    (StatusCode::UPGRADE_REQUIRED, said, text).into_response()
 }

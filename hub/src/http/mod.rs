@@ -14,6 +14,7 @@ mod guard;
 mod health;
 mod join_tokens;
 mod knocks;
+mod link;
 mod me;
 mod members;
 mod openapi;

@@ -17,8 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     assets, audit, carrier, deadline, description::Api, devices, events, groups, guard, health,
-    join_tokens, me, members, organization, policies, roles, service_accounts, services, sessions,
-    setup, teamspaces, version, visitor,
+    join_tokens, link, me, members, organization, policies, roles, service_accounts, services,
+    sessions, setup, teamspaces, version, visitor,
 };
 use crate::{Hub, links, login};
 
@@ -53,7 +53,7 @@ pub(super) fn api() -> (Router<Hub>, Document) {
 pub fn router(hub: &Hub) -> Router {
     let (described, _) = api();
     let trusted: visitor::Trusted = hub.config.trusted_proxies.clone().into();
-    let limiter = guard::Strangers::default();
+    let guard = middleware::from_fn_with_state(guard::Strangers::default(), guard::limit_strangers);
     let people = described
         .merge(login::routes())
         .fallback(assets::serve)
@@ -65,7 +65,7 @@ pub fn router(hub: &Hub) -> Router {
         .layer(TraceLayer::new_for_http())
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(middleware::from_fn_with_state(trusted, visitor::recognize))
-        .layer(middleware::from_fn_with_state(limiter, guard::limit_strangers))
+        .layer(guard.clone())
         .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(always(header::REFERRER_POLICY, "no-referrer"))
         .layer(always(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
@@ -78,7 +78,10 @@ pub fn router(hub: &Hub) -> Router {
             "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
         ));
     // Links and carriers live as long as they live: they know no timeout and no limit of ours on bodies.
-    links::routes(hub).merge(carrier::routes(hub)).merge(people).layer(layers)
+    let links = links::routes(hub);
+    let inside = links.clone().layer(guard.clone()).layer(TraceLayer::new_for_http());
+    let links = links.merge(link::routes(hub, inside));
+    links.merge(carrier::routes(hub)).merge(people).layer(layers)
 }
 
 /// Says whether browsers shall insist on HTTPS for this host. Not for one that other programs of a developer use too.

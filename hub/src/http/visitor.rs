@@ -19,7 +19,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The address of whoever asks, as far as it can be believed.
 #[derive(Clone, Copy, Debug)]
-struct Visitor(IpAddr);
+pub(super) struct Visitor(IpAddr);
 
 /// Networks of proxies that are believed.
 pub(super) type Trusted = Arc<[IpNet]>;

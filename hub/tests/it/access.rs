@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
 
-use fairlead_tunnel::websocket::WebSocket;
+use fairlead_tunnel::websocket::{CARRIER_PATH, WebSocket};
 use fairlead_wire::{
     authority::DeviceRequest,
     challenge,
@@ -268,7 +268,8 @@ impl Stage {
     /// Whoever they are: at the door for carriers only the ticket counts.
     async fn shows_a_guessed_ticket(&self) -> &'static str {
         let tcp = TcpStream::connect(self.world.address).await.expect("it listens");
-        let socket = WebSocket::dial(Box::new(tcp), HOST, self.world.address.port()).await;
+        let socket =
+            WebSocket::dial(Box::new(tcp), HOST, self.world.address.port(), CARRIER_PATH).await;
         let mut socket = socket.expect("anybody may knock");
         let preface = Preface { side: Side::Laptop, ticket: Ticket::draw() };
         socket.write_all(&preface.encode()).await.expect("taken");

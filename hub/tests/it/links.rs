@@ -4,14 +4,15 @@ use fairlead_model::SessionId;
 use fairlead_tunnel::{
     connect::{self, Connector},
     connection::Connection,
-    websocket::WebSocket,
+    websocket::{CARRIER_PATH, LINK_PATH, WebSocket},
 };
 use fairlead_wire::{
     challenge,
     key::Key,
     link::v1::{
-        CarrierOffer, EnrolRequest, FurtherCarrier, Hello, Phase, SessionKind, cluster_up,
-        laptop_down, laptop_links_client::LaptopLinksClient, laptop_up,
+        CarrierOffer, EnrolRequest, FurtherCarrier, Hello, Phase, SessionKind,
+        cluster_links_client::ClusterLinksClient, cluster_up, laptop_down,
+        laptop_links_client::LaptopLinksClient, laptop_up,
     },
     preface::{Answer, Preface, Side},
     ticket::Ticket,
@@ -24,7 +25,7 @@ use tokio::{
 use tonic::Code;
 
 use crate::{
-    peers::{AgentLink, Cluster, LaptopLink, channel, enrol, observed},
+    peers::{AgentLink, Cluster, LaptopLink, channel, channel_in_a_websocket, enrol, observed},
     world::{HOST, PATIENCE, World, eventually},
 };
 
@@ -415,7 +416,7 @@ async fn a_carrier_comes_over_the_hubs_own_port_and_is_cut_there_too() {
 
 async fn over_the_hub(world: &World, ticket: Ticket, side: Side) -> WebSocket {
     let tcp = TcpStream::connect(world.address).await.expect("listening");
-    let socket = WebSocket::dial(Box::new(tcp), HOST, world.address.port()).await;
+    let socket = WebSocket::dial(Box::new(tcp), HOST, world.address.port(), CARRIER_PATH).await;
     let mut socket = socket.expect("opened");
     socket.write_all(&Preface { side, ticket }.encode()).await.expect("taken");
     loop {
@@ -430,11 +431,43 @@ async fn over_the_hub(world: &World, ticket: Ticket, side: Side) -> WebSocket {
 }
 
 #[tokio::test]
-async fn whoever_asks_for_no_websocket_is_told_so_where_carriers_come_in() {
+async fn whoever_asks_for_no_websocket_is_told_so_where_carriers_and_links_come_in() {
     let world = World::new().await;
-    let answer = reqwest::get(world.url("/carrier/v1")).await.expect("it answers");
-    assert_eq!(answer.status(), 426);
-    assert_eq!(answer.headers()["upgrade"], "websocket");
+    for path in ["/carrier/v1", "/link/v1"] {
+        let answer = reqwest::get(world.url(path)).await.expect("it answers");
+        assert_eq!(answer.status(), 426, "{path}");
+        assert_eq!(answer.headers()["upgrade"], "websocket");
+    }
+}
+
+#[tokio::test]
+async fn a_link_inside_a_websocket_is_as_any_other() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
+    let channel = channel_in_a_websocket(&world).await;
+    let mut laptop = olga.laptop.connect_over(channel, &world).await.expect("welcomed");
+    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
+    let session = begun["session"]["id"].as_str().expect("an id");
+    laptop.asks_for_a_carrier(session, 7).await;
+    assert_eq!(laptop.carrier().await.expect("offered").request_id, 7);
+    staging.agent.carrier().await;
+    let stranger = Cluster::new(&world, "uid-of-nobody");
+    let request = stranger.request(&world, "flj_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    let mut links = ClusterLinksClient::new(channel_in_a_websocket(&world).await);
+    let refused = links.enrol(request).await.expect_err("a token that nobody made");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+/// Nobody needs one who does not say what for.
+#[tokio::test]
+async fn a_websocket_in_which_nobody_opens_a_link_is_closed() {
+    let world = World::new().await;
+    let tcp = TcpStream::connect(world.address).await.expect("listening");
+    let socket = WebSocket::dial(Box::new(tcp), HOST, world.address.port(), LINK_PATH).await;
+    let mut heard = Vec::new();
+    let ended = time::timeout(PATIENCE, socket.expect("opened").read_to_end(&mut heard)).await;
+    drop(ended.expect("closed in time"));
 }
 
 #[tokio::test]

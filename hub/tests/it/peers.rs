@@ -1,6 +1,7 @@
 //! The other ends of links: an agent and a laptop with real keys and certificates, that do only what a test says.
 
 use fairlead_model::TeamspaceId;
+use fairlead_tunnel::websocket::{LINK_PATH, WebSocket};
 use fairlead_wire::{
     authority::TeamspaceAuthority,
     challenge, enrolment,
@@ -13,9 +14,10 @@ use fairlead_wire::{
         laptop_links_client::LaptopLinksClient, laptop_up,
     },
 };
+use hyper_util::rt::TokioIo;
 use rustls_pki_types::CertificateDer;
 use serde_json::json;
-use tokio::{sync::mpsc, time};
+use tokio::{net::TcpStream, sync::mpsc, time};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
@@ -27,6 +29,19 @@ use crate::{
 pub(crate) async fn channel(world: &World) -> Channel {
     let endpoint = Channel::from_shared(world.url("")).expect("a URL");
     endpoint.connect().await.expect("the hub listens")
+}
+
+/// Connects as where something on the way opens TLS: inside a WebSocket.
+pub(crate) async fn channel_in_a_websocket(world: &World) -> Channel {
+    let tcp = TcpStream::connect(world.address).await.expect("listening");
+    let socket = WebSocket::dial(Box::new(tcp), HOST, world.address.port(), LINK_PATH).await;
+    let mut only_one = Some(TokioIo::new(socket.expect("opened")));
+    let taken = tower::service_fn(move |_| {
+        let socket = only_one.take().ok_or(std::io::ErrorKind::NotConnected);
+        std::future::ready(socket.map_err(std::io::Error::from))
+    });
+    let endpoint = Channel::from_shared(world.url("")).expect("a URL");
+    endpoint.connect_with_connector(taken).await.expect("the hub speaks HTTP/2 inside")
 }
 
 /// A cluster: its teamspace key, and the key of its one replica.
@@ -225,7 +240,15 @@ pub(crate) struct LaptopLink {
 impl Laptop {
     /// Connects and waits to be welcomed.
     pub(crate) async fn connect(&self, world: &World) -> Result<LaptopLink, Status> {
-        let mut link = LaptopLink::open(world).await?;
+        self.connect_over(channel(world).await, world).await
+    }
+
+    pub(crate) async fn connect_over(
+        &self,
+        channel: Channel,
+        world: &World,
+    ) -> Result<LaptopLink, Status> {
+        let mut link = LaptopLink::open_over(channel).await?;
         let laptop_down::Message::Challenge(challenge) = link.next().await? else {
             panic!("a link begins with a challenge")
         };
@@ -249,9 +272,13 @@ impl Laptop {
 
 impl LaptopLink {
     pub(crate) async fn open(world: &World) -> Result<Self, Status> {
+        Self::open_over(channel(world).await).await
+    }
+
+    async fn open_over(channel: Channel) -> Result<Self, Status> {
         let (up_tx, up_rx) = mpsc::channel(16);
         let up = ReceiverStream::new(up_rx);
-        let down = LaptopLinksClient::new(channel(world).await).open(up).await?.into_inner();
+        let down = LaptopLinksClient::new(channel).open(up).await?.into_inner();
         Ok(Self { up_tx, down, live_sessions: Vec::new() })
     }
 

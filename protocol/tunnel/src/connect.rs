@@ -1,11 +1,13 @@
 //! Dialling out: to the relay for a carrier, to the hub for a link; directly, or through the proxy that the settings name
-//! for that host. Which of its two doors the relay is dialled at is [`Ways`]' business.
+//! for that host. Which of its two doors the relay is dialled at is [`Ways`]' business, by
+//! which way a link goes [`LinkWay`]'s.
 //!
 //! Errors tell apart what a person must do something different about: nobody answers there, the proxy does not let us
 //! through, the certificate is not trusted, it is made out to another name, a clock is wrong.
 
 mod http_proxy;
 mod hub;
+mod link;
 mod proxy;
 mod relay;
 mod socks;
@@ -20,7 +22,8 @@ use tokio::{
 };
 
 pub use fairlead_trust::{HubTrust, TrustError, why_not_trusted};
-pub use hub::{HubChannel, HubError, dial_hub, is_decision, is_unknown};
+pub use hub::{HubChannel, HubError, is_decision, is_unknown};
+pub use link::{HeldBack, LinkWay, dial_hub};
 pub use proxy::ProxyError;
 pub use relay::{NoWay, RelayError, dial_relay};
 pub use ways::{Half, WayClosed, Ways};

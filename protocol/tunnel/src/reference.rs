@@ -27,7 +27,7 @@ use crate::{
     load::BULK_BYTES,
     pool::{CARRIERS_MAX, FURTHER_QUIET},
     tls::ALPN,
-    websocket::{CARRIER_PATH, MESSAGE_MAX_BYTES},
+    websocket::{CARRIER_PATH, LINK_PATH, MESSAGE_MAX_BYTES},
 };
 
 /// As one line: where it breaks is no part of what it says.
@@ -66,6 +66,7 @@ fn it_says_what_the_relay_reads_and_answers() {
     let (paired, refused) = (Answer::Paired.code(), Answer::Refused.code());
     says(&format!("`{}` at once when the ticket is good", Answer::Waiting.code()));
     says(&format!("`GET {CARRIER_PATH}`"));
+    says(&format!("`GET {LINK_PATH}`"));
     says(&format!("at most {} KiB", MESSAGE_MAX_BYTES >> 10));
     says(&format!("answer is `{paired}` when both halves are there, and `{refused}` when"));
 }

@@ -1,5 +1,5 @@
-//! A half of a carrier inside a WebSocket, for networks through which only HTTPS gets: the same bytes as on the relay's own
-//! port, in binary messages whose borders mean nothing.
+//! A half of a carrier, or a link, inside a WebSocket, for networks through which only HTTPS gets: the same bytes as on a
+//! connection of its own, in binary messages whose borders mean nothing.
 
 use std::{
     io,
@@ -30,6 +30,8 @@ use crate::connection::Connection;
 
 /// Where the hub takes in halves of carriers.
 pub const CARRIER_PATH: &str = "/carrier/v1";
+/// Where it takes in links.
+pub const LINK_PATH: &str = "/link/v1";
 /// No message is longer, in either direction. It is what a carrier writes at once, and what the relay reads at once.
 pub const MESSAGE_MAX_BYTES: usize = 64 << 10;
 /// Kept for as long as the WebSocket lives, so it bounds what an idle one costs. TLS hands over 16 KB at a time.
@@ -62,12 +64,17 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// Asks the hub at the other end of `io` for a WebSocket.
-    pub async fn dial(io: Connection, host: &str, port: u16) -> Result<Self, NoWebSocket> {
+    /// Asks the hub at the other end of `io` for a WebSocket at this path.
+    pub async fn dial(
+        io: Connection,
+        host: &str,
+        port: u16,
+        path: &str,
+    ) -> Result<Self, NoWebSocket> {
         let place = host_and_port(host, port);
         // As browsers say it: what stands before the hub may go by the name alone.
         let authority = if port == HTTPS { place.trim_end_matches(":443") } else { &place };
-        let uri: http::Uri = format!("wss://{authority}{CARRIER_PATH}")
+        let uri: http::Uri = format!("wss://{authority}{path}")
             .parse()
             .map_err(|error| NoWebSocket::Broken(io::Error::other(error)))?;
         let opened = timeout(HANDSHAKE, client_async_with_config(uri, io, Some(config()))).await;
@@ -165,7 +172,7 @@ where
                 return Poll::Ready(Ok(Some(bytes)));
             }
             Some(Ok(Message::Text(_) | Message::Frame(_))) => {
-                let error = io::Error::new(io::ErrorKind::InvalidData, "a carrier has no text");
+                let error = io::Error::new(io::ErrorKind::InvalidData, "nobody says text here");
                 return Poll::Ready(Err(error));
             }
             // The other end may keep the connection for a while.
@@ -241,7 +248,7 @@ mod tests {
     async fn pair() -> (WebSocket, WebSocketStream<tokio::io::DuplexStream>) {
         let (near, far) = duplex(MESSAGE_MAX_BYTES);
         let (near, far) = tokio::join!(
-            WebSocket::dial(Box::new(near), "hub.example.com", 443),
+            WebSocket::dial(Box::new(near), "hub.example.com", 443, CARRIER_PATH),
             accept_async(far)
         );
         (near.expect("open"), far.expect("open"))
@@ -318,7 +325,7 @@ mod tests {
                 .await
                 .expect("taken");
         });
-        let refused = WebSocket::dial(Box::new(near), "hub.example.com", 443).await;
+        let refused = WebSocket::dial(Box::new(near), "hub.example.com", 443, CARRIER_PATH).await;
         assert!(matches!(refused, Err(NoWebSocket::Status(502))), "{refused:?}");
     }
 }

@@ -1,14 +1,29 @@
 //! Dialling a hub: whatever is wrong is told apart, because a person has to do something different about each.
 
 #[path = "made/mod.rs"]
-#[expect(dead_code, reason = "what is made is for other tests, too")]
 mod made;
 
-use std::{io::Write as _, net::SocketAddr, time::Duration};
+use std::{
+    future::{pending, ready},
+    io::Write as _,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use fairlead_tunnel::connect::{Connector, HubError, HubTrust, dial_hub, why_not_trusted};
-use made::{authority, certificate_for, hub, listener, speaking, trust_in};
+use fairlead_tunnel::{
+    connect::{Connector, HubError, HubTrust, LinkWay, dial_hub, why_not_trusted},
+    connection::Connection,
+};
+use made::{
+    Authority, authority, certificate_for, hub, listener, server_config, speaking, trust_in,
+    websocket_on,
+};
 use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 async fn dial(host: &str, address: SocketAddr, trust: &HubTrust) -> Result<String, HubError> {
     let address = format!("https://{host}:{}", address.port());
@@ -89,6 +104,64 @@ async fn who_does_not_speak_http_2_is_told_apart() {
         let refused = dial("localhost", hub, &trust_in(&authority)).await;
         assert!(matches!(refused, Err(HubError::NoHttp2 { .. })), "{refused:?}");
     }
+}
+
+/// A hub behind something that opens TLS, speaks these protocols, and lets nothing that is streamed through but WebSockets.
+/// Counts those.
+async fn opened_on_the_way(
+    protocols: &[&[u8]],
+    authority: &Authority,
+) -> (String, Arc<AtomicUsize>) {
+    let config = server_config(protocols, authority, certificate_for("localhost"));
+    let (listener, acceptor) = (listener().await, TlsAcceptor::from(Arc::new(config)));
+    let address = format!("https://localhost:{}", listener.local_addr().expect("bound").port());
+    let websockets = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&websockets);
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
+            tokio::spawn(async move {
+                let Ok(tls) = acceptor.accept(tcp).await else { return };
+                let io: Connection = if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    Box::new(tls)
+                } else {
+                    let Ok(socket) = websocket_on(Box::new(tls)).await else { return };
+                    count.fetch_add(1, Ordering::Relaxed);
+                    Box::new(socket)
+                };
+                let Ok(mut http) = h2::server::handshake(io).await else { return };
+                while let Some(Ok(_)) = http.accept().await {}
+            });
+        }
+    });
+    (address, websockets)
+}
+
+#[tokio::test]
+async fn where_http_2_is_not_spoken_a_link_goes_inside_a_websocket() {
+    let authority = authority();
+    let (hub, websockets) = opened_on_the_way(&[b"http/1.1"], &authority).await;
+    let (mut way, connector) = (LinkWay::default(), Connector::direct(trust_in(&authority)));
+    way.dial(&hub, &connector).await.expect("it goes inside");
+    dial_hub(&hub, &connector).await.expect("whoever has one thing to say finds it, too");
+    assert_eq!((way.name(), websockets.load(Ordering::Relaxed)), ("a WebSocket", 2));
+}
+
+#[tokio::test]
+async fn where_nothing_is_heard_the_next_link_goes_the_other_way_until_that_fails() {
+    let authority = authority();
+    let (hub, websockets) = opened_on_the_way(&[b"h2", b"http/1.1"], &authority).await;
+    let (mut way, connector) = (LinkWay::default(), Connector::direct(trust_in(&authority)));
+    way.dial(&hub, &connector).await.expect("HTTP/2 is spoken");
+    let silent = way.first_word(pending::<()>()).await.expect_err("nothing is heard").to_string();
+    assert!(silent.contains("over HTTP/2 for 3 s"), "{silent}");
+    way.dial(&hub, &connector).await.expect("it goes inside");
+    assert_eq!(way.first_word(ready(7)).await.expect("heard"), 7);
+    way.dial(&hub, &connector).await.expect("and stays there");
+    assert_eq!(websockets.load(Ordering::Relaxed), 2);
+    let nowhere = listener().await.local_addr().expect("bound");
+    let lost = way.dial(&format!("https://localhost:{}", nowhere.port()), &connector).await;
+    assert!(lost.is_err_and(|error| error.is_absence()) && way.name() == "HTTP/2");
 }
 
 #[test]

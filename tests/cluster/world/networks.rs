@@ -1,6 +1,6 @@
-//! Laptops in networks that let nobody out but through a proxy: real ones, tinyproxy and microsocks.
+//! Laptops, and cluster agents, in networks that let nobody out but through a proxy: real ones, tinyproxy, microsocks and mitmproxy.
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use fairlead_tests::{Corporate, Person, Story, World, say, within};
@@ -14,6 +14,10 @@ pub(crate) fn stories() -> Vec<Story> {
     vec![
         Story::new("a laptop carried behind a proxy is told of it and goes on", is_carried_behind),
         Story::new("behind a SOCKS proxy everything is as it is elsewhere", begins_behind),
+        Story::new(
+            "a proxy that opens TLS is passed through by laptop and agents",
+            is_opened_at_both_ends,
+        ),
     ]
 }
 
@@ -32,7 +36,7 @@ fn is_carried_behind(world: &World) -> anyhow::Result<()> {
         ada.asks("http://catalog.shop")?;
         goes(ada, "raw")?;
 
-        let corporate = Corporate::around(world.lab(), world.folder())?;
+        let corporate = Corporate::around(world.lab(), world.folder(), &world.hub_ca())?;
         starts_with(ada, &Corporate::http_proxy())?;
         goes(ada, "wss through proxy 172.30.0.2:3128").context("behind the proxy")?;
         works(ada)?;
@@ -52,7 +56,7 @@ fn begins_behind(world: &World) -> anyhow::Result<()> {
     let ada = world.ada();
     ada.gets_ready()?;
     ada.fairlead(&["stop"])?.ok()?;
-    let corporate = Corporate::around(world.lab(), world.folder())?;
+    let corporate = Corporate::around(world.lab(), world.folder(), &world.hub_ca())?;
     starts_with(&ada, &Corporate::socks_proxy())?;
     ada.fairlead(&["consume", "shop/*"])?.ok()?;
     goes(&ada, "raw through proxy 172.30.0.2:1080")?;
@@ -62,6 +66,44 @@ fn begins_behind(world: &World) -> anyhow::Result<()> {
     ada.fairlead(&["start"])?.ok()?;
     ada.fairlead(&["stop"])?.ok()?;
     Ok(())
+}
+
+/// It holds back what is streamed until it ends, as such proxies do.
+fn is_opened_at_both_ends(world: &World) -> anyhow::Result<()> {
+    let (ada, agent) = (world.ada(), world.agent());
+    ada.gets_ready()?;
+    let trusted = trusts_the_opening_proxy(world)?;
+    ada.signs_in_trusting(&trusted)?;
+    while_intercepting(world, |scene| {
+        let ada = &scene.ada;
+        ada.fairlead(&["consume", "shop/*"])?.ok()?;
+        let corporate = Corporate::around(world.lab(), world.folder(), &world.hub_ca())?;
+        starts_with(ada, &Corporate::opening_proxy())?;
+        agent.goes_through(&Corporate::opening_proxy(), &trusted)?;
+        goes(ada, "wss through proxy 172.30.0.2:8080")?;
+        works(ada)?;
+        scene.intercept_goes_on()?;
+        let status = ada.fairlead(&["status"])?.ok()?;
+        ensure!(status.stdout.contains(", inside a WebSocket)"), "{status}");
+        let (laptop, agents) = corporate.links_seen_by_the_opening_proxy(world.folder())?;
+        ensure!(laptop > 0 && agents >= 2, "{laptop} links of the laptop and {agents} of agents");
+
+        agent.goes_through("", &world.hub_ca())?;
+        drop(corporate);
+        ada.fairlead(&["start"])?.ok()?;
+        works(ada).context("at home again")?;
+        scene.intercept_goes_on()
+    })?;
+    ada.signs_in()
+}
+
+/// Returns a file with two authorities: the hub's, and that of the proxy, which makes it when it runs for the first time.
+fn trusts_the_opening_proxy(world: &World) -> anyhow::Result<PathBuf> {
+    drop(Corporate::around(world.lab(), world.folder(), &world.hub_ca())?);
+    let both = world.folder().join("hub-and-proxy.pem");
+    let hub = fs::read_to_string(world.hub_ca())?;
+    fs::write(&both, hub + &fs::read_to_string(Corporate::authority(world.folder()))?)?;
+    Ok(both)
 }
 
 /// Waits until every carrier of this laptop goes that way.

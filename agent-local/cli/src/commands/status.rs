@@ -60,8 +60,9 @@ fn link(link: &Link, user: &str) -> String {
     match link {
         Link::SignedOut => "not signed in".to_owned(),
         Link::Connecting { hub, reason } => format!("{hub}: connecting ({reason})"),
-        Link::Connected { hub, replica } => {
-            format!("{hub}: connected as {user} (replica {replica})")
+        Link::Connected { hub, replica, is_in_websocket } => {
+            let inside = if *is_in_websocket { ", inside a WebSocket" } else { "" };
+            format!("{hub}: connected as {user} (replica {replica}{inside})")
         }
     }
 }

@@ -5,7 +5,7 @@ use fairlead_tunnel::{
     Ending,
     abortable::Abortable,
     connection::Connection as Wire,
-    websocket::{WebSocket, agree},
+    websocket::{CARRIER_PATH, WebSocket, agree},
 };
 use fairlead_wire::{
     preface::{Answer, Preface, Side},
@@ -58,7 +58,7 @@ async fn upgraded(mut io: Wire) -> std::io::Result<Wire> {
 
 async fn knock(port: std::net::SocketAddr) -> WebSocket {
     let tcp = TcpStream::connect(port).await.expect("listening");
-    WebSocket::dial(Box::new(tcp), "localhost", 80).await.expect("opened")
+    WebSocket::dial(Box::new(tcp), "localhost", 80, CARRIER_PATH).await.expect("opened")
 }
 
 /// Shows a ticket over a WebSocket and returns what the relay says to it last.

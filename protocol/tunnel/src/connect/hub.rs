@@ -9,13 +9,20 @@ use fairlead_model::{
 use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
 use rustls_pki_types::ServerName;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Mutex,
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
 use super::{Connector, DialError, ProxyError, TrustError, timed_out, why_not_trusted};
-use crate::connection::Connection;
+use crate::{
+    connection::Connection,
+    websocket::{LINK_PATH, NoWebSocket, WebSocket},
+};
 
 const ALPN: &[u8] = b"h2";
 
@@ -43,10 +50,12 @@ pub enum HubError {
     #[error("what answers at {host} does not speak TLS as a hub does")]
     NotAHub { host: String, source: io::Error },
     #[error(
-        "{host} does not speak HTTP/2 with this machine: whatever opens TLS on the way must let it pass, or leave {host} \
-         alone"
+        "{host} speaks neither HTTP/2 nor WebSockets with this machine: whatever opens TLS on the way must let one of them \
+         pass, or leave {host} alone"
     )]
     NoHttp2 { host: String },
+    #[error("{host} cannot be reached inside a WebSocket")]
+    NoWebSocket { host: String, source: NoWebSocket },
     #[error(transparent)]
     Trust(#[from] TrustError),
 }
@@ -55,7 +64,13 @@ impl HubError {
     /// Says whether nobody was there to answer, as while a hub restarts. A refusal is an answer.
     #[must_use]
     pub const fn is_absence(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Proxy(_) | Self::NotAHub { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Proxy(_)
+                | Self::NotAHub { .. }
+                | Self::NoWebSocket { .. }
+        )
     }
 }
 
@@ -107,14 +122,32 @@ impl HubChannel {
     }
 }
 
-/// Connects to the hub at `https://host[:port]`, for a link.
-pub async fn dial_hub(address: &str, connector: &Connector) -> Result<HubChannel, HubError> {
+/// Connects to the hub at `https://host[:port]` by HTTP/2.
+pub(super) async fn over_http2(
+    address: &str,
+    connector: &Connector,
+) -> Result<HubChannel, HubError> {
     let (host, port) = hub_at(address)?;
     let (tls, _) = secure(&host, port, ALPN, connector).await?;
     if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
         return Err(HubError::NoHttp2 { host });
     }
     let channel = speak_grpc(&host, port, tls)
+        .await
+        .map_err(|source| HubError::NotAHub { host: host.clone(), source })?;
+    Ok(HubChannel { channel, host })
+}
+
+/// Connects to the hub at `https://host[:port]` by a WebSocket, and speaks HTTP/2 inside.
+pub(super) async fn in_websocket(
+    address: &str,
+    connector: &Connector,
+) -> Result<HubChannel, HubError> {
+    let (host, port) = hub_at(address)?;
+    let (tls, _) = secure(&host, port, b"http/1.1", connector).await?;
+    let socket = WebSocket::dial(Box::new(tls), &host, port, LINK_PATH).await;
+    let socket = socket.map_err(|source| HubError::NoWebSocket { host: host.clone(), source })?;
+    let channel = speak_grpc(&host, port, socket)
         .await
         .map_err(|source| HubError::NotAHub { host: host.clone(), source })?;
     Ok(HubChannel { channel, host })
@@ -184,13 +217,16 @@ fn speaks_another_protocol(error: &io::Error) -> bool {
     matches!(tls, Some(Error::AlertReceived(NoApplicationProtocol)))
 }
 
-async fn speak_grpc(host: &str, port: u16, tls: TlsStream<Connection>) -> io::Result<Channel> {
+async fn speak_grpc<C>(host: &str, port: u16, connection: C) -> io::Result<Channel>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let endpoint = Endpoint::from_shared(format!("https://{}", host_and_port(host, port)))
         .map_err(io::Error::other)?
         .http2_keep_alive_interval(LINK_HEARTBEAT)
         .keep_alive_timeout(LINK_DEAD.saturating_sub(LINK_HEARTBEAT))
         .keep_alive_while_idle(true);
-    let only_one = Arc::new(Mutex::new(Some(TokioIo::new(tls))));
+    let only_one = Arc::new(Mutex::new(Some(TokioIo::new(connection))));
     let connector = tower::service_fn(move |_| {
         let only_one = Arc::clone(&only_one);
         async move {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     connection::Connection,
-    websocket::{NoWebSocket, WebSocket},
+    websocket::{CARRIER_PATH, NoWebSocket, WebSocket},
 };
 
 /// So much sooner the port is tried. It needs one round trip, or two through a proxy, the WebSocket at least three; a
@@ -205,7 +205,7 @@ impl Ways {
 
     async fn reach_hub(&self) -> Result<Reached, WayClosed> {
         let (tls, proxy) = secure(&self.host, self.port, b"http/1.1", &self.connector).await?;
-        let socket = WebSocket::dial(Box::new(tls), &self.host, self.port).await?;
+        let socket = WebSocket::dial(Box::new(tls), &self.host, self.port, CARRIER_PATH).await?;
         let path = CarrierPath { transport: Transport::Wss, proxy };
         Ok(Reached { io: Box::new(socket), path })
     }

@@ -1,0 +1,100 @@
+//! Links that come inside a WebSocket: for networks in which something opens TLS on the way and speaks no HTTP/2, or keeps
+//! what is streamed to itself until it ends.
+//!
+//! Inside is HTTP/2 with the same calls as on a connection of their own, and who has not proven who they are is bounded as
+//! there. Where they come from is what was found out about the WebSocket: what a header inside says of it is not read.
+
+use std::{future::pending, io, sync::Arc, time::Duration};
+
+use anyhow::anyhow;
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+use fairlead_model::timers::PREFACE;
+use fairlead_tunnel::{
+    connection::Connection,
+    websocket::{LINK_PATH, WebSocket, agree},
+};
+use hyper::{server::conn::http2, upgrade::OnUpgrade};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use tokio::{sync::Notify, time::timeout};
+
+use super::{carrier::no_websocket, visitor::Visitor};
+use crate::Hub;
+
+/// A link has little that is under way at once: no message waits for another one.
+const CALLS_MAX: u32 = 16;
+/// When the hub stops, a link that does not end by itself is cut after this time.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+struct Inside {
+    hub: Hub,
+    links: Router,
+}
+
+/// `links` is what is served inside.
+pub(super) fn routes(hub: &Hub, links: Router) -> Router {
+    let inside = Inside { hub: hub.clone(), links };
+    Router::new().route(LINK_PATH, get(open)).with_state(inside)
+}
+
+async fn open(
+    State(Inside { hub, links }): State<Inside>,
+    visitor: Option<Extension<Visitor>>,
+    mut request: Request,
+) -> Response {
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return no_websocket("links");
+    };
+    let Some(agreed) = agree(&request) else { return no_websocket("links") };
+    let links = match visitor {
+        Some(visitor) => links.layer(visitor),
+        None => links,
+    };
+    hub.tasks.clone().spawn(async move {
+        if let Err(error) = serve(&hub, upgrade, links).await {
+            tracing::debug!(%error, "A WebSocket for links has ended");
+        }
+    });
+    agreed.map(|()| Body::empty())
+}
+
+async fn serve(hub: &Hub, upgrade: OnUpgrade, links: Router) -> anyhow::Result<()> {
+    let upgraded = timeout(PREFACE, upgrade).await??;
+    let socket = WebSocket::served(Box::new(TokioIo::new(upgraded)) as Connection).await;
+    let called = Arc::new(Notify::new());
+    let links = links.layer(middleware::from_fn_with_state(Arc::clone(&called), note));
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.max_concurrent_streams(CALLS_MAX);
+    let connection = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(links));
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return Ok(ended?),
+        () = hub.stopping.cancelled() => {}
+        () = nobody_calls(&called) => return Err(anyhow!("nobody opened a link")),
+    }
+    connection.as_mut().graceful_shutdown();
+    let ended = timeout(GRACE, connection).await;
+    Ok(ended.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
+}
+
+async fn note(State(called): State<Arc<Notify>>, request: Request, next: Next) -> Response {
+    called.notify_one();
+    next.run(request).await
+}
+
+/// Ends when the first call has not come in time.
+async fn nobody_calls(called: &Notify) {
+    if timeout(PREFACE, called.notified()).await.is_ok() {
+        pending::<()>().await;
+    }
+}
