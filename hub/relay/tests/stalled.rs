@@ -1,7 +1,7 @@
 //! Many readers that have stopped, on all carriers of a tunnel. What they hold is counted for a whole process, so this has
 //! one of its own.
 
-#[path = "it/world.rs"]
+#[path = "relay/world.rs"]
 #[expect(dead_code, reason = "the world offers more than this one test needs")]
 mod world;
 

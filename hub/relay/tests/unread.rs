@@ -1,6 +1,6 @@
 //! The cap on unread bytes belongs to a whole process, so its test has one of its own.
 
-#[path = "it/world.rs"]
+#[path = "relay/world.rs"]
 #[expect(dead_code, reason = "the world offers more than this one test needs")]
 mod world;
 
