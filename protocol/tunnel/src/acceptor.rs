@@ -1,6 +1,6 @@
 //! The end of a carrier that takes streams: the agent when a laptop consumes, the laptop when the agent intercepts.
 
-use std::{future::poll_fn, io, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fairlead_model::timers::STREAM_OPEN;
@@ -28,6 +28,7 @@ use crate::{
     secure::secure_acceptor,
     stream::Stream,
     tls::{PeerExpectation, TlsIdentity},
+    window::Setter,
 };
 
 /// Offers that wait for the owner of the carrier. When it is full, further ones are refused as unavailable.
@@ -63,6 +64,7 @@ impl Acceptor {
             offers: offers_tx,
             drain: controls.drain.clone(),
             handle: handle.clone(),
+            window: Setter::new(Arc::clone(heard.window())),
         };
         let driver = Box::pin(controls.run(engine.run(), Keepalive::new(ping_pong, heard)));
         Ok((Self { offers: offers_rx, handle }, driver))
@@ -256,6 +258,7 @@ struct Engine {
     offers: mpsc::Sender<Incoming>,
     drain: tokio_util::sync::CancellationToken,
     handle: CarrierHandle,
+    window: Setter,
 }
 
 impl Engine {
@@ -263,7 +266,10 @@ impl Engine {
         let mut draining = false;
         loop {
             tokio::select! {
-                request = poll_fn(|cx| self.connection.poll_accept(cx)) => match request {
+                request = poll_fn(|cx| {
+                    self.window.look(|size| self.connection.set_initial_window_size(size));
+                    self.connection.poll_accept(cx)
+                }) => match request {
                     Some(Ok((head, respond))) => self.offer(head, respond),
                     Some(Err(error)) => return CarrierEnd::of(Err(error)),
                     None if draining => return CarrierEnd::Closed,

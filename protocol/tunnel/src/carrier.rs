@@ -20,8 +20,6 @@ use crate::{
     turn::after_the_streams,
 };
 
-/// Twice the bandwidth-delay product of 200 Mbit/s at 50 ms, per stream.
-pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 /// The most that HTTP/2 allows. Anything less lets a few streams whose readers have stopped use up the window of the
 /// whole carrier, and every other stream stands still.
 pub(crate) const CARRIER_WINDOW: u32 = (1 << 31) - 1;
@@ -45,7 +43,7 @@ pub(crate) const HEAD_MAX_BYTES: u32 = 16 << 10;
 macro_rules! with_carrier_settings {
     ($builder:expr) => {
         $builder
-            .initial_window_size($crate::carrier::STREAM_WINDOW)
+            .initial_window_size($crate::window::WINDOW_MIN_BYTES)
             .initial_connection_window_size($crate::carrier::CARRIER_WINDOW)
             .max_frame_size($crate::carrier::FRAME_BYTES)
             .max_send_buffer_size($crate::carrier::SEND_BUFFER_BYTES)

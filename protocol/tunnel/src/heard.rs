@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -16,7 +17,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::connection::Io;
+use crate::{
+    connection::Io,
+    window::{Meter, Window},
+};
 
 /// What was heard, for whoever wants to know.
 #[derive(Debug)]
@@ -24,12 +28,13 @@ pub(crate) struct Heard {
     begun_at: Instant,
     last_us: AtomicU64,
     tls_error: OnceLock<rustls::Error>,
+    window: Arc<Window>,
 }
 
 impl Heard {
     /// Returns when a byte of the other end last arrived; at first, when the connection was made.
     pub(crate) fn last(&self) -> Instant {
-        self.begun_at + std::time::Duration::from_micros(self.last_us.load(Ordering::Relaxed))
+        self.begun_at + Duration::from_micros(self.last_us.load(Ordering::Relaxed))
     }
 
     /// Returns how the far end refused this one, if that is how the connection ended.
@@ -37,9 +42,16 @@ impl Heard {
         self.tls_error.get().filter(|e| matches!(e, rustls::Error::AlertReceived(_))).cloned()
     }
 
-    fn note_bytes(&self) {
-        let since = u64::try_from(self.begun_at.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.last_us.store(since, Ordering::Relaxed);
+    /// Returns the window of this carrier's streams.
+    pub(crate) const fn window(&self) -> &Arc<Window> {
+        &self.window
+    }
+
+    /// Returns how long after the connection was made that was.
+    fn note_bytes(&self) -> Duration {
+        let since = self.begun_at.elapsed();
+        self.last_us.store(u64::try_from(since.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        since
     }
 
     fn note_error(&self, error: &io::Error) {
@@ -53,6 +65,7 @@ impl Heard {
 pub(crate) struct Secured {
     io: Box<dyn Io>,
     heard: Arc<Heard>,
+    meter: Meter,
 }
 
 impl Secured {
@@ -61,8 +74,10 @@ impl Secured {
             begun_at: Instant::now(),
             last_us: AtomicU64::new(0),
             tls_error: OnceLock::new(),
+            window: Window::new(),
         };
-        Self { io: Box::new(io), heard: Arc::new(heard) }
+        let meter = Meter::new(Arc::clone(&heard.window));
+        Self { io: Box::new(io), heard: Arc::new(heard), meter }
     }
 
     pub(crate) fn heard(&self) -> Arc<Heard> {
@@ -79,7 +94,10 @@ impl AsyncRead for Secured {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         match &read {
-            Poll::Ready(Ok(())) if buf.filled().len() > before => self.heard.note_bytes(),
+            Poll::Ready(Ok(())) if buf.filled().len() > before => {
+                let now = self.heard.note_bytes();
+                self.meter.arrived(buf.filled().len() - before, now);
+            }
             Poll::Ready(Err(error)) => self.heard.note_error(error),
             _ => {}
         }

@@ -64,11 +64,15 @@ impl Keepalive {
 
     /// Returns when the other end has been silent for too long; until then, passes beats on.
     pub(crate) async fn until_silent(mut self, mut beats: mpsc::Receiver<Beat>) {
+        if !self.heard.window().knows_the_round_trip() {
+            self.ping();
+        }
         loop {
             match self.next(&mut beats).await {
                 Event::Ponged => {
-                    let asked_at = self.in_flight_since.take();
-                    self.answer_those_before(asked_at.unwrap_or_else(Instant::now));
+                    let asked_at = self.in_flight_since.take().unwrap_or_else(Instant::now);
+                    self.heard.window().note_round_trip(asked_at.elapsed());
+                    self.answer_those_before(asked_at);
                 }
                 Event::Asked(beat) => self.waiting.push(beat),
                 Event::Due if self.is_silent() => return,
@@ -76,13 +80,22 @@ impl Keepalive {
                 Event::Gone => break,
             }
             self.answer_those_before(self.heard.last());
-            if self.in_flight_since.is_none() && (self.is_idle() || !self.waiting.is_empty()) {
-                let Ok(()) = self.ping_pong.send_ping(Ping::opaque()) else { break };
-                self.in_flight_since = Some(Instant::now());
+            let is_due = self.is_idle() || !self.waiting.is_empty();
+            if self.in_flight_since.is_none() && is_due && !self.ping() {
+                break;
             }
         }
         // The connection is at its end and will say so itself, with the reason.
         std::future::pending().await
+    }
+
+    /// Says whether the connection is there to take it.
+    fn ping(&mut self) -> bool {
+        let is_sent = self.ping_pong.send_ping(Ping::opaque()).is_ok();
+        if is_sent {
+            self.in_flight_since = Some(Instant::now());
+        }
+        is_sent
     }
 
     async fn next(&mut self, beats: &mut mpsc::Receiver<Beat>) -> Event {

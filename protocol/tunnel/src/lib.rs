@@ -32,6 +32,7 @@ mod turn;
 pub mod unread;
 pub mod untaken;
 pub mod websocket;
+mod window;
 
 pub use acceptor::{Acceptor, GrantPresented, Incoming, Questioned, StreamOffered};
 pub use backoff::Backoff;

@@ -1,6 +1,6 @@
 //! The end of a carrier that opens streams: the laptop when it consumes, the agent when it intercepts.
 
-use std::{future::poll_fn, io, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use fairlead_model::timers::{HANDSHAKE, STREAM_OPEN};
@@ -10,7 +10,7 @@ use fairlead_wire::{
 };
 use h2::client::{Connection, SendRequest};
 use http::Request;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     carrier::{
@@ -24,6 +24,7 @@ use crate::{
     secure::secure_opener,
     stream::Stream,
     tls::{PeerExpectation, TlsIdentity},
+    window::Setter,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -84,9 +85,15 @@ impl Opener {
             .await
             .map_err(io::Error::other)?;
         let mut ping_pong = connection.ping_pong().expect("taken once");
+        let asked_at = Instant::now();
         first_answer(&mut connection, &mut ping_pong).await?;
+        heard.window().note_round_trip(asked_at.elapsed());
         let (controls, handle) = Controls::new();
-        let engine = async move { CarrierEnd::of(connection.await) };
+        let mut window = Setter::new(Arc::clone(heard.window()));
+        let engine = poll_fn(move |cx| {
+            window.look(|size| connection.set_initial_window_size(size));
+            Pin::new(&mut connection).poll(cx).map(CarrierEnd::of)
+        });
         let driver = Box::pin(controls.run(engine, Keepalive::new(ping_pong, heard)));
         Ok((Self { requests, handle }, driver))
     }

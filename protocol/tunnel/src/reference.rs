@@ -22,12 +22,13 @@ use fairlead_wire::{
 };
 
 use crate::{
-    carrier::{CARRIER_WINDOW, FRAME_BYTES, FRAME_HEAD_BYTES, STREAM_WINDOW, STREAMS_MAX},
+    carrier::{CARRIER_WINDOW, FRAME_BYTES, FRAME_HEAD_BYTES, STREAMS_MAX},
     datagrams::DATAGRAM_MAX_BYTES,
     load::BULK_BYTES,
     pool::{CARRIERS_MAX, FURTHER_QUIET},
     tls::ALPN,
     websocket::{CARRIER_PATH, LINK_PATH, MESSAGE_MAX_BYTES},
+    window::{WINDOW_MAX_BYTES, WINDOW_MIN_BYTES},
 };
 
 /// As one line: where it breaks is no part of what it says.
@@ -74,7 +75,11 @@ fn it_says_what_the_relay_reads_and_answers() {
 #[test]
 fn it_says_how_a_carrier_is_set() {
     says(&format!("ALPN `{}`", str::from_utf8(ALPN).expect("ASCII")));
-    says(&format!("stream windows {} MB", STREAM_WINDOW >> 20));
+    says(&format!(
+        "stream windows {} KB, up to {} MB",
+        WINDOW_MIN_BYTES >> 10,
+        WINDOW_MAX_BYTES >> 20
+    ));
     assert_eq!(u64::from(CARRIER_WINDOW), (1 << 31) - 1);
     says("connection window 2³¹−1");
     let frame = (FRAME_BYTES + FRAME_HEAD_BYTES) >> 10;

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use fairlead_tunnel::Ending;
+use fairlead_tunnel::{Ending, Incoming, Stream};
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::world::{Connection, GREETING, PATIENCE, World, in_time, noise};
+use crate::world::{Carrier, Connection, GREETING, PATIENCE, World, in_time, noise, wish};
 
 const TEN_MEGABYTES: usize = 10 << 20;
 
@@ -215,6 +215,56 @@ async fn readers_that_have_stopped_slow_nobody_else() {
         timeout(PATIENCE, app.read_exact(&mut [0; 1024])).await.expect("alive").expect("echoed");
     }
     drop((stalled, services));
+}
+
+/// What else is on a carrier waits for as much as a download may have on its way.
+#[tokio::test]
+async fn little_is_on_its_way_to_a_reader_until_much_has_arrived() {
+    for is_upload in [false, true] {
+        little_is_on_its_way(is_upload).await;
+    }
+}
+
+async fn little_is_on_its_way(is_upload: bool) {
+    let mut carrier = World::new().await.consume().await;
+    let (mut reader, mut writer) = stream(&mut carrier, is_upload).await;
+    let at_first = taken(&mut writer).await;
+    assert!(at_first <= 1 << 20, "{at_first} bytes are on their way to nobody knows what");
+    let arrives = tokio::spawn(async move {
+        let mut buffer = vec![0; 64 << 10];
+        reader.read_exact(&mut vec![0; at_first]).await.expect("what was on its way");
+        for _ in 0..1024 {
+            reader.read_exact(&mut buffer).await.expect("more of it");
+        }
+        reader
+    });
+    for _ in 0..1024 {
+        writer.write_all(&[7; 64 << 10]).await.expect("taken");
+    }
+    let _first = (arrives.await.expect("no panic"), writer);
+    let (_reader, mut writer) = stream(&mut carrier, is_upload).await;
+    let later = taken(&mut writer).await;
+    assert!(later >= 4 << 20, "{later} bytes of a fast network");
+}
+
+/// The two ends of a stream, without sockets: whoever reads, and whoever writes.
+async fn stream(carrier: &mut Carrier, is_upload: bool) -> (Stream, Stream) {
+    let laptop = carrier.opener.open_early(&wish()).await.expect("opened");
+    let Some(Incoming::Open(offered)) = in_time(carrier.acceptor.next()).await else {
+        panic!("nothing is offered")
+    };
+    let cluster = offered.accept().expect("still wanted");
+    if is_upload { (cluster, laptop) } else { (laptop, cluster) }
+}
+
+/// Writes until nothing more is taken, and returns how much was.
+async fn taken(writer: &mut Stream) -> usize {
+    let mut bytes = 0;
+    while let Ok(written) = timeout(Duration::from_millis(500), writer.write(&[7; 16 << 10])).await
+    {
+        bytes += written.expect("it is open");
+    }
+    bytes
 }
 
 #[tokio::test]

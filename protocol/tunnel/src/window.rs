@@ -1,0 +1,180 @@
+//! How much of one stream may be on its way to here: about what the network carries, so that what else is on the carrier
+//! does not wait behind buffers full of a download.
+//!
+//! A window of twice the bandwidth-delay product loses nothing. The bandwidth is what was seen to arrive; it shows only as
+//! far as the window let it, so the window doubles, about once in a round trip, until more of it brings no more. The delay
+//! is the shortest round trip on this carrier, while nothing waited. Growing only, and for all streams of a carrier: a
+//! window that was given cannot be taken back from one of them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// The first window: what a stream may bring before anything is known of the network. Streams that bring more are bulk.
+pub(crate) const WINDOW_MIN_BYTES: u32 = 256 << 10;
+/// Twice the bandwidth-delay product of 200 Mbit/s at 50 ms, nearly.
+pub(crate) const WINDOW_MAX_BYTES: u32 = 4 << 20;
+/// Three programs and their buffers are on the way, too: what passes in this time is never too much.
+const SLACK: Duration = Duration::from_millis(10);
+/// What arrives within less says more of the system's scheduler than of the network.
+const SEEN_FOR_MIN: Duration = Duration::from_millis(10);
+
+/// The window of one carrier's streams, for whoever sets it and whoever measures.
+#[derive(Debug)]
+pub(crate) struct Window {
+    wanted: AtomicU32,
+    /// In µs; the largest number while it is not known.
+    round_trip_us: AtomicU64,
+}
+
+impl Window {
+    pub(crate) fn new() -> Arc<Self> {
+        let wanted = AtomicU32::new(WINDOW_MIN_BYTES);
+        Arc::new(Self { wanted, round_trip_us: AtomicU64::new(u64::MAX) })
+    }
+
+    /// Returns how large it should be, in bytes.
+    pub(crate) fn wanted(&self) -> u32 {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long an answer took.
+    pub(crate) fn note_round_trip(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.round_trip_us.fetch_min(took, Ordering::Relaxed);
+    }
+
+    pub(crate) fn knows_the_round_trip(&self) -> bool {
+        self.round_trip().is_some()
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        let us = self.round_trip_us.load(Ordering::Relaxed);
+        (us != u64::MAX).then(|| Duration::from_micros(us))
+    }
+}
+
+/// Measures what arrives.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    window: Arc<Window>,
+    bytes: usize,
+    since: Duration,
+}
+
+impl Meter {
+    pub(crate) const fn new(window: Arc<Window>) -> Self {
+        Self { window, bytes: 0, since: Duration::ZERO }
+    }
+
+    /// Notes that so many bytes have arrived, `now` since the carrier began.
+    pub(crate) fn arrived(&mut self, bytes: usize, now: Duration) {
+        self.bytes += bytes;
+        let window = self.window.wanted();
+        let seen_for = now.saturating_sub(self.since);
+        if self.bytes < window as usize || seen_for < SEEN_FOR_MIN {
+            return;
+        }
+        if let Some(round_trip) = self.window.round_trip().filter(|_| window < WINDOW_MAX_BYTES) {
+            let delay = round_trip + SLACK;
+            let carried = self.bytes as f64 / seen_for.as_secs_f64() * delay.as_secs_f64();
+            let wanted = (2.0 * carried).min(f64::from(WINDOW_MAX_BYTES)) as u32;
+            if wanted > window {
+                let wanted = wanted.next_power_of_two().min(WINDOW_MAX_BYTES);
+                self.window.wanted.store(wanted, Ordering::Relaxed);
+            }
+        }
+        (self.bytes, self.since) = (0, now);
+    }
+}
+
+/// Sets the window of a carrier's streams when another one is wanted.
+#[derive(Debug)]
+pub(crate) struct Setter {
+    window: Arc<Window>,
+    set: u32,
+}
+
+impl Setter {
+    pub(crate) const fn new(window: Arc<Window>) -> Self {
+        Self { window, set: WINDOW_MIN_BYTES }
+    }
+
+    /// Asks `set`, which fails while the other end has not heard of the last one, if there is a reason to.
+    pub(crate) fn look(&mut self, set: impl FnOnce(u32) -> Result<(), h2::Error>) {
+        let wanted = self.window.wanted();
+        if wanted != self.set && set(wanted).is_ok() {
+            self.set = wanted;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Has bytes arrive for a second over a network of this bandwidth and delay, and returns the window then.
+    fn after_a_second(bytes_per_s: f64, round_trip: Duration) -> u32 {
+        let window = Window::new();
+        window.note_round_trip(round_trip);
+        let mut meter = Meter::new(Arc::clone(&window));
+        for ms in 1..=1000 {
+            // No more than a window is on its way.
+            let most = f64::from(window.wanted()) / round_trip.as_secs_f64();
+            meter.arrived((bytes_per_s.min(most) / 1000.0) as usize, MS * ms);
+        }
+        window.wanted()
+    }
+
+    #[test]
+    fn it_grows_until_the_network_carries_no_more() {
+        assert_eq!(after_a_second(25e6, 50 * MS), 4 << 20, "twice 1.25 MB, and slack");
+        assert_eq!(after_a_second(5e6, 50 * MS), 1 << 20);
+        assert_eq!(
+            after_a_second(500e6, MS / 5),
+            4 << 20,
+            "a network without delay is never held back"
+        );
+    }
+
+    #[test]
+    fn where_little_arrives_little_is_on_its_way() {
+        assert_eq!(after_a_second(350e3, 50 * MS), WINDOW_MIN_BYTES);
+        assert_eq!(after_a_second(350e3, 500 * MS), 512 << 10);
+    }
+
+    #[test]
+    fn nothing_is_known_without_a_round_trip_and_the_shortest_one_counts() {
+        let window = Window::new();
+        let mut meter = Meter::new(Arc::clone(&window));
+        meter.arrived(10 << 20, 20 * MS);
+        assert_eq!(window.wanted(), WINDOW_MIN_BYTES);
+        window.note_round_trip(MS);
+        window.note_round_trip(900 * MS);
+        meter.arrived(300 << 10, 50 * MS);
+        assert_eq!(window.wanted(), WINDOW_MIN_BYTES, "10 MB/s, 11 ms");
+    }
+
+    #[test]
+    fn what_could_not_be_set_is_set_later_and_once() {
+        let window = Window::new();
+        let mut setter = Setter::new(Arc::clone(&window));
+        setter.look(|_| unreachable!("it is as it was"));
+        window.wanted.store(1 << 20, Ordering::Relaxed);
+        setter.look(|_| Err(h2::Reason::INTERNAL_ERROR.into()));
+        let mut sizes = Vec::new();
+        for _ in 0..2 {
+            setter.look(|size| {
+                sizes.push(size);
+                Ok(())
+            });
+        }
+        assert_eq!(sizes, [1 << 20]);
+    }
+}
