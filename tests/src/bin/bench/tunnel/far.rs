@@ -17,7 +17,7 @@ use fairlead_tests::{
 
 use super::{
     gates::against,
-    loads::{Loads, Time, Way},
+    loads::{Asked, Loads, Time, Way, found},
     path::{OURS, Path, RAW},
     round::{attempt, row},
     samples::{Row, Samples},
@@ -39,6 +39,9 @@ const ASKED_MS: u64 = 3_500;
 const ASKED_LOSSY_MS: u64 = 15_000;
 const ASK_WARM_MS: u64 = 1_500;
 const AROUND_ASKING_MS: u64 = 2_000;
+/// A download comes to the carrier of a connection that asks: what else is there waits for as much as may be on its way.
+const JOINED: Time = Time { warm_ms: 4_000, for_ms: 6_000 };
+const JOINED_AFTER_MS: u64 = 1_000;
 const CONNECT: Time = Time { warm_ms: 0, for_ms: 1500 };
 
 /// What is measured over one kind of cable, and how much of raw must be left.
@@ -48,6 +51,8 @@ struct Rows {
     asked_ms: u64,
     beside_p50: Row,
     beside_p99: Row,
+    /// And how many round trips it may be; none where it is not asked.
+    joined: Option<(Row, f64)>,
     new: Row,
 }
 
@@ -61,6 +66,7 @@ const CLEAN: Rows = Rows {
     asked_ms: ASKED_MS,
     beside_p50: row("50 ms: 1 KB beside one download, p50", "ms"),
     beside_p99: row("50 ms: 1 KB beside one download, p99", "ms"),
+    joined: Some((row("50 ms: 1 KB on a connection that a download joins, p50", "ms"), 4.0)),
     new: row("50 ms: new connection, p50", "ms"),
 };
 
@@ -74,6 +80,7 @@ const LOSSY: Rows = Rows {
     asked_ms: ASKED_LOSSY_MS,
     beside_p50: row("50 ms, 1 % loss: 1 KB beside one download, p50", "ms"),
     beside_p99: row("50 ms, 1 % loss: 1 KB beside one download, p99", "ms"),
+    joined: None,
     new: row("50 ms, 1 % loss: new connection, p50", "ms"),
 };
 
@@ -84,6 +91,11 @@ const LOSS_BASED: Rows = Rows {
     asked_ms: ASKED_LOSSY_MS,
     beside_p50: row("50 ms, 1 % loss, Reno: 1 KB beside one download, p50", "ms"),
     beside_p99: row("50 ms, 1 % loss, Reno: 1 KB beside one download, p99", "ms"),
+    // The first window at what is left of the bandwidth, and a half more.
+    joined: Some((
+        row("50 ms, 1 % loss, Reno: 1 KB on a connection that a download joins, p50", "ms"),
+        30.0,
+    )),
     new: row("50 ms, 1 % loss, Reno: new connection, p50", "ms"),
 };
 /// Every kernel has it.
@@ -125,6 +137,11 @@ fn over(
                 let lost = rows.lost_per_mille / 10;
                 tell(&format!("{cable}, {lost} % loss, round {number} of {rounds}: {}", path.name));
                 measure(path, &loads, rows, samples);
+                if let Some((row, _)) = rows.joined {
+                    // With one carrier, as at first.
+                    line.begins_anew()?;
+                    attempt(path, samples, row, |samples| joined(path, &loads, row, samples));
+                }
             }
         }
     }
@@ -156,16 +173,28 @@ fn measure(path: &Path, loads: &Loads<'_>, rows: &Rows, samples: &mut Samples) {
     });
 }
 
+fn joined(path: &Path, loads: &Loads<'_>, row: Row, samples: &mut Samples) -> anyhow::Result<()> {
+    let asking = loads.begin_ask(path.to, JOINED)?;
+    sleep(Duration::from_millis(JOINED_AFTER_MS));
+    let download = Time { warm_ms: 0, for_ms: JOINED.warm_ms + JOINED.for_ms };
+    // Ends when it is dropped.
+    let _download = loads.begin_bulk(path.to, Way::Down, 1, download)?;
+    let asked: Asked = found(asking, JOINED)?;
+    samples.note(path.name, row, asked.p50_us / 1000.0);
+    Ok(())
+}
+
 fn figures(samples: &Samples, rows: &Rows) -> Vec<Figure> {
     let times = [rows.beside_p50, rows.beside_p99, rows.new];
     let all = rows.bulks.iter().map(|bulk| bulk.2).chain(times);
+    let all = all.chain(rows.joined.map(|(row, _)| row));
     let measured = all.flat_map(|row| {
         let sample = |whose| Figure::median(row.name, row.unit, samples.of(whose, row)).of(whose);
         [sample(RAW), sample(OURS)]
     });
     let bulks =
         rows.bulks.iter().map(|(_, _, row, least)| against(samples, RAW, *row, AtLeast(*least)));
-    let limits = [(rows.beside_p50, 1.1), (rows.new, 1.1)];
+    let limits = [(rows.beside_p50, 1.1), (rows.new, 1.1)].into_iter().chain(rows.joined);
     let times = limits.map(|(row, rtts)| in_rtts(samples, row, rtts));
     measured.chain(bulks).chain(times).chain([slowest(samples, rows)]).collect()
 }

@@ -95,7 +95,12 @@ impl<'l> Loads<'l> {
     }
 
     pub(crate) fn ask(self, to: SocketAddr, time: Time) -> anyhow::Result<Asked> {
-        found(self.begin(&["ask", &to.to_string()], time)?, time)
+        found(self.begin_ask(to, time)?, time)
+    }
+
+    /// Opens a connection and asks over it while something else begins.
+    pub(crate) fn begin_ask(self, to: SocketAddr, time: Time) -> anyhow::Result<Running> {
+        self.begin(&["ask", &to.to_string()], time)
     }
 
     pub(crate) fn connect(
@@ -153,7 +158,7 @@ impl<'l> Loads<'l> {
     }
 }
 
-fn found<T: DeserializeOwned>(load: Running, time: Time) -> anyhow::Result<T> {
+pub(crate) fn found<T: DeserializeOwned>(load: Running, time: Time) -> anyhow::Result<T> {
     let patience = Duration::from_millis(time.warm_ms + time.for_ms) + PATIENCE;
     let said = load.ends_within(patience)?.ok()?;
     serde_json::from_str(&said.stdout).with_context(|| said.to_string())
