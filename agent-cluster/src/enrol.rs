@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow, bail};
 use fairlead_model::{OrgId, TeamspaceId, Token, TokenKind, timers};
 use fairlead_tunnel::{
     Backoff, TlsIdentity,
-    connect::{HubError, dial_hub},
+    connect::{HubChannel, HubError, LinkWay, NotBegun},
 };
 use fairlead_wire::{
     authority::TeamspaceAuthority,
@@ -213,9 +213,8 @@ async fn ask_hub(
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let kube_system =
         namespaces.get("kube-system").await.context("the namespace kube-system cannot be read")?;
-    let connector = run.connector()?;
-    let hub =
-        dial_hub(&run.hub_url, &connector).await.map_err(|error| anyhow!(advise(&error, run)))?;
+    let mut way = LinkWay::default();
+    let hub = dial(&mut way, run).await?;
     let cluster_uid = kube_system.uid().unwrap_or_default();
     let signature = enrolment::sign(authority.key(), &token, &cluster_uid, hub.host());
     let request = EnrolRequest {
@@ -227,15 +226,26 @@ async fn ask_hub(
         agent_time_s: jiff::Timestamp::now().as_second(),
     };
     let mut links = ClusterLinksClient::new(hub.channel());
-    let reply = tokio::time::timeout(ENROL_LIMIT, links.enrol(request)).await;
-    match reply.context("the hub did not answer in time")? {
+    let mut reply = way.answer(links.enrol(request.clone()), ENROL_LIMIT).await;
+    if reply.is_err() && way.is_in_websocket() {
+        // It may have been the hub's answer that did not come through. A hub gives the same one again.
+        let mut links = ClusterLinksClient::new(dial(&mut way, run).await?.channel());
+        reply = way.answer(links.enrol(request), ENROL_LIMIT).await;
+    }
+    match reply {
         Ok(reply) => Ok(reply.into_inner()),
-        Err(status) if status.code() == tonic::Code::Unauthenticated => bail!(
+        Err(NotBegun::Refused(status)) if status.code() == tonic::Code::Unauthenticated => bail!(
             "the hub does not take the join token: {}. Make a new one in the hub and give it to the chart (joinToken)",
             status.message()
         ),
-        Err(status) => bail!("the hub refused: {}", status.message()),
+        Err(NotBegun::Refused(status)) => bail!("the hub refused: {}", status.message()),
+        Err(silence) => bail!(silence),
     }
+}
+
+async fn dial(way: &mut LinkWay, run: &Run) -> anyhow::Result<HubChannel> {
+    let dialled = way.dial(&run.hub_url, &run.connector()?).await;
+    dialled.map_err(|error| anyhow!(advise(&error, run)))
 }
 
 /// Says what to do about a hub that cannot be reached or trusted.

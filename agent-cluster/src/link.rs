@@ -9,7 +9,7 @@ use anyhow::{anyhow, bail};
 use fairlead_model::{SessionId, timers};
 use fairlead_tunnel::{
     Backoff,
-    connect::{LinkWay, Ways, is_decision, is_unknown},
+    connect::{LinkWay, NotBegun, Ways, is_decision, is_unknown},
 };
 use fairlead_wire::{
     challenge,
@@ -144,17 +144,24 @@ impl Link {
         let (up_tx, up_rx) = mpsc::channel(UP_QUEUE);
         let mut links = ClusterLinksClient::new(hub.channel());
         let begun = async {
-            let reply = links.open(ReceiverStream::new(up_rx)).await;
-            let mut down = reply.map_err(|status| refused(&status))?.into_inner();
-            anyhow::Ok((hear(&mut down, soon()).await?, down))
+            let mut down = links.open(ReceiverStream::new(up_rx)).await?.into_inner();
+            Ok((down.message().await?, down))
         };
-        let (first, mut down) = self.way.first_word(begun).await??;
-        let Down::Challenge(challenge) = first else { bail!("the hub began without a challenge") };
+        let begun = self.way.first_word(begun).await;
+        let (first, mut down) = begun.map_err(|error| match error {
+            NotBegun::Refused(status) => refused(&status),
+            silence @ NotBegun::HeldBack(_) => anyhow!(silence),
+        })?;
+        let Some(Down::Challenge(challenge)) = first.and_then(|said| said.message) else {
+            bail!("the hub began without a challenge")
+        };
         let hello = self.hello(&challenge.nonce, hub.host());
         up_tx.send(ClusterUp { message: Some(Up::Hello(hello)) }).await?;
-        let Down::Welcome(welcome) = hear(&mut down, soon()).await? else {
-            bail!("the hub did not welcome us")
-        };
+        let answer = hear(&mut down, soon()).await;
+        if answer.as_ref().is_err_and(|error| !error.is::<Decided>()) {
+            self.way.was_not_understood();
+        }
+        let Down::Welcome(welcome) = answer? else { bail!("the hub did not welcome us") };
         info!(
             hub_replica = welcome.hub_replica,
             over = self.way.name(),

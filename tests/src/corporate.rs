@@ -1,8 +1,9 @@
 //! A corporate network: nothing but its proxies leads from the laptop to the hub.
 
 use std::{
+    collections::BTreeSet,
     fs,
-    net::{SocketAddrV4, TcpStream},
+    net::{IpAddr, SocketAddrV4, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -85,13 +86,12 @@ impl<'w> Corporate<'w> {
         Ok(network)
     }
 
-    /// Returns how many links came through the opening proxy inside WebSockets: of the laptop, and of others.
-    pub fn links_seen_by_the_opening_proxy(&self, folder: &Path) -> anyhow::Result<(usize, usize)> {
+    /// Returns who has asked the opening proxy for a link inside a WebSocket.
+    pub fn asked_for_links(&self, folder: &Path) -> anyhow::Result<BTreeSet<IpAddr>> {
         let log = fs::read_to_string(folder.join(OPENING_LOG))?;
-        let links = log.lines().filter(|line| line.contains(LINK_PATH));
-        let laptop = format!("{}:", Host::Laptop.address());
-        let (laptop, others): (Vec<_>, Vec<_>) = links.partition(|line| line.starts_with(&laptop));
-        Ok((laptop.len(), others.len()))
+        let asked = log.lines().filter(|line| line.contains(" GET ") && line.contains(LINK_PATH));
+        let from = asked.filter_map(|line| line.split_whitespace().next()?.split(':').next());
+        from.map(|address| Ok(address.parse()?)).collect()
     }
 
     fn listens(&self, port: u16) -> anyhow::Result<()> {

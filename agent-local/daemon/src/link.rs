@@ -9,7 +9,7 @@ use fairlead_model::timers::{LAPTOP_MOVED_ANSWER, LINK_DEAD, LINK_HEARTBEAT};
 use fairlead_tunnel::{
     Backoff,
     connect::{
-        Connector, HeldBack, HubError, HubTrust, LinkWay, TrustError, is_decision, is_unknown,
+        Connector, HubError, HubTrust, LinkWay, NotBegun, TrustError, is_decision, is_unknown,
     },
 };
 use fairlead_wire::{
@@ -132,7 +132,7 @@ enum LinkLost {
     #[error("{}", with_causes(_0))]
     Dial(#[from] HubError),
     #[error("{0}")]
-    HeldBack(#[from] HeldBack),
+    HeldBack(NotBegun),
     #[error("the hub refused the link: {}", _0.message())]
     Refused(tonic::Status),
     #[error(
@@ -196,6 +196,7 @@ impl LinkTask {
                 () = changed.notified() => {
                     self.up_tx.send_replace(None);
                     self.backoff = Backoff::default();
+                    self.way = LinkWay::default();
                     continue;
                 }
             };
@@ -254,8 +255,11 @@ impl LinkTask {
                 let mut down = links.open(ReceiverStream::new(up_rx)).await?.into_inner();
                 next(&mut down).await.map(|first| (down, first))
             };
-            let begun = self.way.first_word(begun).await?;
-            let (mut down, first) = begun.map_err(LinkLost::Refused)?;
+            let begun = self.way.first_word(begun).await;
+            let (mut down, first) = begun.map_err(|error| match error {
+                NotBegun::Refused(status) => LinkLost::Refused(status),
+                silence @ NotBegun::HeldBack(_) => LinkLost::HeldBack(silence),
+            })?;
             let Some(Down::Challenge(challenge)) = first else {
                 return Err(LinkLost::Strange("it does not begin with a challenge"));
             };
@@ -268,7 +272,10 @@ impl LinkTask {
             }
         };
         let (down, welcome) = match timeout(WELCOME_MAX, welcomed).await {
-            Err(_) => return Err(LinkLost::Silent),
+            Err(_) => {
+                self.way.was_not_understood();
+                return Err(LinkLost::Silent);
+            }
             Ok(Err(LinkLost::Refused(status))) => return Err(refused(status, &hub).await),
             Ok(welcomed) => welcomed?,
         };

@@ -191,6 +191,7 @@ pub enum Link {
         hub: String,
         replica: String,
         /// Where something on the way opens TLS, a link does not come through by itself.
+        #[serde(default)]
         is_in_websocket: bool,
     },
 }

@@ -12,21 +12,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use fairlead_tunnel::websocket::LINK_PATH;
 use tokio::time::Instant;
 
 use super::{error::Problem, knocks::Knocks, visitor};
 
 /// The paths that answer without a credential, or exchange one; and the links, which ask for theirs only afterwards.
-const OPEN_PATHS: [&str; 7] = [
-    "/login",
-    "/logout",
-    "/oauth/",
-    "/api/v1/setup",
-    "/api/v1/sign-in",
-    "/fairlead.link.v1.",
-    LINK_PATH,
-];
+const OPEN_PATHS: [&str; 6] =
+    ["/login", "/logout", "/oauth/", "/api/v1/setup", "/api/v1/sign-in", "/fairlead.link.v1."];
 
 /// Counts the requests of strangers by where they come from.
 #[derive(Clone, Debug, Default)]

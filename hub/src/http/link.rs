@@ -12,7 +12,7 @@ use axum::{
     body::Body,
     extract::{Request, State},
     middleware::{self, Next},
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::get,
 };
 use fairlead_model::timers::PREFACE;
@@ -25,13 +25,18 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
-use super::{carrier::no_websocket, visitor::Visitor};
-use crate::Hub;
+use super::{carrier::no_websocket, error::Problem, visitor::Visitor};
+use crate::{Hub, links::is_call};
 
-/// A link has little that is under way at once: no message waits for another one.
+/// A laptop and an agent make one call each.
 const CALLS_MAX: u32 = 16;
+/// WebSockets in which nobody has called yet; who comes then is told to come again.
+const STRANGERS_MAX: usize = 1024;
 /// When the hub stops, a link that does not end by itself is cut after this time.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -39,16 +44,18 @@ const GRACE: Duration = Duration::from_secs(5);
 struct Inside {
     hub: Hub,
     links: Router,
+    places: Arc<Semaphore>,
 }
 
 /// `links` is what is served inside.
 pub(super) fn routes(hub: &Hub, links: Router) -> Router {
-    let inside = Inside { hub: hub.clone(), links };
+    let inside =
+        Inside { hub: hub.clone(), links, places: Arc::new(Semaphore::new(STRANGERS_MAX)) };
     Router::new().route(LINK_PATH, get(open)).with_state(inside)
 }
 
 async fn open(
-    State(Inside { hub, links }): State<Inside>,
+    State(Inside { hub, links, places }): State<Inside>,
     visitor: Option<Extension<Visitor>>,
     mut request: Request,
 ) -> Response {
@@ -56,19 +63,27 @@ async fn open(
         return no_websocket("links");
     };
     let Some(agreed) = agree(&request) else { return no_websocket("links") };
+    let Ok(place) = places.try_acquire_owned() else {
+        return Problem::unavailable("too many links are being opened").into_response();
+    };
     let links = match visitor {
         Some(visitor) => links.layer(visitor),
         None => links,
     };
     hub.tasks.clone().spawn(async move {
-        if let Err(error) = serve(&hub, upgrade, links).await {
+        if let Err(error) = serve(&hub, upgrade, links, place).await {
             tracing::debug!(%error, "A WebSocket for links has ended");
         }
     });
     agreed.map(|()| Body::empty())
 }
 
-async fn serve(hub: &Hub, upgrade: OnUpgrade, links: Router) -> anyhow::Result<()> {
+async fn serve(
+    hub: &Hub,
+    upgrade: OnUpgrade,
+    links: Router,
+    place: OwnedSemaphorePermit,
+) -> anyhow::Result<()> {
     let upgraded = timeout(PREFACE, upgrade).await??;
     let socket = WebSocket::served(Box::new(TokioIo::new(upgraded)) as Connection).await;
     let called = Arc::new(Notify::new());
@@ -80,7 +95,7 @@ async fn serve(hub: &Hub, upgrade: OnUpgrade, links: Router) -> anyhow::Result<(
     tokio::select! {
         ended = &mut connection => return Ok(ended?),
         () = hub.stopping.cancelled() => {}
-        () = nobody_calls(&called) => return Err(anyhow!("nobody opened a link")),
+        () = nobody_calls(&called, place) => return Err(anyhow!("nobody opened a link")),
     }
     connection.as_mut().graceful_shutdown();
     let ended = timeout(GRACE, connection).await;
@@ -88,13 +103,16 @@ async fn serve(hub: &Hub, upgrade: OnUpgrade, links: Router) -> anyhow::Result<(
 }
 
 async fn note(State(called): State<Arc<Notify>>, request: Request, next: Next) -> Response {
-    called.notify_one();
+    if is_call(request.headers()) {
+        called.notify_one();
+    }
     next.run(request).await
 }
 
-/// Ends when the first call has not come in time.
-async fn nobody_calls(called: &Notify) {
+/// Ends when the first call has not come in time; when it has, the place is free.
+async fn nobody_calls(called: &Notify, place: OwnedSemaphorePermit) {
     if timeout(PREFACE, called.notified()).await.is_ok() {
+        drop(place);
         pending::<()>().await;
     }
 }

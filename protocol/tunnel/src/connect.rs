@@ -7,7 +7,7 @@
 
 mod http_proxy;
 mod hub;
-mod link;
+pub(crate) mod link;
 mod proxy;
 mod relay;
 mod socks;
@@ -22,8 +22,8 @@ use tokio::{
 };
 
 pub use fairlead_trust::{HubTrust, TrustError, why_not_trusted};
-pub use hub::{HubChannel, HubError, is_decision, is_unknown};
-pub use link::{HeldBack, LinkWay, dial_hub};
+pub use hub::{HubChannel, HubError, dial_hub, is_decision, is_unknown};
+pub use link::{LinkWay, NotBegun};
 pub use proxy::ProxyError;
 pub use relay::{NoWay, RelayError, dial_relay};
 pub use ways::{Half, WayClosed, Ways};

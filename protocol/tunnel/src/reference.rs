@@ -23,6 +23,7 @@ use fairlead_wire::{
 
 use crate::{
     carrier::{CARRIER_WINDOW, FRAME_BYTES, FRAME_HEAD_BYTES, STREAMS_MAX},
+    connect::link::FIRST_WORD,
     datagrams::DATAGRAM_MAX_BYTES,
     load::BULK_BYTES,
     pool::{CARRIERS_MAX, FURTHER_QUIET},
@@ -68,6 +69,8 @@ fn it_says_what_the_relay_reads_and_answers() {
     says(&format!("`{}` at once when the ticket is good", Answer::Waiting.code()));
     says(&format!("`GET {CARRIER_PATH}`"));
     says(&format!("`GET {LINK_PATH}`"));
+    says(&format!("first call within {} s", s(PREFACE)));
+    says(&format!("nothing is heard for {} s after a link was opened", s(FIRST_WORD)));
     says(&format!("at most {} KiB", MESSAGE_MAX_BYTES >> 10));
     says(&format!("answer is `{paired}` when both halves are there, and `{refused}` when"));
 }

@@ -48,9 +48,23 @@ pub enum NoWebSocket {
     #[error(
         "it opens no WebSocket but answers with status {0}: whatever stands before the hub must let the upgrade pass"
     )]
-    Status(u16),
+    Refused(u16),
+    #[error("it opens no WebSocket at this moment (status {0})")]
+    NotNow(u16),
     #[error("the connection broke before the WebSocket was open")]
     Broken(#[source] io::Error),
+}
+
+impl NoWebSocket {
+    /// Who is overwhelmed, or has nobody behind it, may answer otherwise in a moment.
+    fn of(status: http::StatusCode) -> Self {
+        let status_number = status.as_u16();
+        if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
+            Self::NotNow(status_number)
+        } else {
+            Self::Refused(status_number)
+        }
+    }
 }
 
 /// A WebSocket as a connection.
@@ -80,7 +94,7 @@ impl WebSocket {
         let opened = timeout(HANDSHAKE, client_async_with_config(uri, io, Some(config()))).await;
         match opened.map_err(|_| NoWebSocket::TimedOut)? {
             Ok((messages, _)) => Ok(Self::of(messages)),
-            Err(Error::Http(answer)) => Err(NoWebSocket::Status(answer.status().as_u16())),
+            Err(Error::Http(answer)) => Err(NoWebSocket::of(answer.status())),
             Err(error) => Err(NoWebSocket::Broken(as_io(error))),
         }
     }
@@ -321,11 +335,14 @@ mod tests {
             let read = far.read(&mut head).await.expect("a question");
             let asked = String::from_utf8_lossy(&head[..read]).into_owned();
             assert!(asked.contains("Host: hub.example.com\r\n"), "{asked}");
-            far.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            far.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
                 .await
                 .expect("taken");
         });
         let refused = WebSocket::dial(Box::new(near), "hub.example.com", 443, CARRIER_PATH).await;
-        assert!(matches!(refused, Err(NoWebSocket::Status(502))), "{refused:?}");
+        assert!(matches!(refused, Err(NoWebSocket::Refused(403))), "{refused:?}");
+        let of = |status: u16| NoWebSocket::of(status.try_into().expect("a status"));
+        assert!(matches!(of(502), NoWebSocket::NotNow(502)));
+        assert!(matches!(of(429), NoWebSocket::NotNow(429)));
     }
 }

@@ -22,8 +22,12 @@ use made::{
     Authority, authority, certificate_for, hub, listener, server_config, speaking, trust_in,
     websocket_on,
 };
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::TlsAcceptor;
+use tonic::Status;
 
 async fn dial(host: &str, address: SocketAddr, trust: &HubTrust) -> Result<String, HubError> {
     let address = format!("https://{host}:{}", address.port());
@@ -106,6 +110,28 @@ async fn who_does_not_speak_http_2_is_told_apart() {
     }
 }
 
+/// As an ingress does whose hub restarts.
+#[tokio::test]
+async fn a_hub_that_is_away_is_told_from_a_network_that_lets_nothing_through() {
+    let authority = authority();
+    for (status, is_absence) in [(502, true), (429, true), (403, false)] {
+        let config = server_config(&[b"http/1.1"], &authority, certificate_for("localhost"));
+        let (listener, acceptor) = (listener().await, TlsAcceptor::from(Arc::new(config)));
+        let hub = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+                tls.read(&mut [0; 4096]).await.expect("a question");
+                let answer = format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n");
+                tls.write_all(answer.as_bytes()).await.expect("taken");
+            }
+        });
+        let refused = dial("localhost", hub, &trust_in(&authority)).await.expect_err("no hub");
+        assert_eq!(refused.is_absence(), is_absence, "{refused:?}");
+        assert_eq!(matches!(refused, HubError::NoHttp2 { .. }), !is_absence, "{refused:?}");
+    }
+}
+
 /// A hub behind something that opens TLS, speaks these protocols, and lets nothing that is streamed through but WebSockets.
 /// Counts those.
 async fn opened_on_the_way(
@@ -148,20 +174,24 @@ async fn where_http_2_is_not_spoken_a_link_goes_inside_a_websocket() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_heard_the_next_link_goes_the_other_way_until_that_fails() {
+async fn where_nothing_is_heard_the_next_link_goes_the_other_way_and_stays_until_it_is_refused() {
     let authority = authority();
     let (hub, websockets) = opened_on_the_way(&[b"h2", b"http/1.1"], &authority).await;
     let (mut way, connector) = (LinkWay::default(), Connector::direct(trust_in(&authority)));
     way.dial(&hub, &connector).await.expect("HTTP/2 is spoken");
-    let silent = way.first_word(pending::<()>()).await.expect_err("nothing is heard").to_string();
-    assert!(silent.contains("over HTTP/2 for 3 s"), "{silent}");
+    let silent = way.first_word(pending::<Result<(), Status>>()).await.expect_err("silence");
+    assert!(silent.to_string().contains("nothing came back for 3 s"), "{silent}");
     way.dial(&hub, &connector).await.expect("it goes inside");
-    assert_eq!(way.first_word(ready(7)).await.expect("heard"), 7);
+    assert_eq!(way.first_word(ready(Ok(7))).await.expect("heard"), 7);
     way.dial(&hub, &connector).await.expect("and stays there");
     assert_eq!(websockets.load(Ordering::Relaxed), 2);
     let nowhere = listener().await.local_addr().expect("bound");
     let lost = way.dial(&format!("https://localhost:{}", nowhere.port()), &connector).await;
-    assert!(lost.is_err_and(|error| error.is_absence()) && way.name() == "HTTP/2");
+    assert!(lost.is_err_and(|error| error.is_absence()) && way.is_in_websocket(), "it is away");
+    let (elsewhere, _) = opened_on_the_way(&[b"h2"], &authority).await;
+    way.dial(&elsewhere, &connector).await.expect_err("nobody speaks of WebSockets there");
+    assert!(!way.is_in_websocket());
+    way.dial(&elsewhere, &connector).await.expect("HTTP/2 is spoken");
 }
 
 #[test]

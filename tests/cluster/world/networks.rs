@@ -1,8 +1,9 @@
 //! Laptops, and cluster agents, in networks that let nobody out but through a proxy: real ones, tinyproxy, microsocks and mitmproxy.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
+use fairlead_lab::Host;
 use fairlead_tests::{Corporate, Person, Story, World, say, within};
 
 use crate::intercepting::while_intercepting;
@@ -85,8 +86,15 @@ fn is_opened_at_both_ends(world: &World) -> anyhow::Result<()> {
         scene.intercept_goes_on()?;
         let status = ada.fairlead(&["status"])?.ok()?;
         ensure!(status.stdout.contains(", inside a WebSocket)"), "{status}");
-        let (laptop, agents) = corporate.links_seen_by_the_opening_proxy(world.folder())?;
-        ensure!(laptop > 0 && agents >= 2, "{laptop} links of the laptop and {agents} of agents");
+        let asked = corporate.asked_for_links(world.folder())?;
+        let laptop = IpAddr::from(Host::Laptop.address());
+        ensure!(asked.contains(&laptop) && asked.len() >= 2, "only {asked:?} came by");
+        let log = agent.log()?;
+        for replica in agent.replicas()? {
+            let goes =
+                |line: &str| line.contains(&replica) && line.contains("over=\"a WebSocket\"");
+            ensure!(log.lines().any(goes), "{replica} goes another way:\n{log}");
+        }
 
         agent.goes_through("", &world.hub_ca())?;
         drop(corporate);

@@ -18,7 +18,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
-use super::{Connector, DialError, ProxyError, TrustError, timed_out, why_not_trusted};
+use super::{Connector, DialError, LinkWay, ProxyError, TrustError, timed_out, why_not_trusted};
 use crate::{
     connection::Connection,
     websocket::{LINK_PATH, NoWebSocket, WebSocket},
@@ -64,13 +64,11 @@ impl HubError {
     /// Says whether nobody was there to answer, as while a hub restarts. A refusal is an answer.
     #[must_use]
     pub const fn is_absence(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. }
-                | Self::Proxy(_)
-                | Self::NotAHub { .. }
-                | Self::NoWebSocket { .. }
-        )
+        match self {
+            Self::Unreachable { .. } | Self::Proxy(_) | Self::NotAHub { .. } => true,
+            Self::NoWebSocket { source, .. } => !matches!(source, NoWebSocket::Refused(_)),
+            _ => false,
+        }
     }
 }
 
@@ -120,6 +118,11 @@ impl HubChannel {
     pub fn host(&self) -> &str {
         &self.host
     }
+}
+
+/// Connects to the hub at `https://host[:port]`, by whichever way is spoken; for whoever has one thing to say.
+pub async fn dial_hub(address: &str, connector: &Connector) -> Result<HubChannel, HubError> {
+    LinkWay::default().dial(address, connector).await
 }
 
 /// Connects to the hub at `https://host[:port]` by HTTP/2.

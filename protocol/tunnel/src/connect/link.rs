@@ -1,25 +1,24 @@
 //! Which way a link takes to the hub: HTTP/2 as it is, or the same inside a WebSocket. Whatever opens TLS on the way may
-//! speak no HTTP/2, or keep what is streamed to itself until it ends, which a link never does; WebSockets it lets pass.
+//! speak no HTTP/2, understand no gRPC, or keep what is streamed to itself until it ends, which a link never does;
+//! WebSockets it lets pass.
 //!
-//! Nobody configures it: HTTP/2 is tried first, and what was found out is remembered until it fails.
+//! Nobody configures it: HTTP/2 is tried first, and a WebSocket once that has not led to a hub that answers. There it stays
+//! until it is refused: a hub that is away says nothing of the way.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tonic::{Code, Status};
 
 use super::{
     Connector,
     hub::{HubChannel, HubError, in_websocket, over_http2},
 };
+use crate::websocket::NoWebSocket::{Broken, Refused};
 
 /// The hub says its first word as soon as a link is opened. Where nothing is heard for so long, somebody on the way keeps
 /// what was said to themselves.
-const FIRST_WORD: Duration = Duration::from_secs(3);
-
-/// Connects to the hub at `https://host[:port]` for a call that ends with its answer.
-pub async fn dial_hub(address: &str, connector: &Connector) -> Result<HubChannel, HubError> {
-    LinkWay::default().dial(address, connector).await
-}
+pub(crate) const FIRST_WORD: Duration = Duration::from_secs(3);
 
 /// The way that the next link takes.
 #[derive(Debug, Default)]
@@ -27,16 +26,16 @@ pub struct LinkWay {
     is_in_websocket: bool,
 }
 
-/// A link is open and nothing is heard on it.
+/// Why a link that was opened has not begun.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "nothing came back over {way} for {} s: a hub that is slow, or something on the way that keeps what is streamed to \
-     itself; {other} is tried next",
-    FIRST_WORD.as_secs()
-)]
-pub struct HeldBack {
-    way: &'static str,
-    other: &'static str,
+pub enum NotBegun {
+    #[error(
+        "nothing came back for {} s: the hub is slow, or something on the way keeps what is streamed to itself",
+        _0.as_secs()
+    )]
+    HeldBack(Duration),
+    #[error("{}", _0.message())]
+    Refused(Status),
 }
 
 impl LinkWay {
@@ -47,32 +46,52 @@ impl LinkWay {
         connector: &Connector,
     ) -> Result<HubChannel, HubError> {
         if self.is_in_websocket {
-            return in_websocket(address, connector).await.inspect_err(|_| self.turn());
+            let dialled = in_websocket(address, connector).await;
+            self.is_in_websocket = dialled.as_ref().err().is_none_or(HubError::is_absence);
+            return dialled;
         }
         let no_http2 = match over_http2(address, connector).await {
             Err(error @ HubError::NoHttp2 { .. }) => error,
             dialled => return dialled,
         };
-        let channel = in_websocket(address, connector).await.map_err(|_| no_http2)?;
-        self.turn();
-        Ok(channel)
-    }
-
-    /// Waits for the hub's first word on a link that was just opened. If it does not come, the next link takes the other
-    /// way.
-    pub async fn first_word<W>(&mut self, word: impl Future<Output = W>) -> Result<W, HeldBack> {
-        let heard = timeout(FIRST_WORD, word).await;
-        heard.map_err(|_| {
-            let way = self.name();
-            self.turn();
-            HeldBack { way, other: self.name() }
+        let dialled = in_websocket(address, connector).await;
+        self.is_in_websocket = dialled.is_ok();
+        dialled.map_err(|error| match error {
+            HubError::NoWebSocket { source: Refused(_) | Broken(_), .. } => no_http2,
+            error => error,
         })
     }
 
-    /// Returns what the way is called.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        if self.is_in_websocket { "a WebSocket" } else { "HTTP/2" }
+    /// Waits for the hub's first word on a link that was just opened. If somebody else answers, or nobody, the other way
+    /// is taken next.
+    pub async fn first_word<W>(
+        &mut self,
+        word: impl Future<Output = Result<W, Status>>,
+    ) -> Result<W, NotBegun> {
+        self.answer(word, FIRST_WORD).await
+    }
+
+    /// The same for what may take longer to answer.
+    pub async fn answer<W>(
+        &mut self,
+        answer: impl Future<Output = Result<W, Status>>,
+        within: Duration,
+    ) -> Result<W, NotBegun> {
+        let Ok(said) = timeout(within, answer).await else {
+            self.is_in_websocket = !self.is_in_websocket;
+            return Err(NotBegun::HeldBack(within));
+        };
+        said.map_err(|status| {
+            if is_of_somebody_else(&status) {
+                self.was_not_understood();
+            }
+            NotBegun::Refused(status)
+        })
+    }
+
+    /// Takes note that the hub has begun, and then not heard what it was told. Inside a WebSocket that is its own doing.
+    pub const fn was_not_understood(&mut self) {
+        self.is_in_websocket = true;
     }
 
     #[must_use]
@@ -80,7 +99,37 @@ impl LinkWay {
         self.is_in_websocket
     }
 
-    const fn turn(&mut self) {
-        self.is_in_websocket = !self.is_in_websocket;
+    /// Returns what the way is called.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        if self.is_in_websocket { "a WebSocket" } else { "HTTP/2" }
+    }
+}
+
+/// Says whether the hub may not have seen the call: it gives a status to each, and none of these to one that it knows. What
+/// tonic makes of another answer says that the status is missing.
+fn is_of_somebody_else(status: &Status) -> bool {
+    matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled | Code::Unimplemented)
+        || status.message().contains("grpc-status")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_hub_decides_is_no_reason_to_go_another_way_and_what_others_say_is() {
+        let said = |status: Status| async move {
+            let mut way = LinkWay::default();
+            let refused = way.first_word(std::future::ready(Err::<(), _>(status))).await;
+            assert!(matches!(refused, Err(NotBegun::Refused(_))));
+            way.is_in_websocket()
+        };
+        assert!(!said(Status::not_found("the hub does not know this teamspace key")).await);
+        assert!(!said(Status::unavailable("the hub cannot reach its database")).await);
+        let mapped = "grpc-status header missing, mapped from HTTP status code 403";
+        assert!(said(Status::permission_denied(mapped)).await);
+        assert!(said(Status::unknown("h2 protocol error")).await);
+        assert!(said(Status::unimplemented("")).await);
     }
 }
