@@ -273,10 +273,13 @@ mod tests {
     }
 
     async fn accept_each(mut acceptor: Acceptor) {
-        let mut streams = Vec::new();
+        let mut streams = tokio::task::JoinSet::new();
         while let Some(incoming) = acceptor.next().await {
             let Incoming::Open(offered) = incoming else { continue };
-            streams.push(offered.accept());
+            let mut stream = offered.accept().expect("still wanted");
+            // An application that reads.
+            streams
+                .spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
         }
     }
 }

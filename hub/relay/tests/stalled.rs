@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::world::{Connection, Path, World, in_time};
 
 const READERS: usize = 64;
-const CAP_BYTES: usize = 48 << 20;
+const CAP_BYTES: usize = 8 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_readers_that_have_stopped_stay_within_the_cap_and_disturb_nobody() {

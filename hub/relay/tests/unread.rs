@@ -11,7 +11,7 @@ use tokio::{io::AsyncWriteExt, task::JoinSet};
 
 use crate::world::{Connection, World, in_time};
 
-const CAP_BYTES: usize = 8 << 20;
+const CAP_BYTES: usize = 1 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_have_stopped_are_aborted_until_the_rest_fits() {

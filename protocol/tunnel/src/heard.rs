@@ -47,7 +47,7 @@ impl Heard {
         &self.window
     }
 
-    /// Returns how long after the connection was made that was.
+    /// Notes that bytes have just arrived, and returns how long after the connection was made.
     fn note_bytes(&self) -> Duration {
         let since = self.begun_at.elapsed();
         self.last_us.store(u64::try_from(since.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! Signs of life on a carrier: a PING when nothing was heard for a while, and the beats that somebody asks for.
+//! Signs of life on a carrier: a PING when nothing was heard for a while, and the beats that somebody asks for. A first one
+//! measures the round trip, where that is not known.
 //!
 //! TCP's own keepalive is answered by a kernel whose process hangs; this is answered by the far end of the carrier. Any
 //! byte that arrives counts as an answer: behind bulk on a slow link a PING may take seconds, and a laptop that is busy
@@ -54,23 +55,27 @@ pub(crate) struct Keepalive {
     ping_pong: PingPong,
     heard: Arc<Heard>,
     in_flight_since: Option<Instant>,
+    /// How long the other end may be silent while a PING is in flight.
+    patience: Duration,
     waiting: Vec<Beat>,
 }
 
 impl Keepalive {
     pub(crate) const fn new(ping_pong: PingPong, heard: Arc<Heard>) -> Self {
-        Self { ping_pong, heard, in_flight_since: None, waiting: Vec::new() }
+        Self { ping_pong, heard, in_flight_since: None, patience: PATIENCE, waiting: Vec::new() }
     }
 
     /// Returns when the other end has been silent for too long; until then, passes beats on.
     pub(crate) async fn until_silent(mut self, mut beats: mpsc::Receiver<Beat>) {
         if !self.heard.window().knows_the_round_trip() {
+            self.patience = CARRIER_DEAD;
             self.ping();
         }
         loop {
             match self.next(&mut beats).await {
                 Event::Ponged => {
                     let asked_at = self.in_flight_since.take().unwrap_or_else(Instant::now);
+                    self.patience = PATIENCE;
                     self.heard.window().note_round_trip(asked_at.elapsed());
                     self.answer_those_before(asked_at);
                 }
@@ -100,7 +105,7 @@ impl Keepalive {
 
     async fn next(&mut self, beats: &mut mpsc::Receiver<Beat>) -> Event {
         let due = match self.in_flight_since {
-            Some(asked_at) => asked_at.max(self.heard.last()) + PATIENCE,
+            Some(asked_at) => asked_at.max(self.heard.last()) + self.patience,
             None => self.heard.last() + CARRIER_PING,
         };
         let room = self.waiting.len() < BEATS_MAX;
@@ -120,7 +125,7 @@ impl Keepalive {
 
     fn is_silent(&self) -> bool {
         self.in_flight_since
-            .is_some_and(|asked_at| asked_at.max(self.heard.last()).elapsed() >= PATIENCE)
+            .is_some_and(|asked_at| asked_at.max(self.heard.last()).elapsed() >= self.patience)
     }
 
     fn answer_those_before(&mut self, alive_at: Instant) {

@@ -1,10 +1,11 @@
 //! How much of one stream may be on its way to here: about what the network carries, so that what else is on the carrier
 //! does not wait behind buffers full of a download.
 //!
-//! A window of twice the bandwidth-delay product loses nothing. The bandwidth is what was seen to arrive; it shows only as
-//! far as the window let it, so the window doubles, about once in a round trip, until more of it brings no more. The delay
-//! is the shortest round trip on this carrier, while nothing waited. Growing only, and for all streams of a carrier: a
-//! window that was given cannot be taken back from one of them.
+//! Twice the bandwidth-delay product is enough. The bandwidth is what was seen to arrive; it shows only as far as the
+//! window let it, so the window doubles, about once in a round trip, until more of it brings no more. The delay is the
+//! shortest round trip on this carrier, and some slack: others may fill a queue on the way, and who then has little on its
+//! way gets little. Where they fill more than twice the slack, a window stays as it is. Growing only, and for all streams
+//! of a carrier: a window that was given cannot be taken back from one of them.
 
 use std::{
     sync::{
@@ -16,10 +17,11 @@ use std::{
 
 /// The first window: what a stream may bring before anything is known of the network. Streams that bring more are bulk.
 pub(crate) const WINDOW_MIN_BYTES: u32 = 256 << 10;
-/// Twice the bandwidth-delay product of 200 Mbit/s at 50 ms, nearly.
+/// Enough for 200 Mbit/s at 50 ms, which is 1.25 MB, and for what programs and kernels keep on the way.
 pub(crate) const WINDOW_MAX_BYTES: u32 = 4 << 20;
-/// Three programs and their buffers are on the way, too: what passes in this time is never too much.
-const SLACK: Duration = Duration::from_millis(10);
+/// For queues of others: so much longer a round trip may take. What shares the carrier waits twice that at most, where the
+/// bottleneck lets a queue form at all.
+const SLACK: Duration = Duration::from_millis(100);
 /// What arrives within less says more of the system's scheduler than of the network.
 const SEEN_FOR_MIN: Duration = Duration::from_millis(10);
 
@@ -121,8 +123,14 @@ mod tests {
 
     /// Has bytes arrive for a second over a network of this bandwidth and delay, and returns the window then.
     fn after_a_second(bytes_per_s: f64, round_trip: Duration) -> u32 {
+        after_a_second_behind(bytes_per_s, round_trip, Duration::ZERO)
+    }
+
+    /// The same where others have filled a queue since the round trip was measured.
+    fn after_a_second_behind(bytes_per_s: f64, round_trip: Duration, queue: Duration) -> u32 {
         let window = Window::new();
         window.note_round_trip(round_trip);
+        let round_trip = round_trip + queue;
         let mut meter = Meter::new(Arc::clone(&window));
         for ms in 1..=1000 {
             // No more than a window is on its way.
@@ -134,13 +142,15 @@ mod tests {
 
     #[test]
     fn it_grows_until_the_network_carries_no_more() {
-        assert_eq!(after_a_second(25e6, 50 * MS), 4 << 20, "twice 1.25 MB, and slack");
-        assert_eq!(after_a_second(5e6, 50 * MS), 1 << 20);
-        assert_eq!(
-            after_a_second(500e6, MS / 5),
-            4 << 20,
-            "a network without delay is never held back"
-        );
+        assert_eq!(after_a_second(25e6, 50 * MS), 4 << 20);
+        assert_eq!(after_a_second(2e6, 50 * MS), 1 << 20, "twice 300 KB with slack, rounded up");
+        assert_eq!(after_a_second(500e6, MS / 5), 4 << 20);
+    }
+
+    #[test]
+    fn a_queue_of_others_does_not_keep_it_small() {
+        assert_eq!(after_a_second_behind(20e6, 20 * MS, 180 * MS), 4 << 20);
+        assert_eq!(after_a_second_behind(20e6, 20 * MS, 300 * MS), WINDOW_MIN_BYTES, "too long");
     }
 
     #[test]
@@ -157,8 +167,8 @@ mod tests {
         assert_eq!(window.wanted(), WINDOW_MIN_BYTES);
         window.note_round_trip(MS);
         window.note_round_trip(900 * MS);
-        meter.arrived(300 << 10, 50 * MS);
-        assert_eq!(window.wanted(), WINDOW_MIN_BYTES, "10 MB/s, 11 ms");
+        meter.arrived(300 << 10, 620 * MS);
+        assert_eq!(window.wanted(), WINDOW_MIN_BYTES, "0.5 MB/s, 101 ms");
     }
 
     #[test]

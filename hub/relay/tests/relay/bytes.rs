@@ -244,7 +244,7 @@ async fn little_is_on_its_way(is_upload: bool) {
     let _first = (arrives.await.expect("no panic"), writer);
     let (_reader, mut writer) = stream(&mut carrier, is_upload).await;
     let later = taken(&mut writer).await;
-    assert!(later >= 4 << 20, "{later} bytes of a fast network");
+    assert!(later > at_first, "{later} bytes after much, {at_first} at first");
 }
 
 /// The two ends of a stream, without sockets: whoever reads, and whoever writes.
