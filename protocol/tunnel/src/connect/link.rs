@@ -5,7 +5,7 @@
 //! Nobody configures it: HTTP/2 is tried first, and a WebSocket once that has not led to a hub that answers. There it stays
 //! until it is refused: a hub that is away says nothing of the way.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -107,10 +107,25 @@ impl LinkWay {
 }
 
 /// Says whether the hub may not have seen the call: it gives a status to each, and none of these to one that it knows. What
-/// tonic makes of another answer says that the status is missing.
+/// tonic makes of another answer says that the status is missing. A connection that broke says nothing of the way: the hub
+/// may have been stopped.
 fn is_of_somebody_else(status: &Status) -> bool {
-    matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled | Code::Unimplemented)
+    if let Some(error) = caused_by_h2(status) {
+        return error.is_reset() && error.is_remote();
+    }
+    matches!(status.code(), Code::Unknown | Code::Internal | Code::Unimplemented)
         || status.message().contains("grpc-status")
+}
+
+fn caused_by_h2(status: &Status) -> Option<&h2::Error> {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 #[cfg(test)]
@@ -129,7 +144,9 @@ mod tests {
         assert!(!said(Status::unavailable("the hub cannot reach its database")).await);
         let mapped = "grpc-status header missing, mapped from HTTP status code 403";
         assert!(said(Status::permission_denied(mapped)).await);
-        assert!(said(Status::unknown("h2 protocol error")).await);
+        assert!(said(Status::unknown("missing grpc-status trailer")).await);
         assert!(said(Status::unimplemented("")).await);
+        let broken = h2::Error::from(h2::Reason::PROTOCOL_ERROR);
+        assert!(!said(Status::from_error(Box::new(broken))).await, "found here");
     }
 }
