@@ -19,8 +19,8 @@ use std::{
 pub(crate) const WINDOW_MIN_BYTES: u32 = 256 << 10;
 /// Enough for 200 Mbit/s at 50 ms, which is 1.25 MB, and for what programs and kernels keep on the way.
 pub(crate) const WINDOW_MAX_BYTES: u32 = 4 << 20;
-/// For queues of others: so much longer a round trip may take. What shares the carrier waits twice that at most, where the
-/// bottleneck lets a queue form at all.
+/// For queues of others: so much longer a round trip may take. What shares the carrier waits for the window that comes of
+/// it, and longer where more arrived at first than does now: nothing makes a window smaller.
 const SLACK: Duration = Duration::from_millis(100);
 /// What arrives within less says more of the system's scheduler than of the network.
 const SEEN_FOR_MIN: Duration = Duration::from_millis(10);
