@@ -1,11 +1,12 @@
 //! How much of one stream may be on its way to here: about what the network carries, so that what else is on the carrier
 //! does not wait behind buffers full of a download.
 //!
-//! Twice the bandwidth-delay product is enough. The bandwidth is what was seen to arrive; it shows only as far as the
-//! window let it, so the window doubles, about once in a round trip, until more of it brings no more. The delay is the
-//! shortest round trip on this carrier, and some slack: others may fill a queue on the way, and who then has little on its
-//! way gets little. Where they fill more than twice the slack, a window stays as it is. Growing only, and for all streams
-//! of a carrier: a window that was given cannot be taken back from one of them.
+//! Twice the bandwidth-delay product is enough. The bandwidth is what was seen to arrive, two windows in a row: what
+//! waited for a lost packet is there all at once, and the first second of a sender may bring more than ever after. It shows
+//! only as far as the window let it, so the window doubles, about once in two round trips, until more of it brings no more.
+//! The delay is the shortest round trip on this carrier, and some slack: others may fill a queue on the way, and who then
+//! has little on its way gets little. Where they fill more than twice the slack, a window stays as it is. Growing only, and
+//! for all streams of a carrier: a window that was given cannot be taken back from one of them.
 
 use std::{
     sync::{
@@ -20,7 +21,7 @@ pub(crate) const WINDOW_MIN_BYTES: u32 = 256 << 10;
 /// Enough for 200 Mbit/s at 50 ms, which is 1.25 MB, and for what programs and kernels keep on the way.
 pub(crate) const WINDOW_MAX_BYTES: u32 = 4 << 20;
 /// For queues of others: so much longer a round trip may take. What shares the carrier waits for the window that comes of
-/// it, and longer where more arrived at first than does now: nothing makes a window smaller.
+/// it.
 const SLACK: Duration = Duration::from_millis(100);
 /// What arrives within less says more of the system's scheduler than of the network.
 const SEEN_FOR_MIN: Duration = Duration::from_millis(10);
@@ -66,11 +67,13 @@ pub(crate) struct Meter {
     window: Arc<Window>,
     bytes: usize,
     since: Duration,
+    /// What the window before this one brought, in bytes per second.
+    before: f64,
 }
 
 impl Meter {
     pub(crate) const fn new(window: Arc<Window>) -> Self {
-        Self { window, bytes: 0, since: Duration::ZERO }
+        Self { window, bytes: 0, since: Duration::ZERO, before: 0.0 }
     }
 
     /// Notes that so many bytes have arrived, `now` since the carrier began.
@@ -81,16 +84,17 @@ impl Meter {
         if self.bytes < window as usize || seen_for < SEEN_FOR_MIN {
             return;
         }
+        let rate = self.bytes as f64 / seen_for.as_secs_f64();
         if let Some(round_trip) = self.window.round_trip().filter(|_| window < WINDOW_MAX_BYTES) {
             let delay = round_trip + SLACK;
-            let carried = self.bytes as f64 / seen_for.as_secs_f64() * delay.as_secs_f64();
+            let carried = rate.min(self.before) * delay.as_secs_f64();
             let wanted = (2.0 * carried).min(f64::from(WINDOW_MAX_BYTES)) as u32;
             if wanted > window {
                 let wanted = wanted.next_power_of_two().min(WINDOW_MAX_BYTES);
                 self.window.wanted.store(wanted, Ordering::Relaxed);
             }
         }
-        (self.bytes, self.since) = (0, now);
+        (self.bytes, self.since, self.before) = (0, now, rate);
     }
 }
 
@@ -121,18 +125,18 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Has bytes arrive for a second over a network of this bandwidth and delay, and returns the window then.
-    fn after_a_second(bytes_per_s: f64, round_trip: Duration) -> u32 {
-        after_a_second_behind(bytes_per_s, round_trip, Duration::ZERO)
+    /// Has bytes arrive for some seconds over a network of this bandwidth and delay, and returns the window then.
+    fn after_seconds(bytes_per_s: f64, round_trip: Duration) -> u32 {
+        after_seconds_behind(bytes_per_s, round_trip, Duration::ZERO)
     }
 
     /// The same where others have filled a queue since the round trip was measured.
-    fn after_a_second_behind(bytes_per_s: f64, round_trip: Duration, queue: Duration) -> u32 {
+    fn after_seconds_behind(bytes_per_s: f64, round_trip: Duration, queue: Duration) -> u32 {
         let window = Window::new();
         window.note_round_trip(round_trip);
         let round_trip = round_trip + queue;
         let mut meter = Meter::new(Arc::clone(&window));
-        for ms in 1..=1000 {
+        for ms in 1..=4000 {
             // No more than a window is on its way.
             let most = f64::from(window.wanted()) / round_trip.as_secs_f64();
             meter.arrived((bytes_per_s.min(most) / 1000.0) as usize, MS * ms);
@@ -142,21 +146,34 @@ mod tests {
 
     #[test]
     fn it_grows_until_the_network_carries_no_more() {
-        assert_eq!(after_a_second(25e6, 50 * MS), 4 << 20);
-        assert_eq!(after_a_second(2e6, 50 * MS), 1 << 20, "twice 300 KB with slack, rounded up");
-        assert_eq!(after_a_second(500e6, MS / 5), 4 << 20);
+        assert_eq!(after_seconds(25e6, 50 * MS), 4 << 20);
+        assert_eq!(after_seconds(2e6, 50 * MS), 1 << 20, "twice 300 KB with slack, rounded up");
+        assert_eq!(after_seconds(500e6, MS / 5), 4 << 20);
     }
 
     #[test]
     fn a_queue_of_others_does_not_keep_it_small() {
-        assert_eq!(after_a_second_behind(20e6, 20 * MS, 180 * MS), 4 << 20);
-        assert_eq!(after_a_second_behind(20e6, 20 * MS, 300 * MS), WINDOW_MIN_BYTES, "too long");
+        assert_eq!(after_seconds_behind(20e6, 20 * MS, 180 * MS), 4 << 20);
+        assert_eq!(after_seconds_behind(20e6, 20 * MS, 300 * MS), WINDOW_MIN_BYTES, "too long");
     }
 
     #[test]
     fn where_little_arrives_little_is_on_its_way() {
-        assert_eq!(after_a_second(350e3, 50 * MS), WINDOW_MIN_BYTES);
-        assert_eq!(after_a_second(350e3, 500 * MS), 512 << 10);
+        assert_eq!(after_seconds(350e3, 50 * MS), WINDOW_MIN_BYTES);
+        assert_eq!(after_seconds(350e3, 500 * MS), 512 << 10);
+    }
+
+    #[test]
+    fn one_burst_says_nothing() {
+        let window = Window::new();
+        window.note_round_trip(50 * MS);
+        let mut meter = Meter::new(Arc::clone(&window));
+        // Once in a second a hole is filled, and what waited behind it is there.
+        for s in 1..=9 {
+            meter.arrived(260 << 10, s * 1000 * MS);
+            meter.arrived(300 << 10, (s * 1000 + 11) * MS);
+        }
+        assert_eq!(window.wanted(), WINDOW_MIN_BYTES);
     }
 
     #[test]
@@ -164,10 +181,12 @@ mod tests {
         let window = Window::new();
         let mut meter = Meter::new(Arc::clone(&window));
         meter.arrived(10 << 20, 20 * MS);
+        meter.arrived(10 << 20, 40 * MS);
         assert_eq!(window.wanted(), WINDOW_MIN_BYTES);
         window.note_round_trip(MS);
         window.note_round_trip(900 * MS);
-        meter.arrived(300 << 10, 620 * MS);
+        meter.arrived(300 << 10, 640 * MS);
+        meter.arrived(300 << 10, 1240 * MS);
         assert_eq!(window.wanted(), WINDOW_MIN_BYTES, "0.5 MB/s, 101 ms");
     }
 
