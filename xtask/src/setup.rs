@@ -62,7 +62,7 @@ enum Seen {
     File(&'static [&'static str]),
     FileBelow(&'static str, &'static str),
     /// One of these files is there, or in the package as it was unpacked: tests want the program, and to
-    /// install it would change how the machine resolves names.
+    /// install it would change how the machine resolves names, or have it serve something.
     Unpacked(&'static [&'static str]),
 }
 
@@ -123,6 +123,12 @@ const NEEDS: &[Need] = &[
     need(Area::Proxies, "tinyproxy", "tinyproxy-bin"),
     need(Area::Proxies, "microsocks", "microsocks"),
     need(Area::Proxies, "mitmdump", "mitmproxy"),
+    Need {
+        area: Area::Proxies,
+        seen: Seen::Unpacked(&["/usr/sbin/nginx"]),
+        package: "nginx",
+        by_hand: "nginx, at /usr/sbin/nginx; it need not run",
+    },
     Need {
         area: Area::Browser,
         // By their paths: Ubuntu's is a snap, of which only a stub is on the path.

@@ -20,9 +20,10 @@ use fairlead_wire::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
     time,
 };
-use tonic::Code;
+use tonic::{Code, Request, Status};
 
 use crate::{
     peers::{AgentLink, Cluster, LaptopLink, channel, channel_in_a_websocket, enrol, observed},
@@ -457,6 +458,27 @@ async fn a_link_inside_a_websocket_is_as_any_other() {
     let mut links = ClusterLinksClient::new(channel_in_a_websocket(&world).await);
     let refused = links.enrol(request).await.expect_err("a token that nobody made");
     assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+/// It comes from where its WebSocket comes from, whatever it says inside.
+#[tokio::test]
+async fn a_stranger_inside_a_websocket_is_counted_as_any_other() {
+    let world = World::configured(|config| {
+        config.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
+    let links = ClusterLinksClient::new(channel_in_a_websocket(&world).await);
+    let mut guesses = JoinSet::new();
+    for guess in 0..1000 {
+        let (mut links, mut request) = (links.clone(), Request::new(EnrolRequest::default()));
+        let elsewhere = format!("203.0.113.{}", guess % 256).parse().expect("a value");
+        request.metadata_mut().insert("x-forwarded-for", elsewhere);
+        guesses.spawn(async move { links.enrol(request).await.expect_err("it says no time") });
+    }
+    let refused = guesses.join_all().await;
+    let counted = |status: &&Status| status.code() == Code::ResourceExhausted;
+    let told = refused.iter().find(counted).expect("it could guess as often as it liked");
+    assert!(told.message().contains("try again in 1 s"), "{told}");
 }
 
 /// Nobody needs one who does not say what for.

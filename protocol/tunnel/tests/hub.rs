@@ -18,6 +18,8 @@ use fairlead_tunnel::{
     connect::{Connector, HubError, HubTrust, LinkWay, dial_hub, why_not_trusted},
     connection::Connection,
 };
+use fairlead_wire::link::v1::laptop_links_client::LaptopLinksClient;
+use futures_util::stream::empty;
 use made::{
     Authority, authority, certificate_for, hub, listener, server_config, speaking, trust_in,
     websocket_on,
@@ -192,6 +194,42 @@ async fn where_nothing_is_heard_the_next_link_goes_the_other_way_and_stays_until
     way.dial(&elsewhere, &connector).await.expect_err("nobody speaks of WebSockets there");
     assert!(!way.is_in_websocket());
     way.dial(&elsewhere, &connector).await.expect("HTTP/2 is spoken");
+}
+
+/// As of a proxy that lets nothing through, or of an ingress whose hub has not understood it. What the client makes of it is
+/// the client's own.
+#[tokio::test]
+async fn where_a_page_is_the_answer_the_next_link_goes_the_other_way() {
+    for status in [200, 403, 404, 415, 502, 504] {
+        let authority = authority();
+        let hub = showing_a_page(status, &authority).await;
+        let (mut way, connector) = (LinkWay::default(), Connector::direct(trust_in(&authority)));
+        let channel = way.dial(&hub, &connector).await.expect("HTTP/2 is spoken").channel();
+        let word = async {
+            let mut link = LaptopLinksClient::new(channel).open(empty()).await?.into_inner();
+            link.message().await
+        };
+        way.first_word(word).await.expect_err("a page");
+        assert!(way.is_in_websocket(), "{status}");
+    }
+}
+
+async fn showing_a_page(status: u16, authority: &Authority) -> String {
+    let config = server_config(&[b"h2"], authority, certificate_for("localhost"));
+    let (listener, acceptor) = (listener().await, TlsAcceptor::from(Arc::new(config)));
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.expect("dialled");
+        let tls = acceptor.accept(tcp).await.expect("trusted");
+        let mut http = h2::server::handshake(tls).await.expect("HTTP/2");
+        while let Some(Ok((_, mut answer))) = http.accept().await {
+            let head = http::Response::builder().status(status).header("content-type", "text/html");
+            let head = head.body(()).expect("a head");
+            let mut page = answer.send_response(head, false).expect("taken");
+            page.send_data("<h1>No</h1>".into(), true).expect("taken");
+        }
+    });
+    format!("https://localhost:{}", address.port())
 }
 
 #[test]

@@ -1,12 +1,16 @@
-//! Laptops, and cluster agents, in networks that let nobody out but through a proxy: real ones, tinyproxy, microsocks and mitmproxy.
+//! Laptops, and cluster agents, in networks that let nobody out but through a proxy, and a hub behind an ingress. They are
+//! real ones: tinyproxy, microsocks, mitmproxy and nginx.
 
 use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use fairlead_lab::Host;
-use fairlead_tests::{Corporate, Person, Story, World, say, within};
+use fairlead_tests::{Agent, Corporate, HUB_URL, Ingress, Person, Story, World, say, within};
 
-use crate::intercepting::while_intercepting;
+use crate::{
+    intercepting::while_intercepting,
+    stray_agent::{Stray, Teamspace},
+};
 
 /// As long as a laptop's longest silence between two attempts.
 const FOUND_WITHIN: Duration = Duration::from_secs(40);
@@ -19,6 +23,7 @@ pub(crate) fn stories() -> Vec<Story> {
             "a proxy that opens TLS is passed through by laptop and agents",
             is_opened_at_both_ends,
         ),
+        Story::new("behind an ingress that speaks no HTTP/2 to the hub all is well", is_led_inside),
     ]
 }
 
@@ -89,12 +94,7 @@ fn is_opened_at_both_ends(world: &World) -> anyhow::Result<()> {
         let asked = corporate.asked_for_links(world.folder())?;
         let laptop = IpAddr::from(Host::Laptop.address());
         ensure!(asked.contains(&laptop) && asked.len() >= 2, "only {asked:?} came by");
-        let log = agent.log()?;
-        for replica in agent.replicas()? {
-            let goes =
-                |line: &str| line.contains(&replica) && line.contains("over=\"a WebSocket\"");
-            ensure!(log.lines().any(goes), "{replica} goes another way:\n{log}");
-        }
+        replicas_go_inside(&agent)?;
 
         agent.goes_through("", &world.hub_ca())?;
         drop(corporate);
@@ -103,6 +103,51 @@ fn is_opened_at_both_ends(world: &World) -> anyhow::Result<()> {
         scene.intercept_goes_on()
     })?;
     ada.signs_in()
+}
+
+/// Everything comes through the ingress: the sign-in, an enrolment, links and carriers.
+fn is_led_inside(world: &World) -> anyhow::Result<()> {
+    let (ada, agent) = (world.ada(), world.agent());
+    ada.gets_ready()?;
+    ada.fairlead(&["stop"])?.ok()?;
+    let ingress = Ingress::before(world)?;
+    agent.rolls_out()?;
+    world.both_replicas_are_linked()?;
+    enrols_another(world)?;
+    ada.signs_in()?;
+    while_intercepting(world, |scene| {
+        let ada = &scene.ada;
+        ada.fairlead(&["consume", "shop/*"])?.ok()?;
+        goes(ada, "wss")?;
+        works(ada)?;
+        scene.intercept_goes_on()?;
+        let status = ada.fairlead(&["status"])?.ok()?;
+        ensure!(status.stdout.contains(", inside a WebSocket)"), "{status}");
+        replicas_go_inside(&agent)
+    })?;
+    drop(ingress);
+    agent.rolls_out()?;
+    world.both_replicas_are_linked()
+}
+
+fn replicas_go_inside(agent: &Agent<'_>) -> anyhow::Result<()> {
+    let log = agent.log()?;
+    for replica in agent.replicas()? {
+        let goes = |line: &str| line.contains(&replica) && line.contains("over=\"a WebSocket\"");
+        ensure!(log.lines().any(goes), "{replica} goes another way:\n{log}");
+    }
+    Ok(())
+}
+
+fn enrols_another(world: &World) -> anyhow::Result<()> {
+    let (stray, teamspace) = (Stray { world }, Teamspace::made(world)?);
+    let token = teamspace.join_token()?;
+    let played = stray
+        .installs(HUB_URL, true, &token)
+        .and_then(|()| stray.says(&["This cluster is enrolled as teamspace stray"]));
+    stray.goes()?;
+    teamspace.goes()?;
+    played
 }
 
 /// Returns a file with two authorities: the hub's, and that of the proxy, which makes it when it runs for the first time.

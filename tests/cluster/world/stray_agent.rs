@@ -1,4 +1,4 @@
-//! A second installation of the cluster agent that cannot join: its log says what is wrong and what to do about it.
+//! A second installation of the cluster agent. Where it cannot join, its log says what is wrong and what to do about it.
 
 use std::{
     process::Command,
@@ -65,12 +65,13 @@ fn every_way(stray: &Stray<'_>) -> anyhow::Result<()> {
 }
 
 /// The release `stray`, beside the one that serves the lab.
-struct Stray<'w> {
-    world: &'w World,
+pub(crate) struct Stray<'w> {
+    pub(crate) world: &'w World,
 }
 
 impl Stray<'_> {
-    fn installs(&self, hub: &str, with_ca: bool, token: &str) -> anyhow::Result<()> {
+    /// Installs it anew.
+    pub(crate) fn installs(&self, hub: &str, with_ca: bool, token: &str) -> anyhow::Result<()> {
         // A kubelet gives a new pod what it remembers of a ConfigMap for as long as an older pod holds on to it.
         let agent = ["delete", "deployment", "stray-agent", "--ignore-not-found"];
         self.kubectl(&[&agent[..], &["--cascade=foreground", "--wait"]].concat())?.ok()?;
@@ -92,7 +93,8 @@ impl Stray<'_> {
         Ok(())
     }
 
-    fn says(&self, wanted: &[&str]) -> anyhow::Result<()> {
+    /// Waits until its log has all of these.
+    pub(crate) fn says(&self, wanted: &[&str]) -> anyhow::Result<()> {
         let component = "app.kubernetes.io/component=agent";
         within(PATIENCE * 2, "the agent's log says what to do", || {
             let log = self.kubectl(&["logs", "--selector", component, "--tail=30"])?;
@@ -104,7 +106,7 @@ impl Stray<'_> {
         Ok(())
     }
 
-    fn goes(&self) -> anyhow::Result<()> {
+    pub(crate) fn goes(&self) -> anyhow::Result<()> {
         let mut helm = self.helm()?;
         helm.args(["uninstall", "stray", "--namespace", NAMESPACE, "--wait"]);
         say(helm)?.ok()?;
@@ -124,26 +126,26 @@ impl Stray<'_> {
 }
 
 /// A teamspace for which tokens are made.
-struct Teamspace<'w> {
+pub(crate) struct Teamspace<'w> {
     world: &'w World,
     path: String,
 }
 
 impl<'w> Teamspace<'w> {
-    fn made(world: &'w World) -> anyhow::Result<Self> {
+    pub(crate) fn made(world: &'w World) -> anyhow::Result<Self> {
         let asked = json!({"name": "stray"});
         let made = world.olga().call("POST", "/api/v1/teamspaces", Some(&asked))?.json()?;
         let id = made["id"].as_str().context("a teamspace has an id")?;
         Ok(Self { world, path: format!("/api/v1/teamspaces/{id}") })
     }
 
-    fn join_token(&self) -> anyhow::Result<String> {
+    pub(crate) fn join_token(&self) -> anyhow::Result<String> {
         let path = format!("{}/join-tokens", self.path);
         let token = self.world.olga().call("POST", &path, Some(&json!({})))?.json()?;
         Ok(token["token"].as_str().context("a join token is shown once")?.to_owned())
     }
 
-    fn goes(self) -> anyhow::Result<()> {
+    pub(crate) fn goes(self) -> anyhow::Result<()> {
         self.world.olga().call("DELETE", &self.path, None)?.json().map(drop)
     }
 }
