@@ -15,6 +15,7 @@ use axum::{
 use tokio::time::Instant;
 
 use super::{error::Problem, knocks::Knocks, visitor};
+use crate::links;
 
 /// The paths that answer without a credential, or exchange one; and the links, which ask for theirs only afterwards.
 const OPEN_PATHS: [&str; 6] =
@@ -41,6 +42,7 @@ pub(super) async fn limit_strangers(
         let counted = locked(&strangers.knocks).count(address, Instant::now());
         return match counted {
             Ok(()) => next.run(request).await,
+            Err(wait) if links::is_call(request.headers()) => links::too_many_calls(wait),
             Err(wait) => too_many(wait),
         };
     }

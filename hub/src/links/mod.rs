@@ -12,7 +12,7 @@ mod laptop;
 mod registry;
 mod words;
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use axum::{middleware, response::Response};
 use fairlead_wire::link::v1::{
@@ -53,6 +53,13 @@ pub fn routes(hub: &Hub) -> axum::Router {
 pub(crate) fn is_call(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| kind.starts_with("application/grpc"))
+}
+
+/// Answers whoever has called too often, and may again after this time.
+pub(crate) fn too_many_calls(wait: Duration) -> Response {
+    let wait_s = wait.as_secs() + 1;
+    let advice = format!("too many links from this address: try again in {wait_s} s");
+    Status::resource_exhausted(advice).into_http()
 }
 
 /// Answers a call that this hub does not know, as of a newer version of the link.
