@@ -1,12 +1,12 @@
 //! How much of one stream may be on its way to here: about what the network carries, so that what else is on the carrier
 //! does not wait behind buffers full of a download.
 //!
-//! Twice the bandwidth-delay product is enough. The bandwidth is what was seen to arrive, two windows in a row: what
-//! waited for a lost packet is there all at once, and the first second of a sender may bring more than ever after. It shows
-//! only as far as the window let it, so the window doubles, about once in two round trips, until more of it brings no more.
-//! The delay is the shortest round trip on this carrier, and some slack: others may fill a queue on the way, and who then
-//! has little on its way gets little. Where they fill more than twice the slack, a window stays as it is. Growing only, and
-//! for all streams of a carrier: a window that was given cannot be taken back from one of them.
+//! Twice the bandwidth-delay product is enough. The bandwidth is what was seen to arrive in each of two halves of a window:
+//! what waited for a lost packet is there all at once, and the first second of a sender may bring more than ever after. It
+//! shows only as far as the window let it, so the window grows step by step until more of it brings no more. The delay is
+//! the shortest round trip on this carrier, and some slack: others may fill a queue on the way, and who then has little on
+//! its way gets little. Where they fill more than that round trip and twice the slack, a window stays as it is. Growing
+//! only, and for all streams of a carrier: a window that was given cannot be taken back from one of them.
 
 use std::{
     sync::{
@@ -25,6 +25,9 @@ pub(crate) const WINDOW_MAX_BYTES: u32 = 4 << 20;
 const SLACK: Duration = Duration::from_millis(100);
 /// What arrives within less says more of the system's scheduler than of the network.
 const SEEN_FOR_MIN: Duration = Duration::from_millis(10);
+/// When nothing has arrived for so long there was nothing to send: what comes then is measured anew. A lost packet is sent
+/// again sooner.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The window of one carrier's streams, for whoever sets it and whoever measures.
 #[derive(Debug)]
@@ -67,21 +70,29 @@ pub(crate) struct Meter {
     window: Arc<Window>,
     bytes: usize,
     since: Duration,
-    /// What the window before this one brought, in bytes per second.
+    last: Duration,
+    /// What the half of a window before this one brought, in bytes per second.
     before: f64,
 }
 
 impl Meter {
     pub(crate) const fn new(window: Arc<Window>) -> Self {
-        Self { window, bytes: 0, since: Duration::ZERO, before: 0.0 }
+        Self { window, bytes: 0, since: Duration::ZERO, last: Duration::ZERO, before: 0.0 }
     }
 
     /// Notes that so many bytes have arrived, `now` since the carrier began.
     pub(crate) fn arrived(&mut self, bytes: usize, now: Duration) {
+        let pause = now.saturating_sub(self.last);
+        self.last = now;
+        if pause > PAUSE {
+            // What follows these is measured.
+            (self.bytes, self.since) = (0, now);
+            return;
+        }
         self.bytes += bytes;
         let window = self.window.wanted();
         let seen_for = now.saturating_sub(self.since);
-        if self.bytes < window as usize || seen_for < SEEN_FOR_MIN {
+        if self.bytes < window as usize / 2 || seen_for < SEEN_FOR_MIN {
             return;
         }
         let rate = self.bytes as f64 / seen_for.as_secs_f64();
@@ -168,12 +179,25 @@ mod tests {
         let window = Window::new();
         window.note_round_trip(50 * MS);
         let mut meter = Meter::new(Arc::clone(&window));
-        // Once in a second a hole is filled, and what waited behind it is there.
-        for s in 1..=9 {
-            meter.arrived(260 << 10, s * 1000 * MS);
-            meter.arrived(300 << 10, (s * 1000 + 11) * MS);
+        // Twice in a second a hole is filled, and what waited behind it is there.
+        for hole in 1..=9 {
+            meter.arrived(130 << 10, hole * 500 * MS);
+            meter.arrived(250 << 10, (hole * 500 + 11) * MS);
         }
         assert_eq!(window.wanted(), WINDOW_MIN_BYTES);
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_measured_while_it_comes() {
+        let window = Window::new();
+        window.note_round_trip(100 * MS);
+        let mut meter = Meter::new(Arc::clone(&window));
+        for begun in [3, 6, 9] {
+            for ms in 1..=80 {
+                meter.arrived(5 << 10, begun * 1000 * MS + ms * MS);
+            }
+        }
+        assert_eq!(window.wanted(), 2 << 20, "twice what 5 MB/s are in 200 ms, rounded up");
     }
 
     #[test]
