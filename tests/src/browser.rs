@@ -11,7 +11,10 @@ use anyhow::{Context, ensure};
 use fairlead_lab::{Host, Lab};
 use serde_json::Value;
 
-use crate::{command::say, hub};
+use crate::{
+    command::{Running, begin, say},
+    hub,
+};
 
 /// The page of the lab's identity provider that asks who one is.
 const WHO_ARE_YOU: &str = "http://idp.fairlead.test:9090/login/";
@@ -115,6 +118,14 @@ impl<'w> Browser<'w> {
             Some(format!("{name}={value}"))
         });
         Ok(lines.collect::<Vec<_>>().join("; "))
+    }
+
+    /// Begins to read what does not end, as events; interrupt it when enough was heard.
+    pub fn listens(&self, path: &str) -> anyhow::Result<Running> {
+        let mut curl = self.lab.exec_as(self.host, self.uid, "curl");
+        curl.args(["--silent", "--show-error", "--no-buffer", "--max-time", "90", "--cacert"]);
+        curl.arg(&self.hub_ca).arg("--cookie").arg(&self.jar).arg(format!("{}{path}", hub::URL));
+        begin(curl)
     }
 
     fn curl(&self, arguments: &[&str]) -> anyhow::Result<Answer> {

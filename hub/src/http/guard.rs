@@ -19,7 +19,8 @@ use crate::links;
 
 /// The paths that answer without a credential, or exchange one; and the links, which ask for theirs only afterwards.
 const OPEN_PATHS: [&str; 6] =
-    ["/login", "/logout", "/oauth/", "/api/v1/setup", "/api/v1/sign-in", "/fairlead.link.v1."];
+    ["/login", "/logout", "/oauth/", "/api/v1/setup", "/api/v1/sign-in", LINKS];
+const LINKS: &str = "/fairlead.link.v1.";
 
 /// Counts the requests of strangers by where they come from.
 #[derive(Clone, Debug, Default)]
@@ -37,12 +38,12 @@ pub(super) async fn limit_strangers(
 ) -> Response {
     let address = visitor::address_of(request.extensions());
     let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let path = request.uri().path();
+    let path = request.uri().path().to_owned();
     if OPEN_PATHS.iter().any(|open| path.starts_with(open)) {
         let counted = locked(&strangers.knocks).count(address, Instant::now());
         return match counted {
             Ok(()) => next.run(request).await,
-            Err(wait) if links::is_call(request.headers()) => links::too_many_calls(wait),
+            Err(wait) if path.starts_with(LINKS) => links::too_many_calls(wait),
             Err(wait) => too_many(wait),
         };
     }

@@ -25,18 +25,16 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{carrier::no_websocket, error::Problem, visitor::Visitor};
-use crate::{Hub, links::is_call};
+use crate::{
+    Hub,
+    links::{Doorway, Stranger, is_call},
+};
 
 /// A laptop and an agent make one call each.
 const CALLS_MAX: u32 = 16;
-/// WebSockets in which nobody has called yet; who comes then is told to come again.
-const STRANGERS_MAX: usize = 1024;
 /// When the hub stops, a link that does not end by itself is cut after this time.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -44,18 +42,18 @@ const GRACE: Duration = Duration::from_secs(5);
 struct Inside {
     hub: Hub,
     links: Router,
-    places: Arc<Semaphore>,
+    /// Of WebSockets in which nobody has called yet.
+    doorway: Doorway,
 }
 
 /// `links` is what is served inside.
 pub(super) fn routes(hub: &Hub, links: Router) -> Router {
-    let inside =
-        Inside { hub: hub.clone(), links, places: Arc::new(Semaphore::new(STRANGERS_MAX)) };
+    let inside = Inside { hub: hub.clone(), links, doorway: Doorway::new() };
     Router::new().route(LINK_PATH, get(open)).with_state(inside)
 }
 
 async fn open(
-    State(Inside { hub, links, places }): State<Inside>,
+    State(Inside { hub, links, doorway }): State<Inside>,
     visitor: Option<Extension<Visitor>>,
     mut request: Request,
 ) -> Response {
@@ -63,7 +61,7 @@ async fn open(
         return no_websocket("links");
     };
     let Some(agreed) = agree(&request) else { return no_websocket("links") };
-    let Ok(place) = places.try_acquire_owned() else {
+    let Ok(stranger) = doorway.enter(request.extensions()) else {
         return Problem::unavailable("too many links are being opened").into_response();
     };
     let links = match visitor {
@@ -71,7 +69,7 @@ async fn open(
         None => links,
     };
     hub.tasks.clone().spawn(async move {
-        if let Err(error) = serve(&hub, upgrade, links, place).await {
+        if let Err(error) = serve(&hub, upgrade, links, stranger).await {
             tracing::debug!(%error, "A WebSocket for links has ended");
         }
     });
@@ -82,7 +80,7 @@ async fn serve(
     hub: &Hub,
     upgrade: OnUpgrade,
     links: Router,
-    place: OwnedSemaphorePermit,
+    stranger: Stranger,
 ) -> anyhow::Result<()> {
     let upgraded = timeout(PREFACE, upgrade).await??;
     let socket = WebSocket::served(Box::new(TokioIo::new(upgraded)) as Connection).await;
@@ -95,7 +93,7 @@ async fn serve(
     tokio::select! {
         ended = &mut connection => return Ok(ended?),
         () = hub.stopping.cancelled() => {}
-        () = nobody_calls(&called, place) => return Err(anyhow!("nobody opened a link")),
+        () = nobody_calls(&called, stranger) => return Err(anyhow!("nobody opened a link")),
     }
     connection.as_mut().graceful_shutdown();
     let ended = timeout(GRACE, connection).await;
@@ -110,9 +108,9 @@ async fn note(State(called): State<Arc<Notify>>, request: Request, next: Next) -
 }
 
 /// Ends when the first call has not come in time; when it has, the place is free.
-async fn nobody_calls(called: &Notify, place: OwnedSemaphorePermit) {
+async fn nobody_calls(called: &Notify, stranger: Stranger) {
     if timeout(PREFACE, called.notified()).await.is_ok() {
-        drop(place);
+        stranger.leave();
         pending::<()>().await;
     }
 }

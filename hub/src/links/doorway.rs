@@ -32,9 +32,9 @@ const NETWORK_MAX: usize = 256;
 /// A chain of certificates and a signature, or a request to enrol, many times over.
 const WORDS_MAX_BYTES: usize = 64 << 10;
 
-/// The places of links that are not welcomed yet. Cloning it is cheap.
+/// The places of links that are not welcomed yet, or of WebSockets in which none was opened. Cloning it is cheap.
 #[derive(Clone, Debug)]
-pub(super) struct Doorway {
+pub(crate) struct Doorway {
     places: Arc<Semaphore>,
     networks: Networks,
     network_max: usize,
@@ -46,7 +46,7 @@ struct Networks(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 /// Somebody in the doorway.
 #[derive(Debug)]
-pub(super) struct Stranger {
+pub(crate) struct Stranger {
     words: Option<Words>,
     _place: OwnedSemaphorePermit,
     _of_network: OfNetwork,
@@ -60,7 +60,7 @@ struct OfNetwork {
 }
 
 impl Doorway {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_room_for(STRANGERS_MAX, NETWORK_MAX)
     }
 
@@ -70,7 +70,7 @@ impl Doorway {
     }
 
     /// Lets somebody in who wants to open a link, as far as there is room.
-    pub(super) fn enter(&self, request: &Extensions) -> Result<Stranger, Status> {
+    pub(crate) fn enter(&self, request: &Extensions) -> Result<Stranger, Status> {
         let full = || {
             Status::resource_exhausted("too many links wait to be welcomed: try again in a moment")
         };
@@ -112,7 +112,7 @@ impl Drop for OfNetwork {
 
 impl Stranger {
     /// Gives the place to the next: this one is known, and may say as much as it likes.
-    pub(super) fn leave(self) {
+    pub(crate) fn leave(self) {
         if let Some(words) = &self.words {
             words.0.store(usize::MAX, Ordering::Relaxed);
         }

@@ -23,10 +23,10 @@ use tokio_stream::Stream;
 use tonic::{Status, service::Routes};
 
 pub(crate) use carriers::offer_intercept;
+pub(crate) use doorway::{Doorway, Stranger};
 pub use registry::{Links, ReplicaName};
 pub(crate) use words::{revoked, wanted_session};
 
-use self::doorway::Doorway;
 use crate::Hub;
 
 /// Messages that wait for one link. When it is full the link is dropped: its peer has stopped reading, and will be

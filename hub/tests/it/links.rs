@@ -479,6 +479,16 @@ async fn a_stranger_inside_a_websocket_is_counted_as_any_other() {
     let counted = |status: &&Status| status.code() == Code::ResourceExhausted;
     let told = refused.iter().find(counted).expect("it could guess as often as it liked");
     assert!(told.message().contains("try again in 1 s"), "{told}");
+    // By its own address, as everywhere else.
+    let links = LaptopLinksClient::new(channel(&world).await);
+    let mut knocks = JoinSet::new();
+    for _ in 0..100 {
+        let mut links = links.clone();
+        knocks.spawn(async move { links.open(tokio_stream::empty()).await.map(drop) });
+    }
+    let knocks = knocks.join_all().await;
+    let is_told = |knock: &Result<_, Status>| knock.as_ref().is_err_and(|told| counted(&told));
+    assert!(knocks.iter().any(is_told), "from here nobody has called");
 }
 
 /// Nobody needs one who does not say what for.

@@ -105,7 +105,7 @@ fn is_opened_at_both_ends(world: &World) -> anyhow::Result<()> {
     ada.signs_in()
 }
 
-/// Everything comes through the ingress: the sign-in, an enrolment, links and carriers.
+/// Everything comes through the ingress: the sign-in, an enrolment, what the console hears of it, links and carriers.
 fn is_led_inside(world: &World) -> anyhow::Result<()> {
     let (ada, agent) = (world.ada(), world.agent());
     ada.gets_ready()?;
@@ -113,8 +113,13 @@ fn is_led_inside(world: &World) -> anyhow::Result<()> {
     let ingress = Ingress::before(world)?;
     agent.rolls_out()?;
     world.both_replicas_are_linked()?;
-    enrols_another(world)?;
+    replicas_go_inside(&agent)?;
     ada.signs_in()?;
+    let console = ada.browser().listens("/api/v1/events")?;
+    enrols_another(world)?;
+    console.interrupt();
+    let heard = console.ends()?;
+    ensure!(heard.stdout.contains("teamspaces"), "nothing was heard of it: {heard}");
     while_intercepting(world, |scene| {
         let ada = &scene.ada;
         ada.fairlead(&["consume", "shop/*"])?.ok()?;
@@ -123,7 +128,7 @@ fn is_led_inside(world: &World) -> anyhow::Result<()> {
         scene.intercept_goes_on()?;
         let status = ada.fairlead(&["status"])?.ok()?;
         ensure!(status.stdout.contains(", inside a WebSocket)"), "{status}");
-        replicas_go_inside(&agent)
+        Ok(())
     })?;
     drop(ingress);
     agent.rolls_out()?;
@@ -141,13 +146,13 @@ fn replicas_go_inside(agent: &Agent<'_>) -> anyhow::Result<()> {
 
 fn enrols_another(world: &World) -> anyhow::Result<()> {
     let (stray, teamspace) = (Stray { world }, Teamspace::made(world)?);
-    let token = teamspace.join_token()?;
-    let played = stray
-        .installs(HUB_URL, true, &token)
-        .and_then(|()| stray.says(&["This cluster is enrolled as teamspace stray"]));
-    stray.goes()?;
-    teamspace.goes()?;
-    played
+    let enrols = || {
+        stray.installs(HUB_URL, true, &teamspace.join_token()?)?;
+        stray.says(&["This cluster is enrolled as teamspace stray"])
+    };
+    let (played, removed) = (enrols(), stray.goes());
+    let gone = teamspace.goes();
+    played.and(removed).and(gone)
 }
 
 /// Returns a file with two authorities: the hub's, and that of the proxy, which makes it when it runs for the first time.

@@ -85,6 +85,7 @@ pub fn is_decision(code: tonic::Code) -> bool {
             | C::FailedPrecondition
             | C::InvalidArgument
             | C::Unimplemented
+            | C::ResourceExhausted
     )
 }
 

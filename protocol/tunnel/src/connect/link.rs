@@ -3,7 +3,8 @@
 //! WebSockets it lets pass.
 //!
 //! Nobody configures it: HTTP/2 is tried first, and a WebSocket once that has not led to a hub that answers. There it stays
-//! until it is refused: a hub that is away says nothing of the way.
+//! until it is refused: a hub that is away says nothing of the way. Where another speaks in its place, that is taken for the
+//! way's doing: it cannot be told apart.
 
 use std::{error::Error as _, time::Duration};
 
@@ -142,6 +143,7 @@ mod tests {
         };
         assert!(!said(Status::not_found("the hub does not know this teamspace key")).await);
         assert!(!said(Status::unavailable("the hub cannot reach its database")).await);
+        assert!(!said(Status::resource_exhausted("too many links")).await);
         let mapped = "grpc-status header missing, mapped from HTTP status code 403";
         assert!(said(Status::permission_denied(mapped)).await);
         assert!(said(Status::unknown("missing grpc-status trailer")).await);
