@@ -38,12 +38,13 @@ pub(super) async fn limit_strangers(
 ) -> Response {
     let address = visitor::address_of(request.extensions());
     let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let path = request.uri().path().to_owned();
+    let path = request.uri().path();
+    let is_link = path.starts_with(LINKS);
     if OPEN_PATHS.iter().any(|open| path.starts_with(open)) {
         let counted = locked(&strangers.knocks).count(address, Instant::now());
         return match counted {
             Ok(()) => next.run(request).await,
-            Err(wait) if path.starts_with(LINKS) => links::too_many_calls(wait),
+            Err(wait) if is_link => links::too_many_calls(wait),
             Err(wait) => too_many(wait),
         };
     }
