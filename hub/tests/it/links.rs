@@ -1,36 +1,23 @@
-//! Links and carriers: who is welcomed, what both ends are told, and that bytes pass from one to the other.
+//! Links and carriers: what both ends are told, and that bytes pass from one to the other.
 
 use fairlead_model::SessionId;
 use fairlead_tunnel::{
     connect::{self, Connector},
     connection::Connection,
-    websocket::{CARRIER_PATH, LINK_PATH, WebSocket},
 };
 use fairlead_wire::{
-    challenge,
-    key::Key,
-    link::v1::{
-        CarrierOffer, EnrolRequest, FurtherCarrier, Hello, Phase, SessionKind,
-        cluster_links_client::ClusterLinksClient, cluster_up, laptop_down,
-        laptop_links_client::LaptopLinksClient, laptop_up,
-    },
-    preface::{Answer, Preface, Side},
+    link::v1::{CarrierOffer, FurtherCarrier, Phase, SessionKind, cluster_up},
+    preface::Side,
     ticket::Ticket,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::JoinSet,
     time,
 };
-use tonic::{Code, Request, Status};
 
-use crate::{
-    peers::{AgentLink, Cluster, LaptopLink, channel, channel_in_a_websocket, enrol, observed},
-    world::{HOST, PATIENCE, World, eventually},
-};
+use crate::world::{PATIENCE, World, eventually};
 
-fn ticket(offer: &CarrierOffer) -> Ticket {
+pub(crate) fn ticket(offer: &CarrierOffer) -> Ticket {
     Ticket::from_slice(&offer.ticket).expect("32 bytes")
 }
 
@@ -228,116 +215,6 @@ async fn an_agent_speaks_only_of_sessions_in_its_own_teamspace() {
     assert_eq!(shown["ended_at"], serde_json::Value::Null);
 }
 
-async fn refused_laptop(world: &World, hello: impl FnOnce(&[u8]) -> Hello) -> tonic::Status {
-    let mut link = LaptopLink::open(world).await.expect("open");
-    let laptop_down::Message::Challenge(challenge) = link.next().await.expect("a challenge") else {
-        panic!("a link begins with a challenge")
-    };
-    link.say(laptop_up::Message::Hello(hello(&challenge.nonce))).await;
-    link.next().await.expect_err("refused")
-}
-
-#[tokio::test]
-async fn a_laptop_proves_its_key_its_organization_and_its_time() {
-    let world = World::new().await;
-    let olga = world.person("olga", "owners").await;
-    let hello = |signature: Vec<u8>| Hello {
-        certificate_chain: vec![olga.laptop.certificate.to_vec()],
-        signature,
-        version: String::new(),
-        name: String::new(),
-        time_s: world.now().as_second(),
-    };
-    let other_key = Key::generate().expect("a key");
-    let stolen =
-        refused_laptop(&world, |nonce| hello(challenge::sign(&other_key, nonce, HOST).to_vec()))
-            .await;
-    assert_eq!(stolen.code(), Code::Unauthenticated);
-
-    let for_another_hub = refused_laptop(&world, |nonce| {
-        hello(challenge::sign(&olga.laptop.key, nonce, "evil.test").to_vec())
-    })
-    .await;
-    assert_eq!(for_another_hub.code(), Code::Unauthenticated);
-
-    let clock_off = refused_laptop(&world, |nonce| Hello {
-        time_s: world.now().as_second() + 3600,
-        ..hello(challenge::sign(&olga.laptop.key, nonce, HOST).to_vec())
-    })
-    .await;
-    assert!(clock_off.message().contains("3600 s ahead"), "{}", clock_off.message());
-
-    let no_certificate =
-        refused_laptop(&world, |_| Hello { certificate_chain: vec![], ..hello(vec![]) }).await;
-    assert_eq!(no_certificate.code(), Code::Unauthenticated);
-}
-
-#[tokio::test]
-async fn a_certificate_of_another_organization_is_not_ours() {
-    let world = World::new().await;
-    let rival = world.organization("rival").await;
-    let mallory = world.person_of(&rival, "mallory", &["owners"]).await;
-    let olga = world.person("olga", "owners").await;
-    // The rival's authority signs the name of a device of ours.
-    let forged = {
-        use fairlead_wire::{authority::DeviceRequest, identity::DeviceName};
-        let request = DeviceRequest::make_pem(&mallory.laptop.key).expect("a request");
-        let request = DeviceRequest::parse_pem(&request).expect("a request");
-        let keys = world.hub.keys.organization(rival.id).await.expect("keys");
-        let name = DeviceName {
-            organization: world.acme.id,
-            user: olga.caller.actor.user(),
-            device: olga.laptop.id,
-        };
-        keys.authority.sign_device(&request, name, world.now().into()).expect("signed").certificate
-    };
-    let refused = refused_laptop(&world, |nonce| Hello {
-        certificate_chain: vec![forged.to_vec()],
-        signature: challenge::sign(&mallory.laptop.key, nonce, HOST).to_vec(),
-        version: String::new(),
-        name: String::new(),
-        time_s: world.now().as_second(),
-    })
-    .await;
-    assert!(
-        refused.message().contains("not signed by the expected authority"),
-        "{}",
-        refused.message()
-    );
-}
-
-#[tokio::test]
-async fn a_link_begins_with_hello() {
-    let world = World::new().await;
-    let mut link = LaptopLink::open(&world).await.expect("open");
-    link.next().await.expect("a challenge");
-    link.say(laptop_up::Message::Observed(observed("x", Phase::Active, ""))).await;
-    assert_eq!(link.next().await.expect_err("refused").code(), Code::InvalidArgument);
-    let mut link = AgentLink::open(&world).await.expect("open");
-    link.next().await.expect("a challenge");
-    link.say(cluster_up::Message::Observed(observed("x", Phase::Active, ""))).await;
-    assert_eq!(link.next().await.expect_err("refused").code(), Code::InvalidArgument);
-}
-
-#[tokio::test]
-async fn nobody_says_much_before_they_are_known() {
-    let world = World::new().await;
-    let long = refused_laptop(&world, |_| Hello {
-        certificate_chain: vec![vec![0; 1 << 20]],
-        time_s: world.now().as_second(),
-        ..Hello::default()
-    })
-    .await;
-    assert_eq!(long.code(), Code::ResourceExhausted, "{}", long.message());
-    let cluster = Cluster::new(&world, "somewhere");
-    let long = EnrolRequest {
-        teamspace_certificate: vec![0; 1 << 20],
-        ..cluster.request(&world, &format!("flj_{}", "A".repeat(43)))
-    };
-    let refused = enrol(&world, long).await.expect_err("too long");
-    assert_eq!(refused.code(), Code::ResourceExhausted, "{}", refused.message());
-}
-
 #[tokio::test]
 async fn an_agent_that_is_known_may_report_a_large_cluster() {
     let world = World::new().await;
@@ -387,132 +264,6 @@ async fn a_teamspace_that_was_closed_unheard_keeps_no_link() {
         // And not because nothing was heard of the agent.
         assert!(status.message().contains("the teamspace is closed"), "{status}");
     }
-}
-
-/// As where only the hub's own port is open: here the relay's is closed.
-#[tokio::test]
-async fn a_carrier_comes_over_the_hubs_own_port_and_is_cut_there_too() {
-    let world = World::new().await;
-    let olga = world.person("olga", "owners").await;
-    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
-    let mut laptop = olga.laptop.connect(&world).await.expect("welcomed");
-    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
-    let session = begun["session"]["id"].as_str().expect("an id");
-    laptop.asks_for_a_carrier(session, 1).await;
-    let near = laptop.carrier().await.expect("offered");
-    let far = staging.agent.carrier().await;
-    let (mut near, mut far) = tokio::join!(
-        over_the_hub(&world, ticket(&near), Side::Laptop),
-        over_the_hub(&world, ticket(&far), Side::Cluster),
-    );
-    near.write_all(b"hello").await.expect("written");
-    near.flush().await.expect("written");
-    let mut heard = [0; 5];
-    far.read_exact(&mut heard).await.expect("read");
-    assert_eq!(&heard, b"hello");
-    olga.delete(&world, &format!("/api/v1/sessions/{session}")).await.with(204);
-    let end = time::timeout(PATIENCE, far.read(&mut heard)).await.expect("cut in time");
-    assert!(matches!(end, Ok(0) | Err(_)), "the carrier outlived its session");
-}
-
-async fn over_the_hub(world: &World, ticket: Ticket, side: Side) -> WebSocket {
-    let tcp = TcpStream::connect(world.address).await.expect("listening");
-    let socket = WebSocket::dial(Box::new(tcp), HOST, world.address.port(), CARRIER_PATH).await;
-    let mut socket = socket.expect("opened");
-    socket.write_all(&Preface { side, ticket }.encode()).await.expect("taken");
-    loop {
-        match Answer::parse(socket.read_u8().await.expect("an answer")) {
-            Some(Answer::Waiting) => {}
-            answer => {
-                assert_eq!(answer, Some(Answer::Paired));
-                return socket;
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn whoever_asks_for_no_websocket_is_told_so_where_carriers_and_links_come_in() {
-    let world = World::new().await;
-    for path in ["/carrier/v1", "/link/v1"] {
-        let answer = reqwest::get(world.url(path)).await.expect("it answers");
-        assert_eq!(answer.status(), 426, "{path}");
-        assert_eq!(answer.headers()["upgrade"], "websocket");
-    }
-}
-
-#[tokio::test]
-async fn a_link_inside_a_websocket_is_as_any_other() {
-    let world = World::new().await;
-    let olga = world.person("olga", "owners").await;
-    let mut staging = world.teamspace(&olga, "staging", &["shop/cart"]).await;
-    let channel = channel_in_a_websocket(&world).await;
-    let mut laptop = olga.laptop.connect_over(channel, &world).await.expect("welcomed");
-    let begun = olga.consumes(&world, staging.id, &["shop/*"]).await.with(201);
-    let session = begun["session"]["id"].as_str().expect("an id");
-    laptop.asks_for_a_carrier(session, 7).await;
-    assert_eq!(laptop.carrier().await.expect("offered").request_id, 7);
-    staging.agent.carrier().await;
-    let stranger = Cluster::new(&world, "uid-of-nobody");
-    let request = stranger.request(&world, "flj_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
-    let mut links = ClusterLinksClient::new(channel_in_a_websocket(&world).await);
-    let refused = links.enrol(request).await.expect_err("a token that nobody made");
-    assert_eq!(refused.code(), Code::Unauthenticated);
-}
-
-/// It comes from where its WebSocket comes from, whatever it says inside.
-#[tokio::test]
-async fn a_stranger_inside_a_websocket_is_counted_as_any_other() {
-    let world = World::configured(|config| {
-        config.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
-    })
-    .await;
-    let links = ClusterLinksClient::new(channel_in_a_websocket(&world).await);
-    let mut guesses = JoinSet::new();
-    for guess in 0..1000 {
-        let (mut links, mut request) = (links.clone(), Request::new(EnrolRequest::default()));
-        let elsewhere = format!("203.0.113.{}", guess % 256).parse().expect("a value");
-        request.metadata_mut().insert("x-forwarded-for", elsewhere);
-        guesses.spawn(async move { links.enrol(request).await.expect_err("it says no time") });
-    }
-    let refused = guesses.join_all().await;
-    let counted = |status: &&Status| status.code() == Code::ResourceExhausted;
-    let told = refused.iter().find(counted).expect("it could guess as often as it liked");
-    assert!(told.message().contains("try again in 1 s"), "{told}");
-    // By its own address, as everywhere else.
-    let links = LaptopLinksClient::new(channel(&world).await);
-    let mut knocks = JoinSet::new();
-    for _ in 0..100 {
-        let mut links = links.clone();
-        knocks.spawn(async move { links.open(tokio_stream::empty()).await.map(drop) });
-    }
-    let knocks = knocks.join_all().await;
-    let is_told = |knock: &Result<_, Status>| knock.as_ref().is_err_and(|told| counted(&told));
-    assert!(knocks.iter().any(is_told), "from here nobody has called");
-}
-
-/// Nobody needs one who does not say what for.
-#[tokio::test]
-async fn a_websocket_in_which_nobody_opens_a_link_is_closed() {
-    let world = World::new().await;
-    let tcp = TcpStream::connect(world.address).await.expect("listening");
-    let socket = WebSocket::dial(Box::new(tcp), HOST, world.address.port(), LINK_PATH).await;
-    let mut heard = Vec::new();
-    let ended = time::timeout(PATIENCE, socket.expect("opened").read_to_end(&mut heard)).await;
-    drop(ended.expect("closed in time"));
-}
-
-#[tokio::test]
-async fn whoever_asks_for_another_version_of_the_link_learns_that_there_is_none() {
-    let world = World::new().await;
-    let to_newer = |mut request: http::Request<tonic::body::Body>| {
-        let newer = request.uri().to_string().replace("link.v1", "link.v9");
-        *request.uri_mut() = newer.parse().expect("a URI");
-        request
-    };
-    let newer = tower::util::MapRequest::new(channel(&world).await, to_newer);
-    let refused = LaptopLinksClient::new(newer).open(tokio_stream::empty()).await;
-    assert_eq!(refused.expect_err("unknown").code(), Code::Unimplemented);
 }
 
 #[tokio::test]

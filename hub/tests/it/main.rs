@@ -15,4 +15,6 @@ mod service_accounts;
 mod sessions;
 mod sign_ins;
 mod teamspaces;
+mod websockets;
+mod welcome;
 mod world;
