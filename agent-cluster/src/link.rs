@@ -248,7 +248,8 @@ mod tests {
         assert!(newer.to_string().contains("update whichever is older"), "{newer}");
         let clock = refused(&Status::unauthenticated("the clock of the cluster is 3600 s behind"));
         assert!(clock.to_string().contains("3600 s behind"), "{clock}");
-        assert!(newer.is::<Decided>() && clock.is::<Decided>());
+        let often = refused(&Status::resource_exhausted("too many calls: try again in 1 s"));
+        assert!([newer, clock, often].iter().all(|error| error.is::<Decided>()));
         let starting = Status::unavailable("the hub cannot reach its database");
         assert!(!refused(&starting).is::<Decided>());
     }

@@ -433,9 +433,11 @@ mod tests {
         }
         let stranger = HubError::NotTrusted { host: "hub.test".to_owned() };
         let ended = tonic::Status::unauthenticated("the sign-in of this device has ended");
+        let often = tonic::Status::resource_exhausted("too many calls: try again in 1 s");
         let newer = LinkLost::OtherVersion { theirs: "9.0.0".to_owned() };
         assert!(newer.to_string().contains("9.0.0"), "{newer}");
-        for lost in [LinkLost::from(stranger), LinkLost::Refused(ended), newer] {
+        let refused = [ended, often].map(LinkLost::Refused);
+        for lost in refused.into_iter().chain([LinkLost::from(stranger), newer]) {
             assert!(!lost.is_absence(), "{lost}");
         }
     }

@@ -125,6 +125,18 @@ async fn a_stranger_inside_a_websocket_is_counted_as_any_other() {
     assert!(knocks.iter().any(is_told), "from here nobody has called");
 }
 
+/// Such a link does not hear that the hub stops, and would keep it from ending.
+#[tokio::test]
+async fn a_link_inside_a_websocket_is_cut_soon_after_the_hub_stops() {
+    let world = World::new().await;
+    let olga = world.person("olga", "owners").await;
+    let channel = channel_in_a_websocket(&world).await;
+    let mut laptop = olga.laptop.connect_over(channel, &world).await.expect("welcomed");
+    world.hub.stopping.cancel();
+    let cut = async { while laptop.next().await.is_ok() {} };
+    time::timeout(PATIENCE, cut).await.expect("it went on");
+}
+
 /// Nobody needs one who does not say what for.
 #[tokio::test]
 async fn a_websocket_in_which_nobody_opens_a_link_is_closed() {

@@ -201,6 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn little_at_a_time_counts_as_fast_as_it_comes() {
+        let window = Window::new();
+        window.note_round_trip(100 * MS);
+        let mut meter = Meter::new(Arc::clone(&window));
+        // Half a window and less than another one each time.
+        for begun in [3, 6, 9] {
+            for ms in 1..=40 {
+                meter.arrived(5 << 10, begun * 1000 * MS + ms * MS);
+            }
+        }
+        assert_eq!(window.wanted(), 2 << 20);
+    }
+
+    #[test]
     fn nothing_is_known_without_a_round_trip_and_the_shortest_one_counts() {
         let window = Window::new();
         let mut meter = Meter::new(Arc::clone(&window));
