@@ -19,6 +19,20 @@ const RESET: Option<i32> = Some(56);
 /// Or a reset that is there before curl has looked whether it is connected.
 const REFUSED: [Option<i32>; 2] = [RESET, Some(7)];
 
+/// What another program's rules do to datagrams to our addresses.
+const DROPPED: &str = "\
+nft add table ip theirs
+nft 'add chain ip theirs in { type filter hook input priority 0; }'
+nft add rule ip theirs in iif lo meta l4proto udp drop";
+const REFUSED_TO_ALL: &str = "\
+nft add table ip theirs
+nft 'add chain ip theirs out { type filter hook output priority -300; }'
+nft add rule ip theirs out ip daddr 127.72.0.0/14 udp dport 53 drop";
+const TAKEN: &str = "\
+nft add table ip theirs
+nft 'add chain ip theirs out { type nat hook output priority -150; }'
+nft add rule ip theirs out ip daddr 127.72.0.0/14 udp dport 53 dnat to 127.0.0.1:5353";
+
 fn without_nft() -> Machine {
     let mut machine = Machine::new();
     machine.start_supervisor(&["--nft", "/nonexistent/nft"]);
@@ -102,6 +116,43 @@ fn a_program_on_a_port_of_udp_is_named_or_the_port_is_another_one() {
     assert!(!udp_ports(&machine).contains(":2745 "), "{}", udp_ports(&machine));
     machine.leaves_nothing();
     drop(theirs);
+}
+
+#[test]
+fn datagrams_that_another_program_drops_or_takes_are_what_status_names() {
+    for nft in ["/nonexistent/nft", "/usr/sbin/nft"] {
+        let mut machine = Machine::new();
+        machine.start_supervisor(&["--nft", nft]);
+        machine.has_consumed(ADA, &["shop/dns:53/udp"]);
+        machine.starts(ADA);
+        let says = |what: &str| {
+            eventually(SOON, what, || {
+                let status = machine.fairlead(ADA, &["status"]).stdout;
+                Ok(status.contains("broken: datagrams to 127.") && status.contains(what))
+            })
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", machine.fairlead(ADA, &["status"])));
+        };
+        let theirs = machine.inside(|| UdpSocket::bind("127.0.0.1:5353").expect("free"));
+        let _echoes = thread::spawn(move || {
+            let mut asked = [0; 64];
+            while let Ok((length, from)) = theirs.recv_from(&mut asked) {
+                // Whoever asked may have gone.
+                drop(theirs.send_to(&asked[..length], from));
+            }
+        });
+        for (rules, why) in [
+            (DROPPED, "(nobody answers)"),
+            (REFUSED_TO_ALL, "(Operation not permitted"),
+            (TAKEN, "(another program answers)"),
+        ] {
+            machine.root_does(rules);
+            says(why);
+            machine.root_does("nft delete table ip theirs");
+            machine.is_proven(ADA);
+        }
+        machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+        machine.leaves_nothing();
+    }
 }
 
 /// Returns the sockets of UDP as the kernel lists them: `0248487F:2745` is port 10053 of 127.72.72.2.

@@ -238,6 +238,7 @@ Examples:
   fairlead trace http://frontend.shop/cart    with a request, past all proxies
   fairlead trace shop/db                      only a connection
   fairlead trace shop/db:5432 -o json
+  fairlead trace shop/dns:53/udp              a port of UDP
   fairlead trace db.example.net:5432          a host outside that you consume
 
 Hops: the name, the redirect to the daemon, the hub, the cluster's agent, the service; of a URL the

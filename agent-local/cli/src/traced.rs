@@ -2,19 +2,20 @@
 
 use std::{net::Ipv4Addr, str::FromStr};
 
-use fairlead_model::{Callee, ExternalHost, Phase, Port, Protocol, ServiceRef, SessionKind};
+use fairlead_model::{
+    Callee, ExternalHost, InvalidName, InvalidPort, Phase, Port, Protocol, ServicePort, ServiceRef,
+    SessionKind,
+};
 use laptop_ipc::{
     daemon::{Reached, Remapped, Session, Status, Teamspace},
     supervisor::{DOMAIN, cluster_names},
 };
 use reqwest::Url;
 
-use crate::target::Target;
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Traced {
     Url(Url),
-    Service(Target),
+    Service(ServiceRef, Option<ServicePort>),
     /// Outside the cluster.
     Host(ExternalHost),
 }
@@ -30,7 +31,7 @@ impl FromStr for Traced {
                     "`{text}` is neither a service (shop/cart), nor a host outside with its port \
                      (db.example.net:5432), nor a URL (http://frontend.shop)"
                 )),
-                Err(_) => text.parse().map(Self::Service),
+                Err(_) => service_of_words(text),
             };
         }
         let url: Url = text.parse().map_err(|error| format!("it is not a URL: {error}"))?;
@@ -47,15 +48,15 @@ impl Traced {
     fn host(&self) -> Option<String> {
         match self {
             Self::Url(url) => Some(url.host_str()?.trim_end_matches('.').to_ascii_lowercase()),
-            Self::Service(_) | Self::Host(_) => None,
+            Self::Service(..) | Self::Host(_) => None,
         }
     }
 
-    fn port(&self) -> Option<Port> {
+    fn port(&self) -> Option<ServicePort> {
         match self {
-            Self::Url(url) => url.port_or_known_default().and_then(Port::new),
-            Self::Service(target) => target.port,
-            Self::Host(host) => Some(host.port),
+            Self::Url(url) => url.port_or_known_default().and_then(Port::new).map(ServicePort::tcp),
+            Self::Service(_, port) => *port,
+            Self::Host(host) => Some(ServicePort::tcp(host.port)),
         }
     }
 
@@ -63,7 +64,7 @@ impl Traced {
     pub(crate) fn words(&self) -> Option<Words> {
         let (service, teamspace) = match self {
             Self::Url(_) => service_of_name(&self.host()?)?,
-            Self::Service(target) => (target.service.clone(), None),
+            Self::Service(service, _) => (service.clone(), None),
             Self::Host(_) => return None,
         };
         Some(Words { service, port: self.port(), teamspace })
@@ -73,8 +74,19 @@ impl Traced {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Words {
     pub(crate) service: ServiceRef,
-    pub(crate) port: Option<Port>,
+    pub(crate) port: Option<ServicePort>,
     pub(crate) teamspace: Option<String>,
+}
+
+/// Reads `shop/cart`, `shop/cart:80` or `shop/dns:53/udp`.
+fn service_of_words(text: &str) -> Result<Traced, String> {
+    let (service, port) = match text.split_once(':') {
+        Some((service, port)) => (service, Some(port)),
+        None => (text, None),
+    };
+    let service = service.parse().map_err(|error: InvalidName| error.to_string())?;
+    let port = port.map(str::parse).transpose();
+    Ok(Traced::Service(service, port.map_err(|error: InvalidPort| error.to_string())?))
 }
 
 fn service_of_name(host: &str) -> Option<(ServiceRef, Option<String>)> {
@@ -94,9 +106,9 @@ fn service_of_name(host: &str) -> Option<(ServiceRef, Option<String>)> {
 pub(crate) struct Here {
     pub(crate) teamspace: Teamspace,
     pub(crate) callee: Callee,
-    pub(crate) port: Option<Port>,
+    pub(crate) port: Option<ServicePort>,
     /// Those that the session is about.
-    pub(crate) ports: Vec<Port>,
+    pub(crate) ports: Vec<ServicePort>,
     /// What programs connect to; nothing while the service is this laptop's own.
     pub(crate) name: Option<(String, Ipv4Addr)>,
 }
@@ -118,7 +130,7 @@ pub(crate) fn find(status: &Status, traced: &Traced, teamspace: Option<&str>) ->
             teamspace: session.teamspace.clone(),
             callee: called(&reached.callee),
             port: port_of(traced, reached),
-            ports: tcp_ports(reached).collect(),
+            ports: reached.ports.clone(),
             name: Some((traced.host().unwrap_or_else(|| reached.name.clone()), reached.address)),
         });
     }
@@ -128,7 +140,7 @@ pub(crate) fn find(status: &Status, traced: &Traced, teamspace: Option<&str>) ->
             && session.wanted == [service.to_string()]
             && named.as_ref().is_none_or(|name| *name == session.teamspace.name)
     })?;
-    let ports: Vec<Port> = own.ports.iter().map(|port| port.service_port).collect();
+    let ports: Vec<_> = own.ports.iter().map(|port| ServicePort::tcp(port.service_port)).collect();
     let port = port.or_else(|| ports.first().copied());
     let callee = service.into();
     Some(Here { teamspace: own.teamspace.clone(), callee, port, ports, name: None })
@@ -141,7 +153,7 @@ fn called(callee: &Callee) -> Callee {
 
 fn is_meant(traced: &Traced, session: &Session, reached: &Reached) -> bool {
     match traced {
-        Traced::Service(target) => reached.callee == target.service.clone().into(),
+        Traced::Service(service, _) => reached.callee == service.clone().into(),
         Traced::Host(host) => reached.callee == host.name.clone().into(),
         Traced::Url(_) => traced.host().is_some_and(|host| {
             host == reached.name
@@ -151,18 +163,19 @@ fn is_meant(traced: &Traced, session: &Session, reached: &Reached) -> bool {
     }
 }
 
-/// A port that is another one on this laptop is the service's own behind it.
-fn port_of(traced: &Traced, reached: &Reached) -> Option<Port> {
-    let Some(port) = traced.port() else { return tcp_ports(reached).next() };
-    let is_it =
-        |moved: &&Remapped| moved.laptop_port == port && moved.port.protocol == Protocol::Tcp;
-    let moved = reached.remapped.iter().find(is_it);
-    Some(moved.map_or(port, |moved| moved.port.port))
-}
-
-fn tcp_ports(reached: &Reached) -> impl Iterator<Item = Port> {
-    let tcp = reached.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
-    tcp.map(|port| port.port)
+/// A port that is another one on this laptop is the service's own behind it. A number alone means TCP, or UDP where only
+/// that is reached.
+fn port_of(traced: &Traced, reached: &Reached) -> Option<ServicePort> {
+    let Some(asked) = traced.port() else {
+        return reached.ports.iter().min_by_key(|port| port.protocol == Protocol::Udp).copied();
+    };
+    let is_it = |moved: &&Remapped| ServicePort { port: moved.laptop_port, ..moved.port } == asked;
+    let port = reached.remapped.iter().find(is_it).map_or(asked, |moved| moved.port);
+    let udp = ServicePort::udp(port.port);
+    let is_udp = matches!(traced, Traced::Service(..))
+        && !reached.ports.contains(&port)
+        && reached.ports.contains(&udp);
+    Some(if is_udp { udp } else { port })
 }
 
 #[cfg(test)]
@@ -224,7 +237,7 @@ mod tests {
 
     fn found(status: &Status, words: &str, teamspace: Option<&str>) -> Option<(String, u16)> {
         let here = find(status, &words.parse().expect("valid"), teamspace)?;
-        Some((here.teamspace.name, here.port.map_or(0, Port::get)))
+        Some((here.teamspace.name, here.port.map_or(0, |port| port.port.get())))
     }
 
     #[test]
@@ -265,6 +278,28 @@ mod tests {
     }
 
     #[test]
+    fn a_port_of_udp_is_found_where_it_is_written_or_the_only_one() {
+        let consume = consume("staging", true, "cart.shop");
+        let written = |text: &str| text.parse::<ServicePort>().expect("a port");
+        let found = |ports: &[&str], words: &str| {
+            let mut consume = consume.clone();
+            consume.services[0].ports = ports.iter().map(|port| written(port)).collect();
+            let traced = words.parse().expect("valid");
+            find(&status(vec![consume]), &traced, None)?.port.map(|port| port.to_string())
+        };
+        for (ports, words, port) in [
+            (&["53/udp", "53"][..], "shop/cart", "53"),
+            (&["53/udp", "53"], "shop/cart:53", "53"),
+            (&["53/udp", "53"], "shop/cart:53/udp", "53/udp"),
+            (&["53/udp"], "shop/cart", "53/udp"),
+            (&["53/udp"], "shop/cart:53", "53/udp"),
+            (&["53/udp"], "http://cart.shop:53", "53"),
+        ] {
+            assert_eq!(found(ports, words).as_deref(), Some(port), "{words} of {ports:?}");
+        }
+    }
+
+    #[test]
     fn what_is_over_or_of_one_program_is_not_reached_here() {
         let over = Session { phase: Phase::Ended, ..consume("staging", true, "cart.shop") };
         let of_program = Session { of_program: true, ..consume("staging", true, "cart.shop") };
@@ -280,7 +315,7 @@ mod tests {
         };
         let status = status(vec![own]);
         let here = find(&status, &"shop/cart".parse().expect("valid"), None).expect("it is hers");
-        assert_eq!((here.port, here.name), (Some(port(81)), None));
+        assert_eq!((here.port, here.name), (Some(ServicePort::tcp(port(81))), None));
         assert_eq!(found(&status, "http://cart.shop.svc", None), Some(("staging".to_owned(), 80)));
         assert_eq!(found(&status, "http://cart.shop.prod.fairlead", None), None);
     }

@@ -95,14 +95,14 @@ async fn receive(
 ) {
     let destination = original::destination(&tcp);
     if destination == Some(canary) {
-        return answer_canary(keeper, tcp).await;
+        return answer_knock(keeper, tcp).await;
     }
     match destination {
         // A trace, which wants to know only that it arrives here.
         Some(destination)
             if keeper.knocks.is_from_us(from) && keeper.sessions().route(destination).is_some() =>
         {
-            answer_canary(keeper, tcp).await;
+            answer_knock(keeper, tcp).await;
         }
         Some(destination) => receive_for(keeper, tcp, destination, slot).await,
         // Somebody has found the listener's own port; nothing is offered there.
@@ -138,10 +138,10 @@ pub(crate) fn reset(
     resets::tell(whom, reason, detail);
 }
 
-pub(crate) async fn answer_canary(keeper: Arc<Keeper>, tcp: TcpStream) {
+pub(crate) async fn answer_knock(keeper: Arc<Keeper>, tcp: TcpStream) {
     let Ok(mut tcp) = tokio::net::TcpStream::from_std(tcp) else { return };
     // Whoever asked sees by itself when nothing comes.
-    drop(tcp.write_all(&keeper.canary_word).await);
+    drop(tcp.write_all(keeper.knocks.answer()).await);
     // And closes first: otherwise the service's port would be in use for a minute after the last listener is gone.
     drop(timeout(LAPTOP_PROOF_MAX, tcp.read(&mut [0])).await);
 }

@@ -109,6 +109,11 @@ pub(crate) async fn receive(
                 continue;
             }
         };
+        if keeper.knocks.is_question(&buffer[..length]) {
+            // Who asked asks again when this does not arrive.
+            drop(socket.try_send_to(keeper.knocks.answer(), application));
+            continue;
+        }
         let ends = (to, application);
         if is_open_to_all && !flows.is_of_this_user(ends).await {
             debug!("Datagrams of another user are refused: {application} to {to}");
@@ -255,6 +260,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::stage;
 
     fn ends(application: u16) -> Ends {
         let to = SocketAddrV4::new(Ipv4Addr::new(127, 72, 1, 2), 53);
@@ -312,6 +318,18 @@ mod tests {
         assert!(!flows.is_of_this_user(ends).await, "nobody has the port");
         tokio::task::yield_now().await;
         assert!(flows.lock().is_empty() && task.is_finished());
+    }
+
+    #[tokio::test]
+    async fn a_knock_of_our_own_is_answered_and_begins_no_flow() {
+        let (_folder, keeper) = stage::keeper();
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        let SocketAddr::V4(to) = socket.local_addr().expect("bound") else { panic!("v4") };
+        let (flows, leads) = (Flows::default(), Arc::new(|_: &Keeper| unreachable!("a flow")));
+        let receive = receive(Arc::clone(&keeper), flows.clone(), to, socket, leads);
+        let _receiving = Task(tokio::spawn(receive));
+        keeper.knocks.send(to).await.expect("answered");
+        assert!(flows.lock().is_empty());
     }
 
     #[tokio::test]

@@ -1,20 +1,18 @@
 //! Where the kernel cannot redirect: one door for each port of each service, a listener that the supervisor made.
 //!
 //! Everybody on the machine can knock at a loopback address, so each connection is looked at: only this user's are
-//! carried, as a redirect would do. A knock of our own is the proof that a door is ours.
+//! carried, as a redirect would do. A knock of our own is answered: it is the proof that a door is ours.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener, TcpStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::BTreeMap,
+    net::{SocketAddr, SocketAddrV4, TcpListener as StdListener, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
 use laptop_ipc::sockets::user_of_connection;
 use nix::unistd::Uid;
 use tokio::{
-    io::AsyncReadExt as _,
-    net::TcpSocket,
     sync::{Semaphore, watch},
     time::sleep,
 };
@@ -31,37 +29,6 @@ pub(crate) struct Door {
 
 /// The doors by the destination they stand for.
 pub(crate) type Doors = Arc<BTreeMap<SocketAddrV4, Arc<Door>>>;
-
-/// Connections of this process on their way to a door of ours, by where they come from.
-#[derive(Debug, Default)]
-pub(crate) struct Knocks(Mutex<HashSet<SocketAddr>>);
-
-impl Knocks {
-    /// Connects to a door and returns what is said there.
-    pub(crate) async fn knock(&self, on: SocketAddrV4) -> std::io::Result<[u8; 16]> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
-        let from = socket.local_addr()?;
-        self.locked().insert(from);
-        let answered = async {
-            let mut word = [0; 16];
-            socket.connect(on.into()).await?.read_exact(&mut word).await?;
-            Ok(word)
-        };
-        let answered = answered.await;
-        self.locked().remove(&from);
-        answered
-    }
-
-    /// Says whether a connection is one of these.
-    pub(crate) fn is_from_us(&self, from: SocketAddr) -> bool {
-        self.locked().contains(&from)
-    }
-
-    fn locked(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Keeps every door attended, for as long as the daemon lives.
 pub(crate) async fn attend(
@@ -104,7 +71,7 @@ async fn open(keeper: &Arc<Keeper>, door: &Door, destination: SocketAddrV4, room
         let slot = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
         match arrivals.next().await {
             Ok((tcp, from)) if keeper.knocks.is_from_us(from) => {
-                tokio::spawn(connections::answer_canary(Arc::clone(keeper), tcp));
+                tokio::spawn(connections::answer_knock(Arc::clone(keeper), tcp));
             }
             Ok((tcp, from)) => {
                 let keeper = Arc::clone(keeper);
@@ -133,7 +100,7 @@ async fn is_of_this_user(tcp: &TcpStream, from: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::stage;
@@ -149,7 +116,7 @@ mod tests {
         let (doors_tx, doors_rx) = watch::channel(Some(doors));
         let room = Arc::new(Semaphore::new(4));
         let attending = tokio::spawn(attend(Arc::clone(&keeper), doors_rx, room));
-        assert_eq!(keeper.knocks.knock(on).await.expect("answered"), keeper.canary_word);
+        keeper.knocks.connect(on).await.expect("answered");
 
         // Any other connection needs a session that grants it.
         let mut stranger = tokio::net::TcpStream::connect(on).await.expect("connected");

@@ -27,11 +27,11 @@ use tracing::{info, warn};
 
 use crate::{
     desired::{Desired, DesiredSession},
-    doors::Knocks,
     echoes::Echoes,
     footing::Footing,
     footprint::Footprint,
     granted::Granted,
+    knocks::Knocks,
     link::LinkHandle,
     listeners::Places,
     moves::Moves,
@@ -59,8 +59,6 @@ pub(crate) struct Keeper {
     stays: AtomicBool,
     /// One command at a time changes what should be.
     pub(crate) acting: AsyncMutex<()>,
-    /// Known to this process only: who receives it has reached our listener.
-    pub(crate) canary_word: [u8; 16],
     pub(crate) knocks: Knocks,
 }
 
@@ -91,8 +89,7 @@ impl Keeper {
             places,
             stays: AtomicBool::new(false),
             acting: AsyncMutex::new(()),
-            knocks: Knocks::default(),
-            canary_word: *SessionId::generate().as_uuid().as_bytes(),
+            knocks: Knocks::new(),
         }
     }
 

@@ -21,6 +21,7 @@ mod granted;
 mod hearing;
 mod intercept;
 mod keeper;
+mod knocks;
 mod link;
 mod listeners;
 mod moves;

@@ -1,23 +1,26 @@
-//! Proof that names and redirects work: a connection to the canary must arrive at our own listener, and a name must
-//! lead to its address. What another program flushed the supervisor puts back when the kernel tells it; what it was not
-//! told is put back from here, a few times.
+//! Proof that names and redirects work: a connection to the canary must arrive at our own listener, a datagram at our own
+//! socket, and a name must lead to its address. What another program flushed the supervisor puts back when the kernel
+//! tells it; what it was not told is put back from here, a few times.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
 
 use fairlead_model::timers::{LAPTOP_PROOF, LAPTOP_PROOF_MAX};
 use laptop_ipc::daemon::{Laptop, Way};
 use tokio::{
-    io::AsyncReadExt as _,
-    net::{TcpStream, lookup_host},
+    net::lookup_host,
     time::{Instant, interval, timeout},
 };
 use tracing::{info, warn};
 
-use crate::keeper::Keeper;
+use crate::{keeper::Keeper, knocks::Unheard};
 
 /// More often than this is a fight with another program, which nobody wins.
 const REPAIRS_PER_MINUTE: usize = 3;
-const CANARY: (&str, u16) = ("127.72.0.1", 1);
+const CANARY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 72, 0, 1), 1);
 
 /// Proves again and again while something is reached.
 pub(crate) async fn prove_laptop(keeper: Arc<Keeper>) {
@@ -78,35 +81,30 @@ async fn arrives(keeper: &Keeper) -> Result<(), String> {
     if !keeper.footing.stands() {
         return Err("no supervisor is running, so names and redirects are taken back".to_owned());
     }
-    let (way, door) = {
+    let (has_listeners, door, socket) = {
         let sessions = keeper.sessions();
-        (sessions.way(), sessions.sample_door())
+        let has_listeners = sessions.way() == Some(Way::Listeners);
+        (has_listeners, sessions.sample_door(), sessions.sample_socket())
     };
-    let asked = async {
-        match (way, door) {
-            (Some(Way::Listeners), Some(door)) => keeper.knocks.knock(door).await,
-            // Only UDP is reached: a socket for datagrams has nobody who would answer for it.
-            (Some(Way::Listeners), None) => Ok(keeper.canary_word),
-            _ => ask_canary().await,
-        }
-    };
-    match timeout(LAPTOP_PROOF_MAX, asked).await {
-        Ok(Ok(word)) if word == keeper.canary_word => Ok(()),
-        Ok(Ok(_)) => Err("another program answers at our addresses".to_owned()),
-        Ok(Err(error)) if way == Some(Way::Listeners) => {
-            Err(format!("a listener of ours does not answer ({error})"))
-        }
-        Ok(Err(error)) => Err(format!(
-            "the redirect does not work ({error}): did another program flush nftables?"
-        )),
-        Err(_) => Err("a redirected connection does not arrive".to_owned()),
+    // Without redirects and with UDP only there is nothing to connect to.
+    let connects_to = if has_listeners { door } else { Some(CANARY) };
+    if let Some(on) = connects_to {
+        keeper.knocks.connect(on).await.map_err(|unheard| match unheard {
+            Unheard::AnotherProgram => "another program answers at our addresses".to_owned(),
+            Unheard::Nobody => "a redirected connection does not arrive".to_owned(),
+            Unheard::Refused(error) if has_listeners => {
+                format!("a listener of ours does not answer ({error})")
+            }
+            Unheard::Refused(error) => {
+                format!("the redirect does not work ({error}): did another program flush nftables?")
+            }
+        })?;
     }
-}
-
-async fn ask_canary() -> std::io::Result<[u8; 16]> {
-    let mut word = [0; 16];
-    TcpStream::connect(CANARY).await?.read_exact(&mut word).await?;
-    Ok(word)
+    if let Some(to) = socket {
+        let why = |unheard| format!("datagrams to {to} do not arrive at the daemon ({unheard})");
+        keeper.knocks.send(to).await.map_err(why)?;
+    }
+    Ok(())
 }
 
 async fn leads_to(name: &str, address: IpAddr) -> Result<(), String> {

@@ -9,8 +9,8 @@ use std::{
 };
 
 use fairlead_model::{
-    Callee, Phase, Port,
-    timers::{LAPTOP_BEAT_ANSWER, LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
+    Callee, Phase, Port, Protocol,
+    timers::{LAPTOP_BEAT_ANSWER, LAPTOP_QUEUE},
 };
 use fairlead_tunnel::{CarrierHandle, OpenFailed, Opener};
 use fairlead_wire::open::{OpenRequest, Refusal};
@@ -22,7 +22,8 @@ use laptop_ipc::{
 use tokio::time::timeout;
 
 use crate::{
-    echoes::NoEcho, intercept, keeper::Keeper, offers::NoOffer, probe, session::Route, tunnel,
+    echoes::NoEcho, intercept, keeper::Keeper, knocks::Unheard, offers::NoOffer, probe,
+    session::Route, tunnel,
 };
 
 /// The intercept of the service that this laptop itself has.
@@ -41,7 +42,8 @@ pub(crate) async fn follow(keeper: &Keeper, wish: &Wish) -> Vec<Hop> {
         let sessions = keeper.sessions();
         (sessions.own_intercept(wish), sessions.route_of(wish), sessions.entrance_of(wish))
     };
-    let mut hops = vec![redirect(keeper, entrance, own.is_some()).await, hub(keeper).await];
+    let arrives = redirect(keeper, entrance, wish.port.protocol, own.is_some()).await;
+    let mut hops = vec![arrives, hub(keeper).await];
     let carrier = best(route.clone()).await;
     let handle = carrier.as_ref().map(Opener::handle).cloned();
     let of_own = || own.as_ref().and_then(|own| own.carriers.first().cloned());
@@ -59,8 +61,13 @@ pub(crate) async fn follow(keeper: &Keeper, wish: &Wish) -> Vec<Hop> {
     hops
 }
 
-/// Connects as a program would, and sees whether that arrives here.
-async fn redirect(keeper: &Keeper, entrance: Option<SocketAddrV4>, is_own: bool) -> Hop {
+/// Connects or sends as a program would, and sees whether that arrives here.
+async fn redirect(
+    keeper: &Keeper,
+    entrance: Option<SocketAddrV4>,
+    protocol: Protocol,
+    is_own: bool,
+) -> Hop {
     let at = Place::Redirect;
     let Some(entrance) = entrance else {
         let message = if is_own {
@@ -71,23 +78,26 @@ async fn redirect(keeper: &Keeper, entrance: Option<SocketAddrV4>, is_own: bool)
         return Hop::not_tried(at, message);
     };
     let begun = Instant::now();
-    let word = timeout(LAPTOP_PROOF_MAX, keeper.knocks.knock(entrance)).await;
+    let (what, heard) = match protocol {
+        Protocol::Tcp => ("a connection", keeper.knocks.connect(entrance).await),
+        Protocol::Udp => ("a datagram", keeper.knocks.send(entrance).await),
+    };
     let failed = |message| {
         let advice =
             "see who changes nftables or listens there: fairlead status, then fairlead doctor";
         Hop::failed(at, FailureKind::LaptopNetwork, message, advice)
     };
-    match word {
-        Ok(Ok(word)) if word == keeper.canary_word => Hop::passed(
+    match heard {
+        Ok(()) => Hop::passed(
             at,
             Some(begun.elapsed()),
-            format!("a connection to {entrance} arrives at the daemon"),
+            format!("{what} to {entrance} arrives at the daemon"),
         ),
-        Ok(Ok(_)) => failed(format!("another program answers at {entrance}")),
-        Ok(Err(error)) => {
-            failed(format!("a connection to {entrance} does not arrive at the daemon ({error})"))
+        Err(Unheard::AnotherProgram) => failed(format!("another program answers at {entrance}")),
+        Err(Unheard::Nobody) => failed(format!("{what} to {entrance} arrives nowhere")),
+        Err(Unheard::Refused(error)) => {
+            failed(format!("{what} to {entrance} does not arrive at the daemon ({error})"))
         }
-        Err(_) => failed(format!("a connection to {entrance} arrives nowhere")),
     }
 }
 
@@ -171,7 +181,13 @@ async fn service(carrier: Option<Opener>, route: Option<Route>) -> Hop {
     match carrier.open(&wish).await {
         Ok(stream) => {
             let took = stream.connected_in();
-            Hop::passed(at, took, format!("the agent has connected to {callee}:{port}"))
+            let message = match port.protocol {
+                Protocol::Tcp => format!("the agent has connected to {callee}:{port}"),
+                Protocol::Udp => format!(
+                    "the agent sends to {callee}:{port}, which has ready pods; UDP itself never says that one listens"
+                ),
+            };
+            Hop::passed(at, took, message)
         }
         Err(error) => {
             let (kind, advice) = remedy(&error, &callee, port.port);
@@ -273,7 +289,7 @@ mod tests {
 
     fn wish(teamspace: TeamspaceId, service: &str) -> Wish {
         let callee = service.parse::<ServiceRef>().expect("valid").into();
-        Wish { teamspace, callee, port: Port::new(80).expect("not 0") }
+        Wish { teamspace, callee, port: "80".parse().expect("a port") }
     }
 
     fn outcome_at(hops: &[Hop], at: Place) -> &Outcome {

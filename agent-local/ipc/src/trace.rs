@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlead_model::{Callee, Port, TeamspaceId};
+use fairlead_model::{Callee, ServicePort, TeamspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::FailureKind;
@@ -13,7 +13,7 @@ pub struct Wish {
     pub teamspace: TeamspaceId,
     #[serde(flatten)]
     pub callee: Callee,
-    pub port: Port,
+    pub port: ServicePort,
 }
 
 /// The stations of a connection, in the order in which it passes them.
@@ -22,7 +22,7 @@ pub struct Wish {
 pub enum Place {
     /// How the name resolves on this laptop.
     Name,
-    /// Whether a connection to it arrives at the daemon.
+    /// Whether a connection to it, or a datagram, arrives at the daemon.
     Redirect,
     /// There and back over the link.
     Hub,

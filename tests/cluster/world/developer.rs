@@ -146,6 +146,10 @@ fn over_udp(world: &World) -> anyhow::Result<()> {
         let answer = asked(&ada, "kube-dns.kube-system", "kubernetes.default", A)?;
         ensure!(answer.contains("0a600001"), "it is 10.96.0.1: {answer}");
     }
+    for port in ["53", "53/udp"] {
+        let tried = passes(&ada, &format!("kube-system/kube-dns:{port}"))?;
+        ensure!(tried == ["name", "redirect", "hub", "agent", "service"], "{port}: {tried:?}");
+    }
     ada.fairlead(&["stop"])?.ok()?;
 
     let run = ["run", "-t", TEAMSPACE, "--remap", "--consume", "kube-system/kube-dns", "--"];

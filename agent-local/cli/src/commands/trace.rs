@@ -5,8 +5,8 @@
 
 use std::net::Ipv4Addr;
 
-use fairlead_model::{Port, similar};
-use laptop_account::{ServicePortView, ServiceView};
+use fairlead_model::{Port, ServicePort, similar};
+use laptop_account::ServiceView;
 use laptop_ipc::{
     FailureKind,
     daemon::{Answer, Request, Teamspace},
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Asked for where neither the words nor the hub name a port.
-const HTTP: Port = Port::new(80).expect("not 0");
+const HTTP: ServicePort = ServicePort::tcp(Port::new(80).expect("not 0"));
 
 #[derive(Debug, Serialize)]
 struct Trace {
@@ -95,11 +95,6 @@ async fn followed_here(here: Here) -> Result<Followed, CliError> {
         None => (Hop::not_tried(Place::Name, "you intercept it, so it has no name here"), None),
     };
     let port = port.unwrap_or(HTTP);
-    if address.is_some() && ports.is_empty() {
-        let message = format!("{callee} is reached over UDP only, and a trace follows TCP");
-        let hint = "trace a service with a port of TCP: the way to the cluster is the same";
-        return Err(CliError::new(FailureKind::NotFound, message, hint));
-    }
     if address.is_some() && !ports.contains(&port) {
         let listed = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let message = format!("you do not reach port {port} of {callee}");
@@ -140,9 +135,11 @@ fn view<'s>(words: &Words, services: &'s [ServiceView]) -> Option<&'s ServiceVie
     services.iter().find(|s| s.namespace == wanted.namespace && s.name == wanted.name)
 }
 
-fn first_port(words: &Words, services: &[ServiceView]) -> Option<Port> {
-    let mut ports = view(words, services)?.ports.iter();
-    ports.find(|port| ServicePortView::is_tcp(port)).map(|port| port.port)
+fn first_port(words: &Words, services: &[ServiceView]) -> Option<ServicePort> {
+    let ports = view(words, services)?.ports.iter();
+    let first = ports.min_by_key(|port| !port.is_tcp())?;
+    let of = if first.is_tcp() { ServicePort::tcp } else { ServicePort::udp };
+    Some(of(first.port))
 }
 
 /// Says why a service has no name here: it is not there, or not for the caller, or not wanted.
@@ -202,10 +199,7 @@ fn verdict(service: &str, hops: &[Hop]) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, time::Duration};
-
-    use fairlead_model::{ServiceRef, TeamspaceId};
-    use laptop_ipc::daemon::Teamspace;
+    use std::time::Duration;
 
     use super::*;
 
@@ -242,19 +236,6 @@ answer   2000.00 ms  it does
         assert_eq!(json["hops"][0]["took_us"], 1_239);
     }
 
-    #[tokio::test]
-    async fn a_service_that_is_reached_over_udp_only_is_said_to_be_no_matter_of_a_trace() {
-        let here = Here {
-            teamspace: Teamspace { id: TeamspaceId::generate(), name: "staging".to_owned() },
-            callee: "shop/dns".parse::<ServiceRef>().expect("valid").into(),
-            port: None,
-            ports: Vec::new(),
-            name: Some(("localhost".to_owned(), Ipv4Addr::LOCALHOST)),
-        };
-        let Err(error) = followed_here(here).await else { panic!("it cannot be followed") };
-        assert!(error.to_string().contains("shop/dns is reached over UDP only"), "{error}");
-    }
-
     #[test]
     fn the_first_hop_that_fails_is_named() {
         let hops = [passed(Place::Name), failed(Place::Agent), failed(Place::Service)];
@@ -271,7 +252,7 @@ answer   2000.00 ms  it does
 
     #[test]
     fn what_is_not_reached_is_said_with_what_to_do() {
-        let services: Vec<ServiceView> = serde_json::from_value(serde_json::json!([
+        let mut services: Vec<ServiceView> = serde_json::from_value(serde_json::json!([
             { "namespace": "shop", "name": "cart", "type": "ClusterIP",
               "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 81 }],
               "may": { "consume": true, "intercept": false } },
@@ -295,6 +276,10 @@ answer   2000.00 ms  it does
             assert!(found == kind && advice.contains(said), "{service}: {found:?} {advice}");
         }
         let cart = "shop/cart".parse::<Traced>().expect("valid").words().expect("a service");
-        assert_eq!(first_port(&cart, &services).map(Port::get), Some(81));
+        let first =
+            |services: &[ServiceView]| first_port(&cart, services).map(|port| port.to_string());
+        assert_eq!(first(&services).as_deref(), Some("81"));
+        services[0].ports.truncate(1);
+        assert_eq!(first(&services).as_deref(), Some("53/udp"));
     }
 }

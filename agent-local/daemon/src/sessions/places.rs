@@ -124,6 +124,13 @@ impl Sessions {
         self.doors.as_ref()?.values().next().copied()
     }
 
+    /// Returns where applications send datagrams, as a sample for the proof, if any port of UDP is reached.
+    pub(crate) fn sample_socket(&self) -> Option<SocketAddrV4> {
+        let of_udp = self.routes.keys().filter(|(_, protocol)| *protocol == Protocol::Udp);
+        let to = of_udp.map(|(to, _)| *to).min()?;
+        Some(self.moved_datagrams.get(&to).copied().unwrap_or(to))
+    }
+
     /// Returns which ports of a service are others on this laptop.
     pub(super) fn remapped(&self, address: Ipv4Addr, ports: &[ServicePort]) -> Vec<Remapped> {
         let other = |port: &ServicePort| {
@@ -170,13 +177,15 @@ mod tests {
         sessions.insert(session);
         place(&mut sessions);
         assert!(sessions.may_remap() && sessions.way() == Some(Way::Redirects));
+        let dns = |text: &str| text.parse::<SocketAddrV4>().expect("address");
+        assert_eq!(sessions.sample_socket(), Some(dns("127.72.1.2:53")));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let (cart, on) = ("127.72.1.2:80".parse().expect("address"), "127.72.1.2:10080");
         let door = Arc::new(Door { on: on.parse().expect("address"), listener });
-        let dns = |text: &str| text.parse::<SocketAddrV4>().expect("address");
         let moved_datagrams = [(dns("127.72.1.2:53"), dns("127.72.1.2:10053"))].into();
         sessions.take_doors(Some(&BTreeMap::from([(cart, Arc::clone(&door))])), moved_datagrams);
         assert_eq!((sessions.way(), sessions.sample_door()), (Some(Way::Listeners), Some(door.on)));
+        assert_eq!(sessions.sample_socket(), Some(dns("127.72.1.2:10053")));
         let view = sessions.view_of(id).expect("there");
         let remapped: Vec<_> =
             view.services.iter().map(|service| service.remapped.as_slice()).collect();
@@ -193,7 +202,7 @@ mod tests {
         sessions.insert(consume(TeamspaceId::generate()));
         place(&mut sessions);
         sessions.take_doors(Some(&BTreeMap::new()), HashMap::new());
-        assert_eq!(sessions.sample_door(), None, "UDP has none");
+        assert_eq!((sessions.sample_door(), sessions.sample_socket()), (None, None));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let frontend: SocketAddrV4 = "127.72.1.3:80".parse().expect("address");
         let door = Arc::new(Door { on: frontend, listener });

@@ -41,7 +41,7 @@ impl Sessions {
 
     /// Returns where a connection to a service leads at this moment, whether or not it has a name here.
     pub(crate) fn route_of(&self, wish: &trace::Wish) -> Option<Route> {
-        self.route_to(wish.teamspace, &wish.callee, ServicePort::tcp(wish.port), false)
+        self.route_to(wish.teamspace, &wish.callee, wish.port, false)
     }
 
     /// Returns where a connection to a listener of programs leads at this moment.
@@ -82,16 +82,19 @@ impl Sessions {
     /// Returns where programs connect to a service on this laptop, if it has a name here.
     pub(crate) fn entrance_of(&self, wish: &trace::Wish) -> Option<SocketAddrV4> {
         let placed = self.addresses.get(&(wish.teamspace, wish.callee.clone()))?;
-        let destination = SocketAddrV4::new(placed.address, wish.port.get());
-        let door = self.doors.as_ref().and_then(|doors| doors.get(&destination));
-        Some(door.copied().unwrap_or(destination))
+        let destination = SocketAddrV4::new(placed.address, wish.port.port.get());
+        let elsewhere = match wish.port.protocol {
+            Protocol::Tcp => self.doors.as_ref().and_then(|doors| doors.get(&destination)),
+            Protocol::Udp => self.moved_datagrams.get(&destination),
+        };
+        Some(elsewhere.copied().unwrap_or(destination))
     }
 
     /// Returns this laptop's own intercept of a service.
     pub(crate) fn own_intercept(&self, wish: &trace::Wish) -> Option<Own> {
         self.all_live().filter(|s| s.desired.teamspace.id == wish.teamspace).find_map(|session| {
             let Wish::Intercept { service, ports } = &session.desired.wish else { return None };
-            let taken = ports.iter().find(|port| port.service_port == wish.port);
+            let taken = ports.iter().find(|port| ServicePort::tcp(port.service_port) == wish.port);
             (wish.callee == service.clone().into()).then(|| Own {
                 phase: session.phase,
                 detail: session.detail.clone(),
