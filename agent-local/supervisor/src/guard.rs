@@ -28,6 +28,9 @@ use tracing::{info, warn};
 use crate::config::Config;
 
 const LOG: &str = "supervisor.log";
+/// What systemd sends when it has not heard of the worker in time. It waits for the guard's end then, and starts another one;
+/// a worker that hangs would not hear that, and keep its place.
+const WATCHDOG: Signal = Signal::SIGABRT;
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const DETACH_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,7 +45,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         worker_pid.store(pid, Ordering::SeqCst);
         if stopping.load(Ordering::SeqCst) {
             // Asked to between two workers, with nobody to pass it on to.
-            tell_to_stop(pid);
+            tell(pid, Signal::SIGTERM);
         }
         let status = worker.wait()?;
         worker_pid.store(0, Ordering::SeqCst);
@@ -109,26 +112,32 @@ fn start_worker(config: &Config) -> anyhow::Result<Child> {
 
 fn forward_signals(worker: Arc<AtomicI32>, stopping: Arc<AtomicBool>) -> anyhow::Result<()> {
     let mut signals = SigSet::empty();
-    signals.extend([Signal::SIGTERM, Signal::SIGINT]);
+    signals.extend([Signal::SIGTERM, Signal::SIGINT, WATCHDOG]);
     // A terminal that closes is no reason to stop serving.
     let mut ignored = signals;
     ignored.add(Signal::SIGHUP);
     ignored.thread_block()?;
     thread::spawn(move || {
         while let Ok(signal) = signals.wait() {
-            info!("Stopping ({signal})");
+            let passed_on = if signal == WATCHDOG {
+                warn!("The worker hangs; killing it");
+                Signal::SIGKILL
+            } else {
+                info!("Stopping ({signal})");
+                Signal::SIGTERM
+            };
             stopping.store(true, Ordering::SeqCst);
             match worker.load(Ordering::SeqCst) {
                 0 => {}
-                pid => tell_to_stop(pid),
+                pid => tell(pid, passed_on),
             }
         }
     });
     Ok(())
 }
 
-fn tell_to_stop(worker: i32) {
-    match kill(Pid::from_raw(worker), Signal::SIGTERM) {
+fn tell(worker: i32, signal: Signal) {
+    match kill(Pid::from_raw(worker), signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => warn!("Could not tell the worker: {error}"),
     }
