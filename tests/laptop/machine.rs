@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use fairlead_lab::sibling;
 use fairlead_model::{Callee, ServicePort, ServiceRef, TeamspaceId};
-use fairlead_tests::{Said, eventually, say};
+use fairlead_tests::{Said, eventually, say, within};
 use laptop_ipc::{
     Call,
     supervisor::{Answer, DaemonFolders, Reached, Reply, Request},
@@ -47,6 +47,10 @@ exec sleep infinity";
 
 pub(crate) struct Machine {
     init: Child,
+    /// The process whose namespaces are the machine.
+    first: u32,
+    /// What else than network and mounts is its own.
+    has_processes: bool,
     pub(crate) supervisor: Option<Child>,
 }
 
@@ -66,9 +70,28 @@ impl Machine {
         let mut ready = String::new();
         BufReader::new(init.stdout.take().expect("piped")).read_line(&mut ready).expect("read");
         assert_eq!(ready, "ready\n", "the namespaces could not be made");
-        let machine = Self { init, supervisor: None };
+        let first = init.id();
+        let machine = Self { init, first, has_processes: false, supervisor: None };
         fs::write(machine.path("/etc/hosts"), HOSTS).expect("written");
         machine
+    }
+
+    /// Returns the one whose first process is the child of this one; it ends with it.
+    pub(crate) fn begun_by(mut init: Child) -> Self {
+        let path = format!("/proc/{0}/task/{0}/children", init.id());
+        let first = || {
+            let children = fs::read_to_string(&path)?;
+            let first = children.split_whitespace().next().context("it has not begun")?.parse()?;
+            let is_systemd = fs::read_to_string(format!("/proc/{first}/comm"))?.trim() == "systemd";
+            ensure!(is_systemd, "it has not begun");
+            Ok(first)
+        };
+        let first = within(SOON, "the machine begins", first).map(|(first, _)| first);
+        let first = first.unwrap_or_else(|error| {
+            drop(init.kill());
+            panic!("{error:#}")
+        });
+        Self { init, first, has_processes: true, supervisor: None }
     }
 
     /// Returns a machine on which root has started the supervisor.
@@ -92,12 +115,16 @@ impl Machine {
 
     /// Returns a path of the machine as the test reaches it.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root{path}", self.init.id()))
+        PathBuf::from(format!("/proc/{}/root{path}", self.first))
     }
 
     pub(crate) fn root(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.init.id().to_string(), "--net", "--mount", "--", program]);
+        command.args(["-t", &self.first.to_string(), "--net", "--mount"]);
+        if self.has_processes {
+            command.args(["--pid", "--uts", "--ipc", "--cgroup"]);
+        }
+        command.args(["--", program]);
         command
     }
 
@@ -112,7 +139,7 @@ impl Machine {
 
     /// Runs a closure in the machine's network.
     pub(crate) fn inside<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
-        let network = fs::File::open(format!("/proc/{}/ns/net", self.init.id())).expect("there");
+        let network = fs::File::open(format!("/proc/{}/ns/net", self.first)).expect("there");
         // A thread of its own: whoever enters a namespace stays there.
         let entered = thread::spawn(move || {
             setns(network, CloneFlags::CLONE_NEWNET).expect("root may");
@@ -211,7 +238,7 @@ impl Machine {
 
     fn pids(&self) -> Vec<String> {
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-        let ours = namespace(&self.init.id().to_string());
+        let ours = namespace(&self.first.to_string());
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
         pids.filter(|pid| ours.is_some() && namespace(pid) == ours).collect()
@@ -224,7 +251,11 @@ impl Machine {
     }
 
     pub(crate) fn connection(&self) -> anyhow::Result<UnixStream> {
-        UnixStream::connect(self.path("/run/fairlead/supervisor.sock")).context("no supervisor")
+        let path = self.path("/run/fairlead/supervisor.sock");
+        let stream = UnixStream::connect(path).context("no supervisor")?;
+        // One that hangs would be waited for.
+        stream.set_read_timeout(Some(SOON))?;
+        Ok(stream)
     }
 
     pub(crate) fn worker(&self) -> Option<u32> {
@@ -288,6 +319,12 @@ const LOOKS_MAX: usize = 100;
 impl Drop for Machine {
     /// Ends whatever runs in the machine, daemons without a supervisor included.
     fn drop(&mut self) {
+        if self.has_processes {
+            // The kernel ends all others with it, and whoever began it when it is gone.
+            kill_9(self.first);
+            drop(self.init.wait());
+            return;
+        }
         // By its namespace the others are known: it goes last. A guard may start a daemon again between two looks.
         let init = self.init.id().to_string();
         for _ in 0..LOOKS_MAX {

@@ -4,6 +4,7 @@
 //! a daemon that finds sessions of before takes them up before it knows whether they live.
 
 mod bad_days;
+mod booting;
 mod chaos;
 mod command_line;
 mod deaths;
