@@ -14,12 +14,11 @@ use tempfile::TempDir;
 use crate::machine::{ADA, GRACE, HOSTS, Machine, SOON};
 
 /// A disk is a folder over this machine's own files; it outlives those who boot from it. Nothing of this machine's
-/// services is on it.
+/// services is on it. Disk and machine go with a test that is killed.
 const DISK: &str = "\
 set -e
+mount -t tmpfs -o size=256m tmpfs \"$1\"
 cd \"$1\"
-mount -t tmpfs -o size=256m tmpfs .
-cd .
 mkdir upper work root cgroups
 mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
 mount -t cgroup2 cgroup2 cgroups
@@ -32,7 +31,7 @@ rm -f root/etc/hosts
 for user in 7001 7002; do mkdir root/mnt/home/$user; chown $user:$user root/mnt/home/$user; done
 mount --bind \"$2\" root/mnt/bin
 echo ready
-exec sleep infinity";
+exec setpriv --pdeathsig KILL -- sleep infinity";
 
 /// Systemd keeps to the group of processes that it begins in.
 const POWER: &str = "\
@@ -40,7 +39,8 @@ set -e
 cd \"$1\"
 mkdir -p cgroups/\"$2\"
 echo $$ > cgroups/\"$2\"/cgroup.procs
-exec unshare --pid --fork --mount --uts --ipc --net --cgroup --propagation private -- sh -c \"$3\" 2> console";
+exec setpriv --pdeathsig KILL -- unshare --pid --fork --kill-child --mount --uts --ipc --net --cgroup \
+    --propagation private -- sh -c \"$3\" 2> console";
 
 const BOOT: &str = "\
 set -e
