@@ -99,6 +99,14 @@ fn a_killed_guard_leaves_nothing_and_another_supervisor_brings_the_names_back() 
     machine.leaves_nothing();
 }
 
+/// To a guard that systemd watches it means that the worker hangs, and systemd cleans up behind both.
+#[test]
+fn a_guard_that_is_aborted_leaves_nothing() {
+    let machine = started();
+    signal("-ABRT", machine.supervisor.as_ref().expect("runs").id());
+    machine.leaves_nothing();
+}
+
 #[test]
 fn a_worker_whose_guard_died_before_it_began_does_not_serve() {
     let machine = Machine::new();

@@ -25,7 +25,7 @@ use nix::{
 };
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Service};
 
 const LOG: &str = "supervisor.log";
 /// What systemd sends when it has not heard of the worker in time. It waits for the guard's end then, and starts another one;
@@ -38,7 +38,8 @@ const DETACH_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let worker_pid = Arc::new(AtomicI32::new(0));
     let stopping = Arc::new(AtomicBool::new(false));
-    forward_signals(Arc::clone(&worker_pid), Arc::clone(&stopping))?;
+    let is_watched = Service::of_systemd().is_some_and(|service| service.watchdog.is_some());
+    forward_signals(is_watched, Arc::clone(&worker_pid), Arc::clone(&stopping))?;
     loop {
         let mut worker = start_worker(config)?;
         let pid = i32::try_from(worker.id()).expect("a pid");
@@ -110,9 +111,17 @@ fn start_worker(config: &Config) -> anyhow::Result<Child> {
         .context("could not start the worker")
 }
 
-fn forward_signals(worker: Arc<AtomicI32>, stopping: Arc<AtomicBool>) -> anyhow::Result<()> {
+fn forward_signals(
+    is_watched: bool,
+    worker: Arc<AtomicI32>,
+    stopping: Arc<AtomicBool>,
+) -> anyhow::Result<()> {
     let mut signals = SigSet::empty();
-    signals.extend([Signal::SIGTERM, Signal::SIGINT, WATCHDOG]);
+    signals.extend([Signal::SIGTERM, Signal::SIGINT]);
+    // Where nobody cleans up behind the two, the worker does when the guard dies.
+    if is_watched {
+        signals.add(WATCHDOG);
+    }
     // A terminal that closes is no reason to stop serving.
     let mut ignored = signals;
     ignored.add(Signal::SIGHUP);
