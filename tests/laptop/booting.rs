@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use fairlead_lab::sibling;
@@ -13,8 +14,8 @@ use tempfile::TempDir;
 
 use crate::machine::{ADA, GRACE, HOSTS, Machine, SOON};
 
-/// A disk is a folder over this machine's own files; it outlives those who boot from it. Nothing of this machine's
-/// services is on it. Disk and machine go with a test that is killed.
+/// A disk is a folder over this machine's own files; it outlives those who boot from it. None of this machine's services,
+/// and nothing that would look for its disks, is on it. Disk and machine go with a test that is killed.
 const DISK: &str = "\
 set -e
 mount -t tmpfs -o size=256m tmpfs \"$1\"
@@ -24,10 +25,14 @@ mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
 mount -t cgroup2 cgroup2 cgroups
 touch console
 mkdir root/.old
-rm -rf root/etc/systemd/system root/var/lib/fairlead root/var/log/journal
-mkdir -p root/etc/systemd/system root/mnt/bin root/mnt/home
+rm -rf root/etc/systemd/system root/etc/systemd/system-generators root/var/lib/fairlead root/var/log/journal
+mkdir -p root/etc/systemd/system root/etc/systemd/system-generators root/mnt/bin root/mnt/home
 ln -s /dev/null root/etc/systemd/system/console-getty.service
-rm -f root/etc/hosts
+for generator in root/lib/systemd/system-generators/*; do
+    ln -s /dev/null root/etc/systemd/system-generators/\"${generator##*/}\"
+done
+rm -f root/etc/hosts root/etc/machine-id
+printf '%032d\\n' 7 > root/etc/machine-id
 for user in 7001 7002; do mkdir root/mnt/home/$user; chown $user:$user root/mnt/home/$user; done
 mount --bind \"$2\" root/mnt/bin
 echo ready
@@ -42,11 +47,14 @@ echo $$ > cgroups/\"$2\"/cgroup.procs
 exec setpriv --pdeathsig KILL -- unshare --pid --fork --kill-child --mount --uts --ipc --net --cgroup \
     --propagation private -- sh -c \"$3\" 2> console";
 
+/// The kernel is another's, too: nothing of it is set, no module loaded.
 const BOOT: &str = "\
 set -e
 ip link set lo up
 mount -t proc proc root/proc
-mount -t sysfs sysfs root/sys
+mount --bind root/proc/sys root/proc/sys
+mount -o remount,bind,ro root/proc/sys
+mount -t sysfs -o ro sysfs root/sys
 mount -t cgroup2 cgroup2 root/sys/fs/cgroup
 mount -t tmpfs tmpfs root/run
 mount -t tmpfs -o mode=755 tmpfs root/dev
@@ -63,7 +71,10 @@ cd root
 pivot_root . .old
 cd /
 umount -l /.old
-exec env -i container=machine PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=console";
+exec env -i container=machine PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    setpriv --bounding-set=-sys_module,-sys_time,-sys_rawio -- /lib/systemd/systemd --log-target=console";
+/// As long as a slow machine may take.
+const UP: Duration = Duration::from_secs(60);
 
 /// What is left of a machine that lost its power.
 struct Disk {
@@ -115,11 +126,11 @@ impl Disk {
         let machine = Machine::begun_by(power.spawn().expect("starts"));
         let is_up = || {
             let mut asks = machine.root("systemctl");
-            asks.args(["is-system-running", "--wait"]);
+            asks.arg("is-system-running");
             // Degraded is a machine on which anything else cannot run in here.
             Ok(["running", "degraded"].contains(&say(asks)?.stdout.trim()))
         };
-        eventually(SOON, "the machine is up", is_up).unwrap_or_else(|error| {
+        eventually(UP, "the machine is up", is_up).unwrap_or_else(|error| {
             panic!("{error:#}\n{}", fs::read_to_string(self.path("console")).unwrap_or_default())
         });
         machine
