@@ -28,6 +28,7 @@ mod pen;
 mod refused;
 mod replica_lost;
 mod roaming;
+mod side_by_side;
 mod start_and_restore;
 mod stray_agent;
 mod taken_away;
@@ -46,6 +47,7 @@ fn stories() -> Vec<Story> {
         developer::stories(),
         consuming::stories(),
         outside::stories(),
+        side_by_side::stories(),
         // Before there is a second organization, when whoever signs in is asked for an address first.
         in_one_mode(console::stories()),
         in_one_mode(jobs::stories()),
