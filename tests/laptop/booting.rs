@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -12,10 +13,13 @@ use fairlead_lab::sibling;
 use fairlead_tests::{eventually, say};
 use tempfile::TempDir;
 
-use crate::machine::{ADA, GRACE, HOSTS, Machine, SOON};
+use crate::{
+    machine::{ADA, GRACE, HOSTS, Machine, SOON},
+    resolving::{UNPACKED, has_link},
+};
 
 /// A disk is a folder over this machine's own files; it outlives those who boot from it. None of this machine's services,
-/// and nothing that would look for its disks, is on it. Disk and machine go with a test that is killed.
+/// and nothing that would look for its disks, is on it; systemd-resolved is. Disk and machine go with a test that is killed.
 const DISK: &str = "\
 set -e
 mount -t tmpfs -o size=256m tmpfs \"$1\"
@@ -31,6 +35,10 @@ ln -s /dev/null root/etc/systemd/system/console-getty.service
 for generator in root/lib/systemd/system-generators/*; do
     ln -s /dev/null root/etc/systemd/system-generators/\"${generator##*/}\"
 done
+[ ! -d \"$3\" ] || tar -C \"$3\" -c . | tar -C root -x --keep-directory-symlink
+chroot root systemd-sysusers 2>> console
+mkdir root/etc/systemd/system/sysinit.target.wants
+ln -s /lib/systemd/system/systemd-resolved.service root/etc/systemd/system/sysinit.target.wants
 rm -f root/etc/hosts root/etc/machine-id
 printf '%032d\\n' 7 > root/etc/machine-id
 for user in 7001 7002; do mkdir root/mnt/home/$user; chown $user:$user root/mnt/home/$user; done
@@ -88,7 +96,7 @@ impl Disk {
         let bin = sibling("fairlead-supervisor").expect("built: cargo xtask test laptop builds it");
         let mut holder = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "--", "sh", "-c", DISK, "sh"])
-            .args([folder.path(), bin.parent().expect("in a folder")])
+            .args([folder.path(), bin.parent().expect("in a folder"), Path::new(UNPACKED)])
             .stdout(Stdio::piped())
             .spawn()
             .expect("unshare");
@@ -175,6 +183,7 @@ fn a_power_loss_leaves_nothing_by_the_time_anybody_can_sign_in() {
     installs(&machine);
     machine.has_consumed(ADA, &["shop/cart", "shop/dns:53/udp"]);
     machine.starts(ADA);
+    assert!(has_link(&machine), "resolved is told");
     drop(machine);
     assert!(disk.hosts().contains("cart.shop"), "nobody had the time to take it back");
 

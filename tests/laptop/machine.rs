@@ -321,7 +321,8 @@ impl Drop for Machine {
     fn drop(&mut self) {
         if self.has_processes {
             // The kernel ends all others with it, and whoever began it when it is gone.
-            kill_9(self.first);
+            let mut kill = Command::new("kill");
+            drop(kill.args(["-KILL", &self.first.to_string()]).stderr(Stdio::null()).status());
             drop(self.init.wait());
             return;
         }

@@ -28,6 +28,10 @@ const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus C
 const UNKNOWN: &str = "unknown.shop.svc.cluster.local";
 const NOBODY_TO_ASK: &str = "No appropriate name servers";
 
+/// Where it is when this machine has none of its own.
+pub(crate) const UNPACKED: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/packages/systemd-resolved");
+
 /// A resolved that runs in a machine.
 pub(crate) struct Resolved {
     processes: [Child; 2],
@@ -91,9 +95,8 @@ impl Drop for Resolved {
 
 /// Finds a program of systemd-resolved: of the machine, or unpacked by `cargo xtask setup`.
 fn found(program: &str) -> PathBuf {
-    let unpacked = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/packages/systemd-resolved");
-    let folders = ["/usr", "/", unpacked].map(Path::new);
-    let below_usr = Path::new(unpacked).join("usr");
+    let folders = ["/usr", "/", UNPACKED].map(Path::new);
+    let below_usr = Path::new(UNPACKED).join("usr");
     let mut all = folders.iter().copied().chain([&*below_usr]).map(|folder| folder.join(program));
     all.find(|path| path.exists()).expect("systemd-resolved: cargo xtask setup")
 }
