@@ -7,10 +7,7 @@ use anyhow::{Context, ensure};
 use fairlead_lab::Host;
 use fairlead_tests::{Agent, Corporate, HUB_URL, Ingress, Person, Story, World, say, within};
 
-use crate::{
-    intercepting::while_intercepting,
-    stray_agent::{Stray, Teamspace},
-};
+use crate::{intercepting::while_intercepting, stray_agent::with_a_stray};
 
 /// As long as a laptop's longest silence between two attempts.
 const FOUND_WITHIN: Duration = Duration::from_secs(40);
@@ -145,14 +142,10 @@ fn replicas_go_inside(agent: &Agent<'_>) -> anyhow::Result<()> {
 }
 
 fn enrols_another(world: &World) -> anyhow::Result<()> {
-    let (stray, teamspace) = (Stray { world }, Teamspace::made(world)?);
-    let enrols = || {
+    with_a_stray(world, |stray, teamspace| {
         stray.installs(HUB_URL, true, &teamspace.join_token()?)?;
         stray.says(&["This cluster is enrolled as teamspace stray"])
-    };
-    let (played, removed) = (enrols(), stray.goes());
-    let gone = teamspace.goes();
-    played.and(removed).and(gone)
+    })
 }
 
 /// Returns a file with two authorities: the hub's, and that of the proxy, which makes it when it runs for the first time.

@@ -1,11 +1,11 @@
 //! Services of two teamspaces are consumed at the same time, each by the names of its own and over carriers of its own.
 
 use anyhow::{Context, ensure};
-use fairlead_tests::{HUB_URL, Story, World, begin, within};
+use fairlead_tests::{HUB_URL, Story, begin, within};
 
 use crate::{
     intercepting::PATIENCE,
-    stray_agent::{Stray, Teamspace},
+    stray_agent::{Stray, Teamspace, with_a_stray},
 };
 
 const HERE: &str = "cart.shop";
@@ -13,18 +13,10 @@ const BESIDE: &str = "cart.shop.stray.fairlead";
 
 pub(crate) fn stories() -> Vec<Story> {
     let name = "two teamspaces are consumed side by side";
-    vec![Story::new(name, side_by_side).in_one_mode()]
+    vec![Story::new(name, |world| with_a_stray(world, side_by_side)).in_one_mode()]
 }
 
-fn side_by_side(world: &World) -> anyhow::Result<()> {
-    let (stray, teamspace) = (Stray { world }, Teamspace::made(world)?);
-    let played = of_both(&stray, &teamspace);
-    let removed = stray.goes();
-    let gone = teamspace.goes();
-    played.and(removed).and(gone)
-}
-
-fn of_both(stray: &Stray<'_>, teamspace: &Teamspace<'_>) -> anyhow::Result<()> {
+fn side_by_side(stray: &Stray<'_>, teamspace: &Teamspace<'_>) -> anyhow::Result<()> {
     stray.installs(HUB_URL, true, &teamspace.join_token()?)?;
     stray.says(&["Linked to the hub"])?;
     let ada = stray.world.ada();

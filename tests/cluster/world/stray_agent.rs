@@ -28,14 +28,21 @@ const NEVER_MADE: &str = "flj_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const MAKE_ANOTHER: &str = "Make a new one in the hub and give it to the chart (joinToken)";
 
 pub(crate) fn cannot_join(world: &World) -> anyhow::Result<()> {
-    let stray = Stray { world };
-    let played = every_way(&stray);
-    let removed = stray.goes();
-    played?;
-    removed
+    with_a_stray(world, every_way)
 }
 
-fn every_way(stray: &Stray<'_>) -> anyhow::Result<()> {
+/// Gives a story a release that is not installed yet and a teamspace that no cluster has joined, and removes both.
+pub(crate) fn with_a_stray(
+    world: &World,
+    play: impl FnOnce(&Stray<'_>, &Teamspace<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (stray, teamspace) = (Stray { world }, Teamspace::made(world)?);
+    let played = play(&stray, &teamspace);
+    let removed = stray.goes();
+    played.and(removed).and(teamspace.goes())
+}
+
+fn every_way(stray: &Stray<'_>, teamspace: &Teamspace<'_>) -> anyhow::Result<()> {
     let nowhere = "https://hub.fairlead.test:9999";
     stray.installs(nowhere, true, NEVER_MADE)?;
     stray.says(&[
@@ -50,7 +57,6 @@ fn every_way(stray: &Stray<'_>) -> anyhow::Result<()> {
     stray.installs(HUB_URL, true, NEVER_MADE)?;
     stray.says(&["the hub does not know this join token", MAKE_ANOTHER])?;
 
-    let teamspace = Teamspace::made(stray.world)?;
     let used = teamspace.join_token()?;
     enrols(stray.world, used.clone())?;
     stray.installs(HUB_URL, true, &used)?;
@@ -60,8 +66,7 @@ fn every_way(stray: &Stray<'_>) -> anyhow::Result<()> {
         "update join_tokens set expires_at = expires_at - interval '1 hour' where used_at is null";
     sql(stray.world, an_hour_passes)?;
     stray.installs(HUB_URL, true, &expired)?;
-    stray.says(&["this join token expired", "min ago", MAKE_ANOTHER])?;
-    teamspace.goes()
+    stray.says(&["this join token expired", "min ago", MAKE_ANOTHER])
 }
 
 /// The release `stray`, beside the one that serves the lab.
@@ -106,7 +111,7 @@ impl Stray<'_> {
         Ok(())
     }
 
-    pub(crate) fn goes(&self) -> anyhow::Result<()> {
+    fn goes(&self) -> anyhow::Result<()> {
         let mut helm = self.helm()?;
         helm.args(["uninstall", "stray", "--namespace", NAMESPACE, "--wait"]);
         say(helm)?.ok()?;
@@ -132,7 +137,7 @@ pub(crate) struct Teamspace<'w> {
 }
 
 impl<'w> Teamspace<'w> {
-    pub(crate) fn made(world: &'w World) -> anyhow::Result<Self> {
+    fn made(world: &'w World) -> anyhow::Result<Self> {
         let asked = json!({"name": "stray"});
         let made = world.olga().call("POST", "/api/v1/teamspaces", Some(&asked))?.json()?;
         let id = made["id"].as_str().context("a teamspace has an id")?;
@@ -145,7 +150,7 @@ impl<'w> Teamspace<'w> {
         Ok(token["token"].as_str().context("a join token is shown once")?.to_owned())
     }
 
-    pub(crate) fn goes(self) -> anyhow::Result<()> {
+    fn goes(self) -> anyhow::Result<()> {
         self.world.olga().call("DELETE", &self.path, None)?.json().map(drop)
     }
 }
