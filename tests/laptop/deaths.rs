@@ -108,6 +108,20 @@ fn a_guard_that_is_aborted_leaves_nothing() {
 }
 
 #[test]
+fn a_supervisor_whose_worker_hangs_can_be_stopped() {
+    let mut machine = started();
+    signal("-STOP", machine.worker().expect("runs"));
+    let mut guard = machine.supervisor.take().expect("runs");
+    signal("-TERM", guard.id());
+    // It is given 15 s.
+    eventually(3 * SOON, "the guard ends", || Ok(guard.try_wait()?.is_some())).expect("it ends");
+    machine.start_supervisor(&[]);
+    machine.is_proven(ADA);
+    machine.fairlead(ADA, &["stop"]).ok().expect("stops");
+    machine.leaves_nothing();
+}
+
+#[test]
 fn a_worker_whose_guard_died_before_it_began_does_not_serve() {
     let machine = Machine::new();
     let mut worker = machine.root("/mnt/bin/fairlead-supervisor");

@@ -1,4 +1,4 @@
-//! The guard: a parent that does nothing but bring the worker back.
+//! The guard: a parent that does nothing but bring the worker back, and see to it that it ends.
 //!
 //! Whichever of the two is killed, the other takes the machine back to what it was: a worker whose guard dies is told
 //! by the kernel and takes everything back; a worker that dies is started again and cleans up first.
@@ -31,6 +31,8 @@ const LOG: &str = "supervisor.log";
 /// What systemd sends when it has not heard of the worker in time. It waits for the guard's end then, and starts another one;
 /// a worker that hangs would not hear that, and keep its place.
 const WATCHDOG: Signal = Signal::SIGABRT;
+/// Less than the 20 s for which systemd waits (TimeoutStopSec).
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const DETACH_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -138,11 +140,24 @@ fn forward_signals(
             stopping.store(true, Ordering::SeqCst);
             match worker.load(Ordering::SeqCst) {
                 0 => {}
-                pid => tell(pid, passed_on),
+                pid => {
+                    tell(pid, passed_on);
+                    let worker = Arc::clone(&worker);
+                    thread::spawn(move || end_at_last(&worker, pid));
+                }
             }
         }
     });
     Ok(())
+}
+
+/// Kills a worker that does not stop: one that hangs would outlive the guard, and keep its place.
+fn end_at_last(worker: &AtomicI32, pid: i32) {
+    thread::sleep(STOP_PATIENCE);
+    if worker.load(Ordering::SeqCst) == pid {
+        warn!("The worker does not stop; killing it");
+        tell(pid, Signal::SIGKILL);
+    }
 }
 
 fn tell(worker: i32, signal: Signal) {
