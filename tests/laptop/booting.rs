@@ -19,23 +19,27 @@ use crate::{
 };
 
 /// A disk is a folder over this machine's own files; it outlives those who boot from it. None of this machine's services,
-/// and nothing that would look for its disks, is on it; systemd-resolved is. Disk and machine go with a test that is killed.
+/// and nothing that would look for its disks, is on it; systemd-resolved is. The groups of processes are those that are
+/// mounted already: a mount of its own would replace the options of the host's. A test that is killed takes disk and
+/// machine with it, and leaves an empty group.
 const DISK: &str = "\
 set -e
 mount -t tmpfs -o size=256m tmpfs \"$1\"
 cd \"$1\"
 mkdir upper work root cgroups
 mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
-mount -t cgroup2 cgroup2 cgroups
+groups=$(awk '$3 == \"cgroup2\" { print $2; exit }' /proc/self/mounts)
+if [ -n \"$groups\" ]; then mount --bind \"$groups\" cgroups; else mount -t cgroup2 cgroup2 cgroups; fi
 touch console
 mkdir root/.old
 rm -rf root/etc/systemd/system root/etc/systemd/system-generators root/var/lib/fairlead root/var/log/journal
+rm -rf root/mnt
 mkdir -p root/etc/systemd/system root/etc/systemd/system-generators root/mnt/bin root/mnt/home
 ln -s /dev/null root/etc/systemd/system/console-getty.service
 for generator in root/lib/systemd/system-generators/*; do
     ln -s /dev/null root/etc/systemd/system-generators/\"${generator##*/}\"
 done
-[ ! -d \"$3\" ] || tar -C \"$3\" -c . | tar -C root -x --keep-directory-symlink
+[ -e root/lib/systemd/systemd-resolved ] || tar -C \"$3\" -c . | tar -C root -x --keep-directory-symlink
 chroot root systemd-sysusers 2>> console
 mkdir root/etc/systemd/system/sysinit.target.wants
 ln -s /lib/systemd/system/systemd-resolved.service root/etc/systemd/system/sysinit.target.wants
@@ -224,7 +228,7 @@ fn a_service_that_is_killed_or_hangs_is_there_again_and_daemons_go_on() {
         machine.has_consumed(user, &["shop/cart", "shop/dns:53/udp"]);
         machine.starts(user);
     }
-    let daemons = || [ADA, GRACE].map(|user| machine.daemon_pid(user));
+    let daemons = || [ADA, GRACE].map(|user| machine.daemon_pid(user).expect("it runs"));
     let are_proven = || {
         for user in [ADA, GRACE] {
             machine.is_proven(user);
@@ -248,6 +252,7 @@ fn a_service_that_is_killed_or_hangs_is_there_again_and_daemons_go_on() {
         panic!("{error:#}\n{}", say(log).expect("runs"))
     });
     are_proven();
+    assert_eq!(daemons(), began, "they went on");
 
     machine.root_does("systemctl stop fairlead-supervisor");
     machine.leaves_nothing();

@@ -88,7 +88,7 @@ impl Machine {
         };
         let first = within(SOON, "the machine begins", first).map(|(first, _)| first);
         let first = first.unwrap_or_else(|error| {
-            drop(init.kill());
+            drop(init.kill().and_then(|()| init.wait()));
             panic!("{error:#}")
         });
         Self { init, first, has_processes: true, supervisor: None }
