@@ -33,7 +33,13 @@ fn side_by_side(stray: &Stray<'_>, teamspace: &Teamspace<'_>) -> anyhow::Result<
     ensure!(trace["teamspace"] == "stray", "{trace}");
     ensure!(hops.iter().all(|hop| hop["state"] == "passed"), "{trace}");
 
-    // What one of them loses is the other one's no matter.
+    // What one of them loses is the other one's no matter: they are the same carts, and other carriers.
+    stray.loses_its_agent()?;
+    within(PATIENCE * 2, "nobody carries for the other teamspace", || {
+        ensure!(answers(BESIDE).is_err(), "it answers");
+        Ok(())
+    })?;
+    answers(HERE)?;
     ada.fairlead(&["consume", "clear", "-t", "stray"])?.ok()?;
     let mut asks = ada.command("getent");
     asks.args(["hosts", BESIDE]);

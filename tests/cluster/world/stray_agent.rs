@@ -111,6 +111,12 @@ impl Stray<'_> {
         Ok(())
     }
 
+    /// Takes its agent away for as long as it stays installed.
+    pub(crate) fn loses_its_agent(&self) -> anyhow::Result<()> {
+        self.kubectl(&["scale", "deployment/stray-agent", "--replicas=0"])?.ok()?;
+        Ok(())
+    }
+
     fn goes(&self) -> anyhow::Result<()> {
         let mut helm = self.helm()?;
         helm.args(["uninstall", "stray", "--namespace", NAMESPACE, "--wait"]);
