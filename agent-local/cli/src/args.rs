@@ -244,7 +244,7 @@ Examples:
 Hops: the name, the redirect to the daemon, the hub, the cluster's agent, the service; of a URL the
 answer as well. Each is tried by itself. The exit code is that of the first hop that fails.")]
     Trace {
-        /// URL, or NAMESPACE/SERVICE, or NAMESPACE/SERVICE:PORT, or HOST:PORT
+        /// URL, or NAMESPACE/SERVICE, or NAMESPACE/SERVICE:PORT[/udp], or HOST:PORT
         #[arg(value_name = "URL|SERVICE|HOST")]
         traced: Traced,
         #[command(flatten)]

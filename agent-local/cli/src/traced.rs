@@ -169,9 +169,12 @@ fn port_of(traced: &Traced, reached: &Reached) -> Option<ServicePort> {
     let Some(asked) = traced.port() else {
         return reached.ports.iter().min_by_key(|port| port.protocol == Protocol::Udp).copied();
     };
-    let is_it = |moved: &&Remapped| ServicePort { port: moved.laptop_port, ..moved.port } == asked;
-    let port = reached.remapped.iter().find(is_it).map_or(asked, |moved| moved.port);
-    let udp = ServicePort::udp(port.port);
+    let behind = |asked: ServicePort| {
+        let is_it =
+            |moved: &&Remapped| ServicePort { port: moved.laptop_port, ..moved.port } == asked;
+        reached.remapped.iter().find(is_it).map_or(asked, |moved| moved.port)
+    };
+    let (port, udp) = (behind(asked), behind(ServicePort::udp(asked.port)));
     let is_udp = matches!(traced, Traced::Service(..))
         && !reached.ports.contains(&port)
         && reached.ports.contains(&udp);
@@ -284,6 +287,8 @@ mod tests {
         let found = |ports: &[&str], words: &str| {
             let mut consume = consume.clone();
             consume.services[0].ports = ports.iter().map(|port| written(port)).collect();
+            consume.services[0].remapped =
+                vec![Remapped { port: written("53/udp"), laptop_port: port(10_053) }];
             let traced = words.parse().expect("valid");
             find(&status(vec![consume]), &traced, None)?.port.map(|port| port.to_string())
         };
@@ -293,6 +298,8 @@ mod tests {
             (&["53/udp", "53"], "shop/cart:53/udp", "53/udp"),
             (&["53/udp"], "shop/cart", "53/udp"),
             (&["53/udp"], "shop/cart:53", "53/udp"),
+            (&["53/udp"], "shop/cart:10053", "53/udp"),
+            (&["53/udp"], "shop/cart:10053/udp", "53/udp"),
             (&["53/udp"], "http://cart.shop:53", "53"),
         ] {
             assert_eq!(found(ports, words).as_deref(), Some(port), "{words} of {ports:?}");

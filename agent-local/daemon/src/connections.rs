@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use fairlead_model::timers::{LAPTOP_PROOF_MAX, LAPTOP_QUEUE};
+use fairlead_model::{
+    Protocol,
+    timers::{LAPTOP_PROOF_MAX, LAPTOP_QUEUE},
+};
 use fairlead_tunnel::{
     Copied, Ending, OpenFailed, Opener, Stream, Untaken, datagrams::Flowed, resets,
     socket::abort_on_close,
@@ -93,15 +96,13 @@ async fn receive(
     canary: SocketAddrV4,
     slot: OwnedSemaphorePermit,
 ) {
-    let destination = original::destination(&tcp);
-    if destination == Some(canary) {
-        return answer_knock(keeper, tcp).await;
-    }
-    match destination {
-        // A trace, which wants to know only that it arrives here.
-        Some(destination)
-            if keeper.knocks.is_from_us(from) && keeper.sessions().route(destination).is_some() =>
-        {
+    let is_answered = |destination| {
+        keeper.knocks.is_from_us(Protocol::Tcp, from)
+            && (destination == canary || keeper.sessions().route(destination).is_some())
+    };
+    match original::destination(&tcp) {
+        // A proof or a trace, which want to know only that it arrives here.
+        Some(destination) if is_answered(destination) => {
             answer_knock(keeper, tcp).await;
         }
         Some(destination) => receive_for(keeper, tcp, destination, slot).await,

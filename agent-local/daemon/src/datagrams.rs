@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fairlead_model::timers::UDP_FLOW_IDLE;
+use fairlead_model::{Protocol, timers::UDP_FLOW_IDLE};
 use fairlead_tunnel::datagrams::{DATAGRAM_MAX_BYTES, Queue, carry, is_only_lost};
 use laptop_ipc::sockets::user_of_sender;
 use nix::unistd::Uid;
@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 use crate::{
     connections,
     keeper::Keeper,
+    knocks,
     session::{Route, Task},
 };
 
@@ -109,9 +110,11 @@ pub(crate) async fn receive(
                 continue;
             }
         };
-        if keeper.knocks.is_question(&buffer[..length]) {
-            // Who asked asks again when this does not arrive.
-            drop(socket.try_send_to(keeper.knocks.answer(), application));
+        if knocks::is_knock(&buffer[..length]) {
+            if keeper.knocks.is_from_us(Protocol::Udp, application) {
+                // Who asked asks again when this does not arrive.
+                drop(socket.try_send_to(keeper.knocks.answer(), application));
+            }
             continue;
         }
         let ends = (to, application);
@@ -329,6 +332,11 @@ mod tests {
         let receive = receive(Arc::clone(&keeper), flows.clone(), to, socket, leads);
         let _receiving = Task(tokio::spawn(receive));
         keeper.knocks.send(to).await.expect("answered");
+        // One that waited in the socket when the daemon before this one was killed.
+        let stranger = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
+        stranger.send_to(knocks::ASKS, to).await.expect("sent");
+        keeper.knocks.send(to).await.expect("answered, and so was the one before looked at");
+        stranger.try_recv(&mut [0; 16]).expect_err("nobody else is told the answer");
         assert!(flows.lock().is_empty());
     }
 

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use fairlead_model::Protocol;
 use laptop_ipc::sockets::user_of_connection;
 use nix::unistd::Uid;
 use tokio::{
@@ -70,7 +71,7 @@ async fn open(keeper: &Arc<Keeper>, door: &Door, destination: SocketAddrV4, room
     loop {
         let slot = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
         match arrivals.next().await {
-            Ok((tcp, from)) if keeper.knocks.is_from_us(from) => {
+            Ok((tcp, from)) if keeper.knocks.is_from_us(Protocol::Tcp, from) => {
                 tokio::spawn(connections::answer_knock(Arc::clone(keeper), tcp));
             }
             Ok((tcp, from)) => {

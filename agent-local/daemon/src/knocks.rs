@@ -11,18 +11,22 @@ use std::{
     time::Duration,
 };
 
-use fairlead_model::{SessionId, timers::LAPTOP_PROOF_MAX};
+use fairlead_model::{Protocol, timers::LAPTOP_PROOF_MAX};
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpSocket, UdpSocket},
-    time::timeout,
+    time::{sleep, timeout},
 };
+use uuid::Uuid;
 
 /// A datagram may be lost where others send too fast; until there is an answer it is sent again as often as this.
 const SENT_AGAIN: Duration = Duration::from_millis(250);
 
-/// Known to this process only.
 type Word = [u8; 16];
+
+/// How each question begins, whichever daemon asks: one that waits in a socket when its daemon is killed must not go to a
+/// service.
+pub(crate) const ASKS: &[u8] = b"fairlead: does this arrive?\n";
 
 /// Why a knock was in vain.
 #[derive(Debug, thiserror::Error)]
@@ -37,17 +41,16 @@ pub(crate) enum Unheard {
 
 #[derive(Debug)]
 pub(crate) struct Knocks {
-    /// Where connections come from that are on their way.
-    from: Mutex<HashSet<SocketAddr>>,
-    /// What a datagram asks. Whoever else gets it does not know the answer.
-    question: Word,
+    /// Where those come from that are on their way. Only they are answered.
+    from: Mutex<HashSet<(Protocol, SocketAddr)>>,
+    /// Told to nobody but those: who else answers does not know it.
     answer: Word,
 }
 
-/// Forgets where a connection comes from when nobody waits for it any more: the port may be a program's next.
+/// Forgets where a knock comes from when nobody waits for it any more: the port may be a program's next.
 struct Knocking<'a> {
     knocks: &'a Knocks,
-    from: SocketAddr,
+    from: (Protocol, SocketAddr),
 }
 
 impl Drop for Knocking<'_> {
@@ -58,53 +61,52 @@ impl Drop for Knocking<'_> {
 
 impl Knocks {
     pub(crate) fn new() -> Self {
-        let word = || *SessionId::generate().as_uuid().as_bytes();
-        Self { from: Mutex::default(), question: word(), answer: word() }
+        Self { from: Mutex::default(), answer: *Uuid::new_v4().as_bytes() }
     }
 
     /// Connects to `on` and waits for our answer.
     pub(crate) async fn connect(&self, on: SocketAddrV4) -> Result<(), Unheard> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
-        let from = socket.local_addr()?;
-        self.locked().insert(from);
-        let _knocking = Knocking { knocks: self, from };
+        let _knocking = self.from(Protocol::Tcp, socket.local_addr()?);
         let answered = async {
             let mut word = Word::default();
             socket.connect(on.into()).await?.read_exact(&mut word).await?;
-            Ok(word)
+            Ok::<_, io::Error>(word)
         };
-        self.judge(timeout(LAPTOP_PROOF_MAX, answered).await.map_err(|_| Unheard::Nobody)?)
+        let word = timeout(LAPTOP_PROOF_MAX, answered).await.map_err(|_| Unheard::Nobody)??;
+        if word == self.answer { Ok(()) } else { Err(Unheard::AnotherProgram) }
     }
 
-    /// Sends a datagram to `to` and waits for our answer.
+    /// Sends datagrams to `to` until one has our answer. What another program says, or a socket that is just being
+    /// exchanged, is not the last word.
     pub(crate) async fn send(&self, to: SocketAddrV4) -> Result<(), Unheard> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         socket.connect(to).await?;
+        let _knocking = self.from(Protocol::Udp, socket.local_addr()?);
+        let mut in_vain = Unheard::Nobody;
         let answered = async {
-            let mut word = Word::default();
             loop {
-                socket.send(&self.question).await?;
-                if let Ok(received) = timeout(SENT_AGAIN, socket.recv(&mut word)).await {
-                    return received.map(|_| word);
+                match timeout(SENT_AGAIN, ask(&socket)).await {
+                    Ok(Ok(word)) if word == self.answer => return,
+                    Ok(Ok(_)) => in_vain = Unheard::AnotherProgram,
+                    Ok(Err(error)) => in_vain = error.into(),
+                    Err(_) => continue,
                 }
+                sleep(SENT_AGAIN).await;
             }
         };
-        self.judge(timeout(LAPTOP_PROOF_MAX, answered).await.map_err(|_| Unheard::Nobody)?)
+        timeout(LAPTOP_PROOF_MAX, answered).await.map_err(|_| in_vain)
     }
 
-    fn judge(&self, answered: io::Result<Word>) -> Result<(), Unheard> {
-        if answered? == self.answer { Ok(()) } else { Err(Unheard::AnotherProgram) }
+    fn from(&self, protocol: Protocol, from: SocketAddr) -> Knocking<'_> {
+        self.locked().insert((protocol, from));
+        Knocking { knocks: self, from: (protocol, from) }
     }
 
-    /// Says whether a connection is one of these.
-    pub(crate) fn is_from_us(&self, from: SocketAddr) -> bool {
-        self.locked().contains(&from)
-    }
-
-    /// Says whether a datagram is one of these.
-    pub(crate) fn is_question(&self, datagram: &[u8]) -> bool {
-        datagram == self.question
+    /// Says whether a connection, or who sent a datagram, is one of these.
+    pub(crate) fn is_from_us(&self, protocol: Protocol, from: SocketAddr) -> bool {
+        self.locked().contains(&(protocol, from))
     }
 
     /// Returns what is said to a knock.
@@ -112,9 +114,21 @@ impl Knocks {
         &self.answer
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
+    fn locked(&self) -> MutexGuard<'_, HashSet<(Protocol, SocketAddr)>> {
         self.from.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn ask(socket: &UdpSocket) -> io::Result<Word> {
+    let mut word = Word::default();
+    socket.send(ASKS).await?;
+    socket.recv(&mut word).await?;
+    Ok(word)
+}
+
+/// Says whether a datagram is a knock, of this daemon or of one before it.
+pub(crate) fn is_knock(datagram: &[u8]) -> bool {
+    datagram == ASKS
 }
 
 #[cfg(test)]
@@ -137,7 +151,7 @@ mod tests {
         let knocked = knocks.connect(v4(silent.local_addr())).await;
         assert!(matches!(knocked, Err(Unheard::Nobody)), "{knocked:?}");
         let (_tcp, from) = silent.accept().await.expect("it came");
-        assert!(!knocks.is_from_us(from));
+        assert!(!knocks.is_from_us(Protocol::Tcp, from));
         let silent = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
         let knocked = knocks.send(v4(silent.local_addr())).await;
         assert!(matches!(knocked, Err(Unheard::Nobody)), "{knocked:?}");
@@ -150,7 +164,7 @@ mod tests {
         let echoes = async {
             let mut asked = [0; 64];
             let (length, from) = echo.recv_from(&mut asked).await.expect("asked");
-            assert!(knocks.is_question(&asked[..length]));
+            assert!(is_knock(&asked[..length]) && knocks.is_from_us(Protocol::Udp, from));
             echo.send_to(&asked[..length], from).await.expect("sent");
         };
         let (knocked, ()) = tokio::join!(knocks.send(v4(echo.local_addr())), echoes);
